@@ -1,0 +1,82 @@
+"""Checks of the arguments that nearly every function takes, with errors that say what came and what was expected."""
+
+import math
+import numbers
+
+import torch
+from torch import Tensor
+
+
+def check_sparsity(sparsity: float, name: str = "sparsity") -> float:
+    """Return a sparsity, the fraction removed, as a float in ``[0, 1)``.
+
+    Args:
+        sparsity: Fraction to remove.
+        name: Name of the argument, for the error message.
+
+    Raises:
+        TypeError: If it is not a real number.
+        ValueError: If it is NaN or outside ``[0, 1)``.
+
+    Example:
+        >>> check_sparsity(0.5)
+        0.5
+    """
+    if isinstance(sparsity, bool) or not isinstance(sparsity, numbers.Real):
+        raise TypeError(f"'{name}' must be a number in [0, 1) (got {sparsity!r} of type {type(sparsity).__name__})")
+    value = float(sparsity)
+    if math.isnan(value) or not 0.0 <= value < 1.0:
+        raise ValueError(f"'{name}' is the fraction removed and must be in [0, 1) (got {sparsity!r})")
+    return value
+
+
+def check_edge_index(
+    edge_index: Tensor, num_nodes: int | tuple[int, int] | None = None, name: str = "edge_index"
+) -> tuple[int, int]:
+    """Check an edge list and return the numbers of source and destination nodes.
+
+    Args:
+        edge_index: Edges as ``[2, E]``, int64 or int32.
+        num_nodes: Number of nodes, or ``(num_src, num_dst)`` for a bipartite graph. Taken from the largest index
+            when ``None``.
+        name: Name of the argument, for the error messages.
+
+    Raises:
+        TypeError: If ``edge_index`` is not an integer tensor.
+        ValueError: If its shape is not ``[2, E]``, an index is negative, or an index is not below ``num_nodes``.
+
+    Example:
+        >>> check_edge_index(torch.tensor([[0, 1], [1, 2]]))
+        (3, 3)
+    """
+    if not isinstance(edge_index, Tensor):
+        raise TypeError(f"'{name}' must be a tensor of shape [2, E] (got {type(edge_index).__name__})")
+    if edge_index.layout != torch.strided or edge_index.dtype not in (torch.int64, torch.int32):
+        raise TypeError(
+            f"'{name}' must be a dense int64 or int32 tensor (got {edge_index.dtype}, layout {edge_index.layout})"
+        )
+    if edge_index.dim() != 2 or edge_index.size(0) != 2:
+        raise ValueError(f"'{name}' must have shape [2, E] (got {list(edge_index.shape)})")
+    if isinstance(num_nodes, tuple):
+        if len(num_nodes) != 2:
+            raise ValueError(f"'num_nodes' must be an integer or (num_src, num_dst) (got {num_nodes!r})")
+        sizes = (int(num_nodes[0]), int(num_nodes[1]))
+    elif num_nodes is not None:
+        if isinstance(num_nodes, bool) or not isinstance(num_nodes, numbers.Integral):
+            raise TypeError(f"'num_nodes' must be an integer (got {num_nodes!r} of type {type(num_nodes).__name__})")
+        sizes = (int(num_nodes), int(num_nodes))
+    if num_nodes is not None and min(sizes) < 0:
+        raise ValueError(f"'num_nodes' must not be negative (got {num_nodes!r})")
+    if edge_index.size(1) == 0:
+        return sizes if num_nodes is not None else (0, 0)
+    low, high = torch.aminmax(edge_index.as_subclass(Tensor), dim=1)
+    (low_src, low_dst), (high_src, high_dst) = low.tolist(), high.tolist()
+    if min(low_src, low_dst) < 0:
+        raise ValueError(f"'{name}' must not hold negative indices (got {min(low_src, low_dst)})")
+    if num_nodes is None:
+        return (max(high_src, high_dst) + 1,) * 2
+    if high_src >= sizes[0] or high_dst >= sizes[1]:
+        raise ValueError(
+            f"'{name}' holds the index {max(high_src, high_dst)}, which is not below 'num_nodes' ({num_nodes!r})"
+        )
+    return sizes

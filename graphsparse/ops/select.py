@@ -1,0 +1,81 @@
+"""Exact selection: the rule for how many, and which."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphsparse.ops.check import check_sparsity
+
+
+def num_removed(sparsity: float, num: int) -> int:
+    r"""Return how many of ``num`` entries a sparsity removes: :math:`\lfloor \mathrm{sparsity} \cdot num \rfloor`.
+
+    Args:
+        sparsity: Fraction to remove, in ``[0, 1)``.
+        num: Number of entries.
+
+    Raises:
+        ValueError: If ``sparsity`` is outside ``[0, 1)``.
+
+    Example:
+        >>> num_removed(0.4, 5)
+        2
+    """
+    return math.floor(check_sparsity(sparsity) * num)
+
+
+def kth_smallest(values: Tensor, k: int, *, overwrite: bool = False) -> Tensor:
+    """Return the ``k``-th smallest value (``k >= 1``) of a 1-D tensor in expected linear time.
+
+    With ``overwrite`` the values may be reordered in place, which saves a copy.
+
+    ``torch.kthvalue`` on CPU copies the values, keeps an int64 index beside each and is about ten times slower than
+    NumPy's vectorised quick-select, so CPU tensors go through NumPy.
+    """
+    if values.device.type != "cpu" or values.dtype in (torch.bfloat16, torch.float16):
+        return values.kthvalue(k).values
+    copy = values.numpy() if overwrite else values.numpy().copy()
+    copy.partition(k - 1)
+    return torch.from_numpy(copy[k - 1 : k]).squeeze(0).clone()  # not a view, which would keep the whole copy
+
+
+def smallest_k_mask(score: Tensor, k: int) -> Tensor:
+    """Mark the ``k`` smallest scores, exactly ``k`` of them, ties broken by the lowest index.
+
+    Args:
+        score: One-dimensional scores, floating point or integer, without NaN; infinities are allowed.
+        k: How many to mark, between 0 and ``score.numel()``.
+
+    Returns:
+        A bool tensor of the shape and device of ``score``, ``True`` at the ``k`` smallest.
+
+    Raises:
+        TypeError: If ``score`` is not a real-valued tensor or ``k`` is not an integer.
+        ValueError: If ``score`` is not one-dimensional, holds NaN, or ``k`` is out of range.
+
+    Example:
+        >>> smallest_k_mask(torch.tensor([3.0, 1.0, 2.0, 1.0]), 1)
+        tensor([False,  True, False, False])
+    """
+    if not isinstance(score, Tensor) or score.is_complex():
+        raise TypeError(f"'score' must be a real-valued tensor (got {getattr(score, 'dtype', type(score).__name__)})")
+    if score.dim() != 1:
+        raise ValueError(f"'score' must be one-dimensional (got shape {list(score.shape)})")
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise TypeError(f"'k' must be an integer (got {k!r} of type {type(k).__name__})")
+    if not 0 <= k <= score.numel():
+        raise ValueError(f"'k' must be between 0 and the number of scores, {score.numel()} (got {k})")
+    score = score.detach()
+    if score.is_floating_point() and score.isnan().any():
+        raise ValueError("'score' must not hold NaN")
+    if score.dtype == torch.bool:
+        score = score.to(torch.uint8)
+    if k == 0:
+        return torch.zeros_like(score, dtype=torch.bool)
+    threshold = kth_smallest(score, int(k))
+    mask = score < threshold
+    ties = (score == threshold).nonzero().squeeze(1)
+    mask[ties[: int(k) - int(mask.count_nonzero())]] = True
+    return mask

@@ -1,0 +1,5 @@
+"""PyG transforms."""
+
+from graphsparse.transforms.sparsify_edges import SparsifyEdges
+
+__all__ = ["SparsifyEdges"]

@@ -1,0 +1,80 @@
+"""Type aliases, and the one place that looks for optional packages.
+
+An optional package is imported once, here; when that fails, the reason is kept so that :func:`backends` and every
+error can repeat it. Nothing else in the package imports one.
+"""
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+#: One score per column of ``edge_index``, from ``(edge_index, num_nodes)``; the lowest scores are pruned first.
+EdgeScore: TypeAlias = Callable[[Tensor, int], Tensor]
+#: Builds a fresh model, so that a recipe can start twice from the same weights.
+MakeModel: TypeAlias = Callable[[], nn.Module]
+#: Receives numbers from long work, one dictionary per step.
+Log: TypeAlias = Callable[[dict[str, float]], None]
+
+# name -> how to get it
+_OPTIONAL = {
+    "torch_sparse": "pip install --no-build-isolation torch-scatter==2.1.2 torch-sparse==0.6.18",
+    "torch_scatter": "pip install --no-build-isolation torch-scatter==2.1.2",
+    "pyg_lib": "see https://github.com/pyg-team/pyg-lib",
+    "matplotlib": "pip install 'graphsparse[plot]'",
+    "ray": "pip install 'graphsparse[ray]'",
+}
+
+
+@cache
+def _find(name: str) -> ModuleType | str:
+    """Import an optional package once; a string is the reason why it cannot be used."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            return "not installed"
+        return f"broken: {error}"
+    except Exception as error:  # an extension built against another torch raises OSError, AttributeError, ...
+        return f"broken: {type(error).__name__}: {error}"
+
+
+def optional_module(name: str) -> Any:
+    """Return an optional package, or raise an error that says why it cannot be used.
+
+    Args:
+        name: Import name of a package listed by :func:`backends`.
+
+    Raises:
+        ImportError: If the package is missing or does not load; the message holds the reason and the remedy.
+    """
+    found = _find(name)
+    if isinstance(found, str):
+        raise ImportError(f"'{name}' is needed here but {found}; to get it: {_OPTIONAL[name]}")
+    return found
+
+
+def has_module(name: str) -> bool:
+    """Say whether an optional package can be used."""
+    return not isinstance(_find(name), str)
+
+
+def backends() -> dict[str, str]:
+    """Report each optional package: its active version, or why it is not used.
+
+    Returns:
+        A dictionary from import name to version or reason.
+
+    Example:
+        >>> import graphsparse
+        >>> sorted(graphsparse.backends())
+        ['matplotlib', 'pyg_lib', 'ray', 'torch_scatter', 'torch_sparse']
+    """
+    report = {}
+    for name in _OPTIONAL:
+        found = _find(name)
+        report[name] = found if isinstance(found, str) else str(getattr(found, "__version__", "unknown version"))
+    return report

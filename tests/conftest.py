@@ -1,0 +1,88 @@
+"""Fixtures shared by all tests, and the leg of the suite that runs without compiled extensions."""
+
+import importlib.abc
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+EXTENSIONS = ("torch_sparse", "torch_scatter", "pyg_lib")
+
+
+class _Blocker(importlib.abc.MetaPathFinder):
+    """Makes the compiled extensions look as if they were not installed, for us and for PyG."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname.partition(".")[0] in EXTENSIONS:
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--without-extensions", action="store_true", help="block torch-sparse, torch-scatter and pyg-lib")
+
+
+def pytest_configure(config):
+    if config.getoption("--without-extensions"):
+        already = [name for name in EXTENSIONS if name in sys.modules]
+        assert not already, f"imported before they could be blocked: {already}"
+        sys.meta_path.insert(0, _Blocker())
+
+
+def _data_root():
+    if os.environ.get("GRAPHSPARSE_DATA"):
+        return Path(os.environ["GRAPHSPARSE_DATA"])
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    return beside if beside.is_dir() else None
+
+
+def pytest_report_header(config):
+    root = _data_root()
+    extensions = "blocked" if config.getoption("--without-extensions") else "as installed"
+    return f"real graphs: {root or 'none, set GRAPHSPARSE_DATA'}; compiled extensions: {extensions}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where the real graphs are at hand, a test that needs them must not be skipped for any other reason."""
+    report = yield
+    blocked = item.config.getoption("--without-extensions") or item.get_closest_marker("cuda")
+    if report.skipped and "data_root" in getattr(item, "fixturenames", ()) and _data_root() and not blocked:
+        report.outcome = "failed"
+        report.longrepr = f"skipped although the real graphs are at {_data_root()}: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def data_root():
+    """Folder of the real graphs; the test is skipped where there is none."""
+    root = _data_root()
+    if root is None:
+        pytest.skip("no real graphs: set GRAPHSPARSE_DATA")
+    assert root.is_dir(), f"GRAPHSPARSE_DATA names {root}, which is no folder"
+    return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """Keep the processed data sets of the tests apart from the user's."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("GRAPHSPARSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def without_extensions(monkeypatch):
+    """Make one test run as if the compiled extensions were missing."""
+    import torch_geometric.typing
+
+    import graphsparse.typing
+
+    find = graphsparse.typing._find
+    monkeypatch.setattr(
+        graphsparse.typing, "_find", lambda name: "blocked by a test" if name in EXTENSIONS else find(name)
+    )
+    for flag in ("WITH_TORCH_SPARSE", "WITH_TORCH_SCATTER", "WITH_PYG_LIB", "WITH_INDEX_SORT", "WITH_METIS"):
+        if hasattr(torch_geometric.typing, flag):
+            monkeypatch.setattr(torch_geometric.typing, flag, False)

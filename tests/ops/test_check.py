@@ -1,0 +1,59 @@
+import math
+
+import pytest
+import torch
+from torch_geometric import EdgeIndex
+
+from graphsparse.ops import check_edge_index, check_sparsity
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 0.3, 0.999999])
+def test_good_sparsity(value):
+    assert check_sparsity(value) == value
+
+
+@pytest.mark.parametrize("value", [-0.1, 1, 1.0, 2, math.nan, math.inf, -math.inf])
+def test_sparsity_outside_the_range(value):
+    with pytest.raises(ValueError, match=r"'edge_sparsity'.*\[0, 1\).*got"):
+        check_sparsity(value, "edge_sparsity")
+
+
+@pytest.mark.parametrize("value", ["0.5", None, True, [0.5], 1j])
+def test_sparsity_of_the_wrong_type(value):
+    with pytest.raises(TypeError, match="'sparsity' must be a number"):
+        check_sparsity(value)
+
+
+def test_sizes():
+    edge_index = torch.tensor([[0, 4], [1, 2]])
+    assert check_edge_index(edge_index) == (5, 5)
+    assert check_edge_index(edge_index, 9) == (9, 9)
+    assert check_edge_index(edge_index, (5, 3)) == (5, 3)
+    assert check_edge_index(edge_index.int()) == (5, 5)
+    assert check_edge_index(EdgeIndex(edge_index, sparse_size=(5, 5))) == (5, 5)
+    assert check_edge_index(edge_index[:, :0]) == (0, 0)
+    assert check_edge_index(edge_index[:, :0], 3) == (3, 3)
+
+
+BAD = {
+    "a list": ([[0], [1]], None, TypeError, "must be a tensor"),
+    "floats": (torch.zeros(2, 3), None, TypeError, "torch.float32"),
+    "bools": (torch.zeros(2, 3, dtype=torch.bool), None, TypeError, "torch.bool"),
+    "one dimension": (torch.zeros(6, dtype=torch.long), None, ValueError, r"got \[6\]"),
+    "three rows": (torch.zeros(3, 2, dtype=torch.long), None, ValueError, r"got \[3, 2\]"),
+    "transposed": (torch.zeros(5, 2, dtype=torch.long), None, ValueError, r"\[2, E\]"),
+    "sparse": (torch.eye(2).to_sparse(), None, TypeError, "layout"),
+    "negative": (torch.tensor([[0, -3], [1, 1]]), None, ValueError, "got -3"),
+    "too large": (torch.tensor([[0, 7], [1, 1]]), 7, ValueError, "index 7.*'num_nodes' .7"),
+    "too large for the destination": (torch.tensor([[0, 7], [1, 4]]), (8, 4), ValueError, "'num_nodes'"),
+    "negative size": (torch.tensor([[0], [1]]), -1, ValueError, "negative"),
+    "size is a float": (torch.tensor([[0], [1]]), 2.0, TypeError, "'num_nodes' must be an integer"),
+    "three sizes": (torch.tensor([[0], [1]]), (1, 2, 3), ValueError, "num_src, num_dst"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_edge_index(case):
+    edge_index, num_nodes, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        check_edge_index(edge_index, num_nodes)

@@ -1,0 +1,44 @@
+"""Run every check, one after another; stop at the first that fails.
+
+python tests/run_all.py [--fast]   # --fast: leave out the leg without compiled extensions
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def main(argv: list[str]) -> int:
+    """Run the checks and return the exit status of the first that fails, else 0."""
+    legs = [
+        ["ruff", "format", "--check", "."],
+        ["ruff", "check", "."],
+        ["mypy"],
+        ["lint-imports"],
+        # The leg without extensions comes first: pytest's closing line of the full leg is then the last one.
+        ["pytest", "--without-extensions", "-m", "not slow and not network and not cuda and not bands"],
+        ["pytest"],
+    ]
+    if "--fast" in argv:
+        del legs[4]
+    for leg in legs:
+        print("$", " ".join(leg), flush=True)
+        start = time.perf_counter()
+        tool = shutil.which(leg[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+        if tool is None:
+            print(f"{leg[0]} is not installed; `make test` installs it")
+            return 1
+        status = subprocess.run([tool, *leg[1:]], cwd=ROOT, check=False).returncode
+        print(f"  {time.perf_counter() - start:.0f} s", flush=True)
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
