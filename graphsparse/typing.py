@@ -35,7 +35,7 @@ def _find(name: str) -> ModuleType | str:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name == name:
+        if error.name == name.partition(".")[0]:
             return "not installed"
         return f"broken: {error}"
     except Exception as error:  # an extension built against another torch raises OSError, AttributeError, ...
@@ -46,14 +46,14 @@ def optional_module(name: str) -> Any:
     """Return an optional package, or raise an error that says why it cannot be used.
 
     Args:
-        name: Import name of a package listed by :func:`backends`.
+        name: Import name of a package listed by :func:`backends`, or of a module inside one.
 
     Raises:
         ImportError: If the package is missing or does not load; the message holds the reason and the remedy.
     """
     found = _find(name)
     if isinstance(found, str):
-        raise ImportError(f"'{name}' is needed here but {found}; to get it: {_OPTIONAL[name]}")
+        raise ImportError(f"'{name}' is needed here but {found}; to get it: {_OPTIONAL[name.partition('.')[0]]}")
     return found
 
 

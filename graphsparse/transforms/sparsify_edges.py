@@ -10,7 +10,8 @@ from torch_geometric.transforms import BaseTransform
 
 from graphsparse.ops.check import check_sparsity
 from graphsparse.typing import EdgeScore, has_module, optional_module
-from graphsparse.utils.sparsify_edge import edge_keep_mask, mask_edges
+from graphsparse.utils.mask_edges import fix_num_nodes_, mask_store_
+from graphsparse.utils.sparsify_edge import edge_keep_mask
 
 EdgeType = tuple[str, str, str]
 
@@ -60,9 +61,9 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
     def forward(self, data: Data | HeteroData) -> Data | HeteroData:
         """Return the sparsified graph; called with a shallow copy by ``BaseTransform.__call__``."""
         if not isinstance(data, HeteroData):
-            self._sparsify(data._store, _fixed_num_nodes(data._store), flip=False)
+            self._sparsify(data._store, fix_num_nodes_(data._store), flip=False)
             return data
-        num_nodes = {store._key: _fixed_num_nodes(store) for store in data.node_stores}
+        num_nodes = {store._key: fix_num_nodes_(store) for store in data.node_stores}
         for edge_type in self.edge_types if self.edge_types is not None else data.edge_types:
             src, _, dst = edge_type
             size = num_nodes[src] if src == dst else (num_nodes[src], num_nodes[dst])
@@ -81,19 +82,7 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
         if "adj_t" in store:
             store["adj_t"] = self._sparsify_adj_t(store["adj_t"], num_nodes, flip)
         if "edge_index" in store:
-            mask = self._mask(store["edge_index"], num_nodes, flip)
-            # Which attributes belong to edges is asked while 'edge_index' still has its full length. Labels of links
-            # are not edges of the graph, even when there are as many.
-            attributes = [key for key in store.keys() if store.is_edge_attr(key) and "edge_label" not in key]  # noqa: SIM118
-            for key in attributes:
-                value = store[key]
-                if key == "edge_index":
-                    store[key] = mask_edges(value, mask)
-                elif isinstance(value, Tensor):
-                    dim = store._parent().__cat_dim__(key, value, store)
-                    store[key] = value.index_select(dim, mask.nonzero().squeeze(1).to(value.device))
-                else:
-                    store[key] = [x for x, keep in zip(value, mask.tolist(), strict=True) if keep]
+            mask_store_(store, self._mask(store["edge_index"], num_nodes, flip))
 
     def _sparsify_adj_t(self, adj_t: Any, num_nodes: int | tuple[int, int], flip: bool) -> Any:
         if isinstance(adj_t, Tensor) and adj_t.layout == torch.sparse_csr:
@@ -123,11 +112,3 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             score = f"{getattr(score, '__module__', '')}.{getattr(score, '__qualname__', type(score).__qualname__)}"
         options = "" if self.edge_types is None else f", edge_types={self.edge_types}"
         return f"{self.__class__.__name__}(sparsity={self.sparsity}, score={score!r}, seed={self.seed}{options})"
-
-
-def _fixed_num_nodes(store: Any) -> int:
-    """Return the number of nodes and, where only edges told it, write it down: a node without edges stays a node."""
-    num_nodes = int(store.num_nodes)
-    if not {"num_nodes", "x", "pos", "batch", "adj_t"} & set(store.keys()):
-        store.num_nodes = num_nodes
-    return num_nodes

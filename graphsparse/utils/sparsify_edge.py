@@ -1,14 +1,12 @@
 """Select and remove edges: the undirected edge is the unit, and the count is exact."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch_geometric import EdgeIndex
 
 from graphsparse.ops.select import kth_smallest, num_removed
 from graphsparse.typing import EdgeScore
 from graphsparse.utils.edge_score import PairScore, pair_score
+from graphsparse.utils.mask_edges import mask_edges
 from graphsparse.utils.undirected import UndirectedEdges, entry_blocks, undirected_edges
 
 
@@ -112,19 +110,3 @@ def sparsify_edge(
         edge_index, sparsity, score, num_nodes=num_nodes, seed=seed, count_self_loops=count_self_loops
     )
     return mask_edges(edge_index, mask), mask
-
-
-def mask_edges(edge_index: Tensor, mask: Tensor) -> Tensor:
-    """Keep the marked edges; an undirected :class:`~torch_geometric.EdgeIndex` stays undirected.
-
-    Indexing forgets that flag because it cannot know that both directions went together; here they did.
-    """
-    kept: Any = edge_index[:, mask]
-    if isinstance(edge_index, EdgeIndex) and edge_index.is_undirected:
-        kept = EdgeIndex(
-            kept.as_tensor(),
-            sparse_size=edge_index.sparse_size(),
-            sort_order=edge_index.sort_order,
-            is_undirected=True,
-        )
-    return kept  # type: ignore[no-any-return]

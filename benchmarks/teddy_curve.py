@@ -1,0 +1,285 @@
+"""Test accuracy against sparsity for every edge rule, with and without distillation, and on an inductive split.
+
+python benchmarks/teddy_curve.py --data cora citeseer --net GCN --workers 2
+
+Edge rules are judged at equal weights: only edges are removed. Protocols: `none` (no distillation), `train`
+(distillation on training nodes), `inductive` (validation and test nodes hidden in training, distillation on all nodes
+that are seen), and `published` (edges and weights removed, distillation on all nodes). The `empty` rule, a student
+without any edge, is the control that belongs to every protocol with distillation. Results are kept in a file of JSON
+lines, one training each: a run that was stopped goes on where it was.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+import torch_geometric
+from torch_geometric.data import Data
+from torch_geometric.nn import GAT, GCN, GIN
+from tqdm import tqdm
+
+import graphsparse
+from graphsparse.datasets import load
+from graphsparse.plotting import plot_curves
+from graphsparse.tickets import find_teddy_ticket, train_teacher
+from graphsparse.utils.atomic_write import atomic_write
+
+LEVELS = (1, 4, 8, 12, 16, 20)
+RULES = ("teddy", "random", "degree", "reverse_teddy")
+PROTOCOLS = {
+    "none": {"distill": 0.0},
+    "train": {"distill": 10.0, "distill_nodes": "train"},
+    "inductive": {"distill": 10.0, "distill_nodes": "observed", "inductive": True},
+    "published": {"distill": 10.0, "distill_nodes": "all"},
+}
+PUBLISHED_LEVEL = 10  # 40 % of the edges, 65 % of the weights
+# Learning rate and weight decay of the command lines that were published for these data sets.
+SETTINGS = {"cora": {"lr": 0.008, "weight_decay": 8e-5}}
+DEFAULT = {"lr": 0.01, "weight_decay": 5e-4}
+NETS = {
+    "GCN": lambda i, h, o: GCN(i, h, 2, o, dropout=0.5, bias=False),
+    "GIN": lambda i, h, o: GIN(i, h, 2, o, dropout=0.5),
+    "GAT": lambda i, h, o: GAT(i, h, 2, o, heads=8, dropout=0.6),
+}
+KEYS = ("data", "net", "protocol", "rule", "level", "seed")
+
+
+def edge_sparsity(level):
+    """5 % of the remaining edges go at every level."""
+    return 1 - 0.95**level
+
+
+def weight_sparsity(level):
+    """10 % of the remaining weights go at every level."""
+    return 1 - 0.9**level
+
+
+def jobs(args):
+    """Yield the trainings of a run as dictionaries, those that share a teacher next to each other."""
+    levels = range(1, 21) if args.all_levels else LEVELS
+    for data, net, seed, protocol in product(args.data, args.net, range(args.seeds), PROTOCOLS):
+        shared = {"data": data, "net": net, "protocol": protocol, "seed": seed}
+        if protocol in ("none", "inductive"):
+            yield {**shared, "rule": "dense", "level": 0}
+        yield {**shared, "rule": "empty", "level": 0}
+        if protocol == "published":
+            yield from ({**shared, "rule": rule, "level": PUBLISHED_LEVEL} for rule in ("teddy", "random"))
+        else:
+            yield from ({**shared, "rule": rule, "level": level} for rule in RULES for level in levels)
+
+
+@cache
+def graph(name, net):
+    data = load(name)
+    if net == "GCN":  # linear before propagation: a bag of words can stay sparse
+        data.x = data.x.to_sparse_csr()
+    return data
+
+
+@cache
+def teacher(name, net, hidden, epochs, seed, inductive):
+    data = graph(name, net)
+    make_model = model_maker(data, net, hidden)
+    options = SETTINGS.get(name, DEFAULT)
+    return train_teacher(make_model, data, inductive=inductive, epochs=epochs, seed=seed, **options)
+
+
+def model_maker(data, net, hidden):
+    return lambda: NETS[net](data.num_features, hidden, data.num_classes)
+
+
+def run(job, hidden, epochs):
+    """Train one cell and return it with its accuracies."""
+    torch.set_num_threads(1)
+    data = graph(job["data"], job["net"])
+    options = dict(PROTOCOLS[job["protocol"]])
+    inductive = options.get("inductive", False)
+    logits, dense = teacher(job["data"], job["net"], hidden, epochs, job["seed"], inductive)
+    if job["rule"] == "dense":
+        return {**job, "edges": 0.0, "weights": 0.0, "val": dense.val, "test": dense.test}
+    rule, sparsity = job["rule"], edge_sparsity(job["level"])
+    if rule == "empty":
+        data = Data(**{**data.to_dict(), "edge_index": data.edge_index[:, :0]})
+        rule, sparsity = "teddy", 0.0
+    ticket = find_teddy_ticket(
+        model_maker(data, job["net"], hidden),
+        data,
+        edge_sparsity=sparsity,
+        weight_sparsity=weight_sparsity(job["level"]) if job["protocol"] == "published" else 0.0,
+        teacher=logits if options["distill"] else None,
+        score=rule,
+        epochs=epochs,
+        seed=job["seed"],
+        **options,
+        **SETTINGS.get(job["data"], DEFAULT),
+    )
+    metrics = ticket.metrics
+    edges = 1.0 if job["rule"] == "empty" else metrics["edge_sparsity"]
+    weights = ticket.config["weight_sparsity"]
+    return {**job, "edges": edges, "weights": weights, "val": metrics["val_accuracy"], "test": metrics["test_accuracy"]}
+
+
+def key(row):
+    return tuple(row[k] for k in KEYS)
+
+
+def read(path, setting):
+    """Return the cells of earlier runs; a line that a kill cut short is left out."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if row.pop("setting") == setting:
+            rows.append(row)
+    return rows
+
+
+def compute(args, path):
+    """Run what is missing and return all cells asked for."""
+    setting = {"hidden": args.hidden, "epochs": args.epochs, "torch": torch.__version__}
+    done = {key(row): row for row in read(path, setting)}
+    wanted = list(jobs(args))
+    missing = [job for job in wanted if key(job) not in done]
+    print(f"{len(wanted)} trainings, {len(wanted) - len(missing)} of them done before", flush=True)
+    # One task per teacher keeps the trainings that share it in one process.
+    groups = {}
+    for job in missing:
+        groups.setdefault((job["data"], job["net"], job["seed"], job["protocol"] == "inductive"), []).append(job)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=len(missing), unit="training", disable=None)
+    with path.open("a") as file, ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+        futures = [
+            pool.submit(run_group, group[i : i + 12], args.hidden, args.epochs)
+            for group in groups.values()
+            for i in range(0, len(group), 12)
+        ]
+        for future in as_completed(futures):
+            for row in future.result():
+                done[key(row)] = row
+                file.write(json.dumps({**row, "setting": setting}) + "\n")
+                bar.update()
+            file.flush()
+    return [done[key(job)] for job in wanted]
+
+
+def run_group(group, hidden, epochs):
+    return [run(job, hidden, epochs) for job in group]
+
+
+def summarise(rows):
+    """Return mean and standard deviation over seeds for every cell, and the paired difference from TEDDY."""
+    cells = {}
+    for row in rows:
+        cells.setdefault((row["data"], row["net"], row["protocol"], row["rule"], row["level"]), {})[row["seed"]] = row
+    out = []
+    for (data, net, protocol, rule, level), seeds in cells.items():
+        test = [100 * row["test"] for row in seeds.values()]
+        teddy = cells.get((data, net, protocol, "teddy", level), {})
+        gap = [100 * (teddy[s]["test"] - row["test"]) for s, row in seeds.items() if s in teddy]
+        first = next(iter(seeds.values()))
+        line = {"data": data, "net": net, "protocol": protocol, "rule": rule, "level": level}
+        line |= {
+            "edges removed %": round(100 * first["edges"], 2),
+            "weights removed %": round(100 * first["weights"], 2),
+        }
+        line |= {"seeds": len(test), "test mean": round(statistics.mean(test), 2), "test std": deviation(test)}
+        compared = rule not in ("teddy", "empty", "dense")
+        line |= {"teddy minus rule": round(statistics.mean(gap), 2) if compared and gap else ""}
+        line |= {"std of difference": deviation(gap) if compared and gap else ""}
+        out.append(line)
+    return out
+
+
+def deviation(values):
+    return round(statistics.stdev(values), 2) if len(values) > 1 else 0.0
+
+
+def markdown(lines, data, net):
+    """Format one table for a data set and a network: rules against levels."""
+    lines = [line for line in lines if line["data"] == data and line["net"] == net]
+    levels = sorted({line["level"] for line in lines if line["protocol"] != "published" and line["level"]})
+    found = {(line["protocol"], line["rule"], line["level"]): line for line in lines}
+    cell = lambda line: f"{line['test mean']:.1f} ± {line['test std']:.1f}"  # noqa: E731
+    text = [f"**{data}, {net}** ({lines[0]['seeds']} seeds, test accuracy in %)", ""]
+    text += ["| protocol | rule | " + " | ".join(f"{100 * edge_sparsity(x):.1f} %" for x in levels) + " |"]
+    text += ["|" + "---|" * (len(levels) + 2)]
+    for protocol in ("none", "train", "inductive"):
+        for rule in ("dense", *RULES, "empty"):
+            if (protocol, rule, 0) in found:
+                one = cell(found[protocol, rule, 0])
+                note = "all edges" if rule == "dense" else "no edges"
+                text.append(f"| {protocol} | {rule} | {one} ({note}) |" + " |" * (len(levels) - 1))
+            elif any((protocol, rule, x) in found for x in levels):
+                cells = [cell(found[protocol, rule, x]) if (protocol, rule, x) in found else "" for x in levels]
+                text.append(f"| {protocol} | {rule} | " + " | ".join(cells) + " |")
+    published = [
+        found.get(("published", rule, x))
+        for rule, x in (("teddy", PUBLISHED_LEVEL), ("random", PUBLISHED_LEVEL), ("empty", 0))
+    ]
+    if all(published):
+        text += [
+            "",
+            "Published protocol (distillation on all nodes, "
+            f"{100 * edge_sparsity(PUBLISHED_LEVEL):.0f} % of edges and "
+            f"{100 * weight_sparsity(PUBLISHED_LEVEL):.0f} % of weights removed): "
+            f"TEDDY {cell(published[0])}, random edges {cell(published[1])}, **no edges at all** {cell(published[2])}.",
+        ]
+    return "\n".join(text)
+
+
+def plot(lines, path):
+    """Draw one panel per data set, network and protocol."""
+    panels, levels = {}, {}
+    for line in lines:
+        if line["protocol"] == "published":
+            continue
+        title = f"{line['data']}, {line['net']}, {line['protocol']}"
+        point = (line["test mean"], line["test std"])
+        if line["rule"] in ("dense", "empty"):
+            name = "dense model" if line["rule"] == "dense" else "no edges"
+            levels.setdefault(title, {})[name] = point
+        else:
+            panels.setdefault(title, {}).setdefault(line["rule"], []).append((line["edges removed %"], *point))
+    plot_curves(path, panels, x_label="edges removed (%)", y_label="test accuracy (%)", levels=levels)
+
+
+def main(argv=None) -> dict[str, float]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", default=["cora", "citeseer"])
+    parser.add_argument("--net", nargs="+", default=["GCN"], choices=list(NETS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--all-levels", action="store_true", help="levels 1 to 20 instead of 1, 4, 8, 12, 16, 20")
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder of the results")
+    args = parser.parse_args(argv)
+
+    rows = compute(args, args.out / "teddy_curve.jsonl")
+    lines = summarise(rows)
+    with atomic_write(args.out / "teddy_curve.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    text = "\n\n".join(markdown(lines, data, net) for data, net in product(args.data, args.net))
+    versions = f"graphsparse {graphsparse.__version__}, torch {torch.__version__}, PyG {torch_geometric.__version__}"
+    text += f"\n\nHidden width {args.hidden}, {args.epochs} epochs, {versions}.\n"
+    with atomic_write(args.out / "teddy_curve.md") as temporary:
+        temporary.write_text(text)
+    plot(lines, args.out / "teddy_curve.png")
+    print(text)
+    return {"/".join(str(line[k]) for k in KEYS[:5]): line["test mean"] for line in lines}
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main() else 1)

@@ -1,0 +1,161 @@
+"""One function for every node-classification graph."""
+
+import difflib
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from graphsparse.datasets.arxiv_structure import arxiv_structure
+from graphsparse.datasets.cache import data_root
+from graphsparse.datasets.pyg_source import PYG_SOURCES, read_pyg
+from graphsparse.datasets.split import stratified_split
+from graphsparse.datasets.synthetic import synthetic_citation
+
+
+def load(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    split: int = 0,
+    normalize_features: bool = True,
+    seed: int = 0,
+    **kwargs: Any,
+) -> Data:
+    """Return a graph for node classification, ready to train on.
+
+    ==================== ======= ========= ======== ======= =========================
+    name                   nodes   columns features classes splits
+    ==================== ======= ========= ======== ======= =========================
+    cora                   2,708    10,556    1,433       7 1, 140 / 500 / 1,000
+    citeseer               3,327     9,104    3,703       6 1, 120 / 500 / 1,000
+    pubmed                19,717    88,648      500       3 1, 60 / 500 / 1,000
+    cora_ml                2,995    16,316    2,879       7 by ``seed``, 60/20/20 %
+    citeseer_full          4,230    10,674      602       6 by ``seed``, 60/20/20 %
+    dblp                  17,716   105,734    1,639       4 by ``seed``, 60/20/20 %
+    texas (d)                183       325    1,703       5 10, 48/32/20 %
+    cornell (d)              183       298    1,703       5 10, 48/32/20 %
+    wisconsin (d)            251       515    1,703       5 10, 48/32/20 %
+    actor (d)              7,600    30,019      932       5 10, 48/32/20 %
+    minesweeper           10,000    78,804        7       2 10, 50/25/25 %
+    tolokers              11,758 1,038,000       10       2 10, 50/25/25 %
+    airports-usa (d)       1,190    13,599    1,190       4 by ``seed``, 60/20/20 %
+    airports-brazil (d)      131     1,074      131       4 by ``seed``, 60/20/20 %
+    airports-europe (d)      399     5,995      399       4 by ``seed``, 60/20/20 %
+    ogbn-arxiv-structure 169,343 2,315,598      128      40 1, 90,941/29,799/48,603
+    synthetic              2,000     8,000      200       7 by ``seed``, 140/500/1,000
+    ==================== ======= ========= ======== ======= =========================
+
+    "columns" are those of ``edge_index``, which is what PyG makes of the raw files: both directions of every edge,
+    except in the sets marked (d). Those are directed and stay so; make them undirected with
+    ``torch_geometric.transforms.ToUndirected`` where a method needs it. WebKB, Actor and two of the airport graphs
+    have self-loops. Sets without an official split get a random one in which every class is divided 60/20/20 by
+    :func:`graphsparse.datasets.split.stratified_split`.
+
+    Args:
+        name: One of the names above, in capitals or not.
+        root: Folder of the raw files, laid out as PyG does below ``planetoid``, ``webkb``, ``actor``,
+            ``citation_full``, ``heterophilous``, ``airports``; by default the folder named by ``GRAPHSPARSE_DATA``,
+            else ``data`` in the current folder. It is only read, unless raw files are missing there: these are
+            downloaded into it by PyG. Processed data go to the cache, see
+            :func:`graphsparse.datasets.cache.cache_root`.
+        split: Which of the splits; 0 where there is one.
+        normalize_features: Divide each row of ``x`` by its sum, as PyG's ``NormalizeFeatures`` does, where ``x`` holds
+            words (the citation graphs, WebKB, Actor, ``synthetic``). The features of the other sets, one-hot or
+            continuous, are never changed.
+        seed: Seeds the random split of sets without an official one, the graph of ``synthetic``, and the features of
+            ``ogbn-arxiv-structure``.
+        **kwargs: Further arguments of :func:`graphsparse.datasets.synthetic_citation` or
+            :func:`graphsparse.datasets.arxiv_structure.arxiv_structure`; the other sets have none.
+
+    Returns:
+        ``Data`` with ``x`` ``[N, F]`` float32, ``edge_index`` ``[2, E]`` int64, ``y`` ``[N]`` int64, bool masks
+        ``train_mask``, ``val_mask``, ``test_mask`` ``[N]``, ``num_classes`` and ``name``.
+
+    Raises:
+        TypeError: If ``name`` is not a string, or the data set takes no such argument.
+        ValueError: If there is no such data set or split.
+        FileNotFoundError: If a raw file is missing and cannot be downloaded; the message says which, where, and how to
+            get it.
+
+    Example:
+        >>> data = load("synthetic", seed=1)
+        >>> data.name, data.num_nodes, data.num_classes, int(data.train_mask.sum())
+        ('synthetic', 2000, 7, 140)
+
+    Source: the cards in ``datasets/README.md`` of the repository name the papers and the files.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"'name' must be the name of a data set (got {name!r} of type {type(name).__name__})")
+    key = name.lower()
+    if key not in _BUILDERS:
+        close = difflib.get_close_matches(key, _BUILDERS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise ValueError(f"there is no data set {name!r}{hint} Known are {', '.join(sorted(_BUILDERS))}")
+    if isinstance(split, bool) or not isinstance(split, int):
+        raise TypeError(f"'split' must be an integer (got {split!r} of type {type(split).__name__})")
+    build, bag_of_words = _BUILDERS[key]
+    data = build(data_root() if root is None else Path(root).expanduser(), split, seed, **kwargs)
+    if normalize_features and bag_of_words:
+        data.x = _normalize_rows(data.x)
+    data.name = key
+    return data
+
+
+def _from_pyg(name: str, root: Path, split: int, seed: int, **kwargs: Any) -> Data:
+    """Build a data set that PyG can read."""
+    if kwargs:
+        raise TypeError(f"{name!r} takes no argument {sorted(kwargs)[0]!r}")
+    dataset = read_pyg(PYG_SOURCES[name], name, root)
+    data: Data = dataset[0]
+    if "train_mask" not in data:
+        _check_split(name, split, 1)
+        data.train_mask, data.val_mask, data.test_mask = stratified_split(data.y, seed=seed)
+    elif data.train_mask.dim() == 1:
+        _check_split(name, split, 1)
+    else:
+        _check_split(name, split, data.train_mask.size(1))
+        for key in ("train_mask", "val_mask", "test_mask"):
+            data[key] = data[key][:, split].clone()
+    data.num_classes = int(dataset.num_classes)
+    return data
+
+
+def _synthetic(root: Path, split: int, seed: int, **kwargs: Any) -> Data:
+    """Build the random citation graph; ``root`` is not used."""
+    _check_split("synthetic", split, 1)
+    return synthetic_citation(seed=seed, **kwargs)
+
+
+def _arxiv_structure(root: Path, split: int, seed: int, **kwargs: Any) -> Data:
+    """Build ogbn-arxiv with structural features."""
+    _check_split("ogbn-arxiv-structure", split, 1)
+    return arxiv_structure(root, seed=seed, **kwargs)
+
+
+def _check_split(name: str, split: int, count: int) -> None:
+    """Raise an error unless there is such a split."""
+    if not 0 <= split < count:
+        only = f"'split' must be 0 for {name!r}" if count == 1 else f"'split' must be in [0, {count}) for {name!r}"
+        raise ValueError(f"{only} (got {split})")
+
+
+def _normalize_rows(x: Tensor) -> Tensor:
+    """Divide the rows of a non-negative matrix by their sums, if these are above 1; dense or CSR."""
+    if x.layout == torch.strided:
+        return x / x.sum(dim=1, keepdim=True).clamp(min=1.0)
+    row = torch.repeat_interleave(torch.arange(x.size(0)), x.crow_indices().diff())
+    total = torch.zeros(x.size(0)).index_add_(0, row, x.values()).clamp(min=1.0)
+    return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), x.values() / total[row], x.shape)
+
+
+#: Name -> how to build it from (root, split, seed, further arguments), and whether its features are words.
+_BUILDERS: dict[str, tuple[Callable[..., Data], bool]] = {
+    **{name: (functools.partial(_from_pyg, name), source.bag_of_words) for name, source in PYG_SOURCES.items()},
+    "synthetic": (_synthetic, True),
+    "ogbn-arxiv-structure": (_arxiv_structure, False),
+}

@@ -1,0 +1,188 @@
+"""Open Graph Benchmark data sets, loaded safely, without questions, and without touching the raw files."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
+from torch_geometric.data.storage import BaseStorage, EdgeStorage, GlobalStorage, NodeStorage
+
+from graphsparse.datasets.cache import data_root, private_copy
+from graphsparse.datasets.ogb_files import PACKAGES, ogb_folder, ogb_meta, require_ogb
+
+_CLASSES = {"ogbn": "PygNodePropPredDataset", "ogbl": "PygLinkPropPredDataset", "ogbg": "PygGraphPropPredDataset"}
+
+# The functions that a pickled NumPy array and a pickled NumPy number name.
+_ARRAY, _NUMBER = np.empty(0).__reduce__()[0], np.int64(0).__reduce__()[0]
+
+# What OGB's files hold besides tensors and plain Python: PyG's containers, and NumPy arrays in the splits.
+_SAFE: list[Any] = [
+    *(Data, DataEdgeAttr, DataTensorAttr, HeteroData, BaseStorage, EdgeStorage, GlobalStorage, NodeStorage),
+    *(np.ndarray, np.dtype, _ARRAY, _NUMBER),
+    *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
+    # The names under which NumPy 1 wrote them; the official archives are that old.
+    *((_ARRAY, "numpy.core.multiarray._reconstruct"), (_NUMBER, "numpy.core.multiarray.scalar")),
+]
+
+
+def load_ogb(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    download: bool = True,
+    meta_dict: Mapping[str, object] | None = None,
+) -> tuple[Any, Any]:
+    """Return an OGB data set and the OGB ``Evaluator`` that judges predictions on it.
+
+    OGB's own loaders read the files; around them, safe loading (``weights_only``) stays on, no question is ever asked,
+    and the raw files are only read: processed data go to a folder of their own, see
+    :func:`graphsparse.datasets.cache.private_copy`. OGB shows its progress when it processes a set for the first time.
+
+    What comes first in the pair depends on the name:
+
+    * ``ogbn-*``, node property prediction: a ``Data`` with OGB's attributes (``x``, ``edge_index`` in OGB's
+      directions, ``edge_attr``, ``node_year``, ... as far as the set has them), bool masks ``train_mask``,
+      ``val_mask``, ``test_mask`` ``[N]``, and ``num_classes``, ``num_tasks``, ``name``. With one task ``y`` is int64
+      ``[N]`` (OGB: ``[N, 1]``), -1 where there is no label, so that ``training.fit`` takes it as it is; with ``T``
+      tasks it is OGB's ``[N, T]``. ``ogbn-mag`` is a ``HeteroData`` with the same attributes in each node type.
+    * ``ogbl-*``, link property prediction: a ``Data`` (``ogbl-biokg``: a ``HeteroData``) with the graph of the
+      training edges, ``name``, and ``split_edge``, OGB's dictionary of dictionaries of tensors: for most sets
+      ``split_edge["train"]["edge"]`` ``[E, 2]``, and ``"edge"`` and ``"edge_neg"`` under ``"valid"`` and ``"test"``.
+    * ``ogbg-*``, graph property prediction: OGB's ``PygGraphPropPredDataset``, with ``get_idx_split()``.
+
+    The evaluator is OGB's, unchanged. On node sets it wants two dimensions, for a single task
+    ``evaluator.eval({"y_true": data.y[:, None], "y_pred": logits.argmax(1, keepdim=True)})``.
+
+    Args:
+        name: OGB's name of the set, such as ``"ogbn-arxiv"``.
+        root: Folder that holds ``ogbn_arxiv`` and the like; by default ``ogb`` in the folder named by
+            ``GRAPHSPARSE_DATA``, else in ``data`` in the current folder.
+        download: Download a set that is not there, however large (``ogbn-papers100M`` is 57 GB; OGB would ask from
+            1 GB on). With ``False``, or without a network, an error says what to get from where. A folder that is
+            there is never replaced, even if it is incomplete or of an old release: that is an error.
+        meta_dict: What ``ogb.io.DatasetSaver.get_meta_dict`` returned, for a set in OGB's format that is not in
+            OGB's list; ``root`` is not used then, and the evaluator is the one of ``name``.
+
+    Returns:
+        The pair ``(data, evaluator)``.
+
+    Raises:
+        TypeError: If ``name`` is not a string.
+        ValueError: If OGB has no set of that name; the message lists those of the kind.
+        FileNotFoundError: If a file is missing and cannot be downloaded; the message says which, where, and how to
+            get it.
+
+    Note:
+        ``ogb`` is imported by the first call only. Its import starts a thread that asks PyPI for a newer version of
+        ``ogb`` and sets ``OUTDATED_IGNORE`` in the environment; it has no switch for that.
+
+    Example:
+        ::
+
+            data, evaluator = load_ogb("ogbn-arxiv")
+            graphs, evaluator = load_ogb("ogbg-molhiv")
+            train = graphs[graphs.get_idx_split()["train"]]
+
+    Source: Hu et al., "Open Graph Benchmark: Datasets for Machine Learning on Graphs", NeurIPS 2020.
+    """
+    meta: dict[str, object] = {**ogb_meta(name), **(meta_dict or {})}
+    folder = ogb_folder(name, data_root() / "ogb" if root is None else Path(root).expanduser(), meta)
+    require_ogb(name, folder, meta, download=download)
+
+    kind = name.partition("-")[0]
+    package = import_module(PACKAGES[kind])
+    copy = _processed(getattr(package, _CLASSES[kind]), name, folder, meta)
+    with _safe_loading():
+        dataset = _open(getattr(package, _CLASSES[kind]), name, copy, meta)
+        if kind == "ogbg":
+            return dataset, package.Evaluator(name)
+        data = _to_hetero(dataset[0]) if dataset.is_hetero else dataset[0]
+        data.name = name
+        if kind == "ogbn":
+            _add_masks(data, dataset.get_idx_split())
+            data.num_classes, data.num_tasks = int(dataset.num_classes), int(dataset.num_tasks)
+        else:
+            data.split_edge = _as_tensors(dataset.get_edge_split())
+    for store in data.node_stores:
+        if "num_nodes" in store:
+            store.num_nodes = int(store.num_nodes)
+        if "y" in store and "classification" in str(meta["task type"]):
+            store.y = _labels(store.y)
+    return data, package.Evaluator(name)
+
+
+@contextmanager
+def _safe_loading() -> Iterator[None]:
+    """Let ``torch.load`` accept the classes of OGB's files, and no others, while ``weights_only`` stays on."""
+    with torch.serialization.safe_globals(_SAFE):
+        yield
+
+
+def _open(cls: Any, name: str, folder: Path, meta: Mapping[str, object]) -> Any:
+    """Construct OGB's data set object over a folder."""
+    return cls(name, meta_dict={**meta, "dir_path": str(folder)})
+
+
+def _processed(cls: Any, name: str, folder: Path, meta: Mapping[str, object]) -> Path:
+    """Return the private copy of a data set, processed by OGB's class."""
+
+    def build(copy: Path) -> None:
+        with _safe_loading():
+            dataset = _open(cls, name, copy, meta)
+            for note in ("pre_transform.pt", "pre_filter.pt"):
+                # PyG would read these notes of its own with safe loading off; without them it reads nothing.
+                (copy / "processed" / note).unlink(missing_ok=True)
+            if name.startswith("ogbg-"):
+                # `get_idx_split` is called later, by the user: from a file of plain tensors it needs no help of ours.
+                split = {part: torch.as_tensor(index) for part, index in dataset.get_idx_split().items()}
+                file = copy / "split" / str(meta["split"]) / "split_dict.pt"
+                file.unlink(missing_ok=True)  # the link, not the file that it leads to
+                torch.save(split, file)
+
+    entries = ["raw", "split", f"RELEASE_v{meta['version']}.txt"]
+    entries += ["mapping"] if (folder / "mapping").is_dir() else []
+    variant = f"ogb {version('ogb')} {sorted((key, str(value)) for key, value in meta.items())}"
+    return private_copy(folder, entries, build, name=name, variant=variant)
+
+
+def _to_hetero(data: Data) -> HeteroData:
+    """Turn OGB's ``Data`` full of dictionaries by type into the ``HeteroData`` that it stands for."""
+    hetero = HeteroData()
+    for key, by_type in data.to_dict().items():
+        for kind, value in by_type.items():
+            hetero[kind][key.removesuffix("_dict")] = value
+    return hetero
+
+
+def _add_masks(data: Any, split: Mapping[str, Any]) -> None:
+    """Add the official split as bool masks, in a heterogeneous graph to each node type that has one."""
+    for part, key in (("train", "train_mask"), ("valid", "val_mask"), ("test", "test_mask")):
+        indices = split[part] if isinstance(data, HeteroData) else {None: split[part]}
+        for kind, index in indices.items():
+            store = data if kind is None else data[kind]
+            mask = torch.zeros(int(store.num_nodes), dtype=torch.bool)
+            mask[torch.as_tensor(index)] = True
+            store[key] = mask
+
+
+def _labels(y: Tensor) -> Tensor:
+    """Return the labels of a single task as int64 ``[N]``, -1 for none; those of several tasks as they are."""
+    if y.dim() != 2 or y.size(1) != 1:
+        return y
+    y = y.squeeze(1)
+    return torch.where(y.isnan(), -1, y).to(torch.int64) if y.is_floating_point() else y
+
+
+def _as_tensors(split: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Turn the arrays of a link split into tensors."""
+    return {
+        part: {key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for key, value in files.items()}
+        for part, files in split.items()
+    }

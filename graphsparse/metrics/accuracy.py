@@ -1,0 +1,32 @@
+"""Accuracy of node classification."""
+
+import torch
+from torch import Tensor
+
+
+def accuracy(logits: Tensor, y: Tensor, mask: Tensor | None = None) -> float:
+    """Return the fraction of nodes whose largest logit is that of their class.
+
+    Args:
+        logits: ``[N, C]``; of equal logits the first counts.
+        y: Classes ``[N]``.
+        mask: Nodes to count, bool ``[N]``; all when ``None``.
+
+    Returns:
+        A fraction between 0 and 1.
+
+    Raises:
+        ValueError: If the shapes do not fit, or no node is counted.
+
+    Example:
+        >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
+        0.5
+    """
+    if logits.dim() != 2 or y.shape != logits.shape[:1] or (mask is not None and mask.shape != y.shape):
+        shapes = [list(t.shape) for t in (logits, y, mask) if t is not None]
+        raise ValueError(f"'logits', 'y' and 'mask' must be [N, C], [N] and [N] (got {shapes})")
+    if mask is not None:
+        logits, y = logits[mask], y[mask]
+    if y.numel() == 0:
+        raise ValueError("'mask' marks no node")
+    return int(torch.count_nonzero(logits.argmax(dim=1) == y)) / y.numel()

@@ -1,0 +1,54 @@
+"""What fraction of the weights and of the edges is gone."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from graphsparse.utils.undirected import undirected_edges
+
+
+def weight_sparsity(model: nn.Module | Iterable[Tensor]) -> float:
+    """Return the fraction of scalars that are exactly zero.
+
+    Args:
+        model: A model, whose parameters are counted, each tied one once; or the tensors to count.
+
+    Returns:
+        A fraction between 0 and 1; 0 where there is nothing to count.
+
+    Example:
+        >>> import torch
+        >>> weight_sparsity([torch.tensor([0.0, 1.0, 0.0, 2.0])])
+        0.5
+    """
+    tensors = list(model.parameters() if isinstance(model, nn.Module) else model)
+    total = sum(tensor.numel() for tensor in tensors)
+    return sum(tensor.numel() - int(tensor.count_nonzero()) for tensor in tensors) / max(total, 1)
+
+
+def edge_sparsity(before: Tensor, after: Tensor, num_nodes: int | None = None) -> float:
+    """Return the fraction of undirected edges that is gone; self-loops and duplicates do not count.
+
+    Args:
+        before: Edges of the whole graph, ``[2, E]``.
+        after: Edges of the sparsified graph, ``[2, E']``.
+        num_nodes: Number of nodes; taken from ``before`` when ``None``.
+
+    Returns:
+        A fraction between 0 and 1; 0 where there are no edges.
+
+    Raises:
+        TypeError: If an edge list is not an integer tensor.
+        ValueError: If a shape or an index is out of range, or ``after`` has an edge that ``before`` has not.
+
+    Example:
+        >>> import torch
+        >>> edge_sparsity(torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), torch.tensor([[0, 1], [1, 0]]))
+        0.5
+    """
+    whole = undirected_edges(before, num_nodes)
+    rest = undirected_edges(after, whole.num_nodes)
+    if not torch.isin(rest.key, whole.key, assume_unique=True).all():
+        raise ValueError("'after' holds an edge that 'before' does not hold")
+    return 1 - rest.num_edges / whole.num_edges if whole.num_edges else 0.0

@@ -1,0 +1,64 @@
+"""Plots where people would rather look than read."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from graphsparse.typing import optional_module
+from graphsparse.utils.atomic_write import atomic_write
+
+# Colour-blind safe (Okabe and Ito 2008).
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def plot_curves(
+    path: str | Path,
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]],
+    *,
+    x_label: str,
+    y_label: str,
+    levels: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+) -> None:
+    """Draw curves of mean and standard deviation, one panel per title, into a PNG, SVG or PDF file.
+
+    Args:
+        path: The file; its ending chooses the format. It is there whole or not at all.
+        panels: For every panel the curves, for every curve its points ``(x, mean, standard deviation)``.
+        x_label: What the horizontal axis shows, with its unit.
+        y_label: What the vertical axis shows, with its unit.
+        levels: For every panel horizontal lines ``(mean, standard deviation)``, such as the dense model.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+        ValueError: If there is nothing to draw.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     curve = [(0.0, 81.0, 0.5), (0.5, 78.0, 1.0)]
+        ...     plot_curves(f"{folder}/a.png", {"Cora": {"TEDDY": curve}}, x_label="edges removed", y_label="accuracy")
+        ...     Path(f"{folder}/a.png").stat().st_size > 0
+        True
+    """
+    if not any(panels.values()):
+        raise ValueError("'panels' holds no curve")
+    # A figure of its own: pyplot would keep it, and choose a window system, for the whole process.
+    figure = optional_module("matplotlib.figure").Figure(figsize=(1 + 4.2 * len(panels), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    style = {name: (_COLOURS[i % 7], _MARKERS[i % 7]) for i, name in enumerate(names)}
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+        for i, (name, (mean, std)) in enumerate((levels or {}).get(title, {}).items()):
+            axis.axhline(mean, color="0.4", linestyle=("-", "--", ":")[i % 3], linewidth=1, label=name)
+            axis.axhspan(mean - std, mean + std, color="0.4", alpha=0.12, linewidth=0)
+        for name, points in curves.items():
+            x, means, stds = zip(*sorted(points), strict=True)
+            colour, marker = style[name]
+            axis.errorbar(x, means, yerr=stds, label=name, color=colour, marker=marker, markersize=4, capsize=2)
+        axis.set(title=title, xlabel=x_label)
+        axis.grid(alpha=0.25)
+    axes[0].set_ylabel(y_label)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=Path(path).suffix.lstrip(".") or "png")

@@ -1,0 +1,19 @@
+"""Training: one loop, projections that attach to any optimiser, distillation."""
+
+from graphsparse.training.distillation import distillation_loss
+from graphsparse.training.fit import FitResult, fit
+from graphsparse.training.fixed_mask import FixedMask
+from graphsparse.training.l0_projection import L0Projection
+from graphsparse.training.predict import predict
+from graphsparse.training.seeding import build_model, seeded
+
+__all__ = [
+    "FitResult",
+    "FixedMask",
+    "L0Projection",
+    "build_model",
+    "distillation_loss",
+    "fit",
+    "predict",
+    "seeded",
+]

@@ -1,0 +1,104 @@
+"""Projection on the l0 ball: the largest weights stay, any weight may come back."""
+
+import math
+import warnings
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from graphsparse.ops.check import check_sparsity
+from graphsparse.ops.select import num_removed
+from graphsparse.training.step_projection import Exclude, Scope, StepProjection, check_scope, smallest_masks
+
+
+class L0Projection(StepProjection):
+    r"""Sets the smallest weights to zero after every step of an optimiser.
+
+    With :math:`D` scalars covered and :math:`k = \lfloor \mathrm{sparsity} \cdot D \rfloor`, the Euclidean projection
+    on :math:`\{\theta : \|\theta\|_0 \le D - k\}` keeps the :math:`D - k` largest magnitudes. Gradients and the state
+    of the optimiser stay dense, so a weight that was set to zero can come back. It attaches itself to the optimiser and
+    works in any training loop.
+
+    Args:
+        optimizer: Any torch optimiser; its parameters are projected.
+        sparsity: Fraction of the covered scalars that is zero after every step, in ``[0, 1)``.
+        scope: Rank all scalars together (``"global"``) or tensor by tensor (``"tensor"``).
+        exclude: Says of a parameter whether it is left alone and not counted; by default scalars, biases and
+            normalisation parameters. ``lambda p: False`` covers everything, as the released code does.
+        schedule: ``"constant"``, or ``"cubic"``: :math:`s (1 - (1 - t/T)^3)` after step :math:`t`.
+        total_steps: :math:`T`, after which the cubic schedule has reached ``sparsity``.
+        freeze_after: Number of steps after which the zeros stay where they are; never when ``None``.
+        rounding: ``"floor"``, or ``"ceil"`` to replicate the released code.
+
+    Raises:
+        TypeError: If ``optimizer`` or ``sparsity`` has the wrong type.
+        ValueError: If an argument is out of range or nothing is left to project.
+
+    Example:
+        >>> model = torch.nn.Linear(10, 10)
+        >>> optimizer = torch.optim.Adam(model.parameters())
+        >>> projection = L0Projection(optimizer, sparsity=0.6)
+        >>> model(torch.ones(1, 10)).sum().backward()
+        >>> optimizer.step()
+        >>> int((model.weight == 0).sum())
+        60
+
+    Source: Seo et al., *TEDDY*, arXiv 2402.01261, Section 4 (projected gradient descent on the l0 ball).
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        sparsity: float,
+        *,
+        scope: Scope = "global",
+        exclude: Exclude | None = None,
+        schedule: Literal["constant", "cubic"] = "constant",
+        total_steps: int | None = None,
+        freeze_after: int | None = None,
+        rounding: Literal["floor", "ceil"] = "floor",
+    ) -> None:
+        self.target = check_sparsity(sparsity)
+        check_scope(scope)
+        if schedule not in ("constant", "cubic"):
+            raise ValueError(f"'schedule' must be 'constant' or 'cubic' (got {schedule!r})")
+        if schedule == "cubic" and (total_steps is None or total_steps < 1):
+            raise ValueError(f"'total_steps' must be at least 1 for the cubic schedule (got {total_steps})")
+        if rounding not in ("floor", "ceil"):
+            raise ValueError(f"'rounding' must be 'floor' or 'ceil' (got {rounding!r})")
+        if freeze_after is not None and freeze_after < 1:
+            raise ValueError(f"'freeze_after' must be at least 1 (got {freeze_after})")
+        self.scope = scope
+        self.total_steps = total_steps if schedule == "cubic" else None
+        self.freeze_after = freeze_after
+        self.rounding = rounding
+        self._frozen: list[Tensor] | None = None
+        self._wiped_out: set[int] = set()
+        super().__init__(optimizer, exclude)
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction that the schedule asks for after the steps taken so far."""
+        if self.total_steps is None or self.num_steps >= self.total_steps:
+            return self.target
+        return self.target * (1 - (1 - self.num_steps / self.total_steps) ** 3)
+
+    def _count(self, num: int) -> int:
+        return math.ceil(self.sparsity * num) if self.rounding == "ceil" else num_removed(self.sparsity, num)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Set the smallest weights to zero now."""
+        masks = self._frozen
+        if masks is None:
+            masks = smallest_masks([p.abs() for p in self.parameters], self._count, self.scope)
+            if self.freeze_after is not None and self.num_steps >= self.freeze_after:
+                self._frozen = masks
+        for i, (parameter, mask) in enumerate(zip(self.parameters, masks, strict=True)):
+            parameter.masked_fill_(mask, 0)
+            if i not in self._wiped_out and mask.all():
+                self._wiped_out.add(i)
+                shape = list(parameter.shape)
+                warnings.warn(f"L0Projection set a whole tensor of shape {shape} to zero", stacklevel=2)

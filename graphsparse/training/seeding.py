@@ -1,0 +1,56 @@
+"""Randomness that comes from a seed and leaves the caller's generators alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from graphsparse.typing import MakeModel
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed PyTorch's generators inside the block and give them their state back afterwards.
+
+    Args:
+        seed: The seed.
+
+    Example:
+        >>> with seeded(0):
+        ...     first = torch.rand(2)
+        >>> with seeded(0):
+        ...     torch.equal(torch.rand(2), first)
+        True
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def build_model(make_model: MakeModel, seed: int) -> nn.Module:
+    """Build a model whose initial weights follow from the seed.
+
+    Args:
+        make_model: Builds a fresh model.
+        seed: Two calls with the same one return equal weights.
+
+    Raises:
+        TypeError: If ``make_model`` is a model instead, or does not return one.
+
+    Example:
+        >>> from torch_geometric.nn import GCN
+        >>> first, second = (build_model(lambda: GCN(4, 8, 2, 3), seed=0) for _ in range(2))
+        >>> all(torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters()))
+        True
+    """
+    if isinstance(make_model, nn.Module) or not callable(make_model):
+        raise TypeError(
+            "'make_model' must be a function that builds a fresh model, so that a recipe can start twice from the same "
+            f"weights (got {type(make_model).__name__})"
+        )
+    with seeded(seed):
+        model = make_model()
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"'make_model' must return a torch.nn.Module (got {type(model).__name__})")
+    return model

@@ -1,0 +1,36 @@
+"""A short name for a graph, equal for equal graphs."""
+
+import hashlib
+
+from torch import Tensor
+
+from graphsparse.ops.check import check_edge_index
+from graphsparse.utils.undirected import BLOCK
+
+
+def graph_fingerprint(edge_index: Tensor, num_nodes: int | None = None) -> str:
+    """Return a digest of the edges, in their order, and the number of nodes.
+
+    What is stored per edge, such as a mask, fits another graph only if the fingerprints are equal. The integer type,
+    the device and the class of ``edge_index`` do not matter.
+
+    Args:
+        edge_index: Edges as ``[2, E]``, int64 or int32.
+        num_nodes: Number of nodes; the largest index plus one when ``None``.
+
+    Raises:
+        TypeError: If ``edge_index`` is not an integer tensor.
+        ValueError: If its shape or an index is out of range.
+
+    Example:
+        >>> import torch
+        >>> graph_fingerprint(torch.tensor([[0, 1], [1, 0]]))
+        '2-2-c7eeb6b49f4d9d7a'
+    """
+    num_nodes, _ = check_edge_index(edge_index, num_nodes)
+    digest = hashlib.blake2b(digest_size=8)
+    edge_index = edge_index.as_subclass(Tensor)
+    for row in edge_index:
+        for block in row.split(BLOCK):
+            digest.update(block.to("cpu").numpy().astype("<i8").tobytes())
+    return f"{num_nodes}-{edge_index.size(1)}-{digest.hexdigest()}"
