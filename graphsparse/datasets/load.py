@@ -150,7 +150,8 @@ def _normalize_rows(x: Tensor) -> Tensor:
         return x / x.sum(dim=1, keepdim=True).clamp(min=1.0)
     row = torch.repeat_interleave(torch.arange(x.size(0)), x.crow_indices().diff())
     total = torch.zeros(x.size(0)).index_add_(0, row, x.values()).clamp(min=1.0)
-    return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), x.values() / total[row], x.shape)
+    values = x.values() / total[row]
+    return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), values, x.shape, check_invariants=False)
 
 
 #: Name -> how to build it from (root, split, seed, further arguments), and whether its features are words.

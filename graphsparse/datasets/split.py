@@ -48,7 +48,7 @@ def per_class_split(
         y: Class of each node, ``[N]`` int64.
         train_per_class: Training nodes of each class.
         num_val: Validation nodes; ``None`` for 500, or a third of what the training nodes leave if that is less.
-        num_test: Test nodes; ``None`` for 1000, or two thirds of what the training nodes leave if that is less.
+        num_test: Test nodes; ``None`` for 1000, or what is left if that is less.
         seed: Equal seeds give equal splits.
 
     Returns:
@@ -78,7 +78,7 @@ def per_class_split(
     if num_val is None:
         num_val = min(500, rest.numel() // 3)
     if num_test is None:
-        num_test = min(1000, rest.numel() - min(rest.numel(), max(num_val, rest.numel() // 3)))
+        num_test = min(1000, max(rest.numel() - num_val, 0))
     if num_val < 1 or num_test < 1 or num_val + num_test > rest.numel():
         raise ValueError(
             f"'num_val' and 'num_test' need {num_val} + {num_test} nodes, at least one each, but {y.numel()} nodes "

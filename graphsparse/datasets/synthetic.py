@@ -63,7 +63,8 @@ def synthetic_citation(
             either only within or only outside their class, large ones give all papers the same mixture.
         words_per_node: Mean number of words drawn per node, at least 1; distinct ones are a little fewer.
         topic_share: Probability that a word is one of the class's own, in ``[0, 1]``: how much an MLP can learn.
-        sparse_features: Return ``x`` as a torch CSR tensor; a dense ``x`` takes ``4 * N * F`` bytes.
+        sparse_features: Return ``x`` as a torch CSR tensor; a dense ``x`` takes ``4 * N * F`` bytes. PyG's layers take
+            it where they multiply by weights first (``GCNConv``), not where they gather rows first (``SAGEConv``).
         train_per_class: Training nodes of each class.
         num_val: Validation nodes; ``None`` for 500, less in a small graph, see
             :func:`graphsparse.datasets.split.per_class_split`.

@@ -70,7 +70,8 @@ def draw_words(
     if not sparse:
         return x
     column = torch.cat(columns)
-    return torch.sparse_csr_tensor(torch.from_numpy(counts.cumsum()), column, torch.ones(len(column)), (num, num_words))
+    row_pointer, values = torch.from_numpy(counts.cumsum()), torch.ones(len(column))
+    return torch.sparse_csr_tensor(row_pointer, column, values, (num, num_words), check_invariants=False)
 
 
 def _zipf(num: int) -> npt.NDArray[np.float64]:

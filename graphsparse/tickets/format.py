@@ -85,7 +85,7 @@ def checksum(tensors: Mapping[str, Tensor], header: str) -> str:
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and header, whole or not at all."""
-    text = json.dumps(header, sort_keys=True, allow_nan=False)
+    text = json.dumps(header, allow_nan=False)
     metadata = {"format": FORMAT, "version": str(VERSION), "header": text, "sha256": checksum(tensors, text)}
     with atomic_write(path) as temporary:
         save_file(dict(tensors), temporary, metadata)

@@ -14,6 +14,7 @@ from graphsparse.metrics import edge_sparsity as measured_edge_sparsity
 from graphsparse.metrics import weight_sparsity
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.training import FitResult, build_model, distillation_loss, fit, predict
+from graphsparse.training.check import check_data
 from graphsparse.training.step_projection import StepProjection
 from graphsparse.typing import EdgeScore, Log, MakeModel
 from graphsparse.utils.fingerprint import graph_fingerprint
@@ -65,9 +66,10 @@ class Training:
         return Adam(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
 
-def check_edges(data: Data) -> None:
-    """Refuse a graph without ``edge_index``, whose entries a ticket refers to."""
-    if getattr(data, "edge_index", None) is None:
+def check_graph(data: Data) -> None:
+    """Refuse a graph that cannot be trained on, or without ``edge_index``, whose entries a ticket refers to."""
+    check_data(data, "data", ("train_mask", "val_mask"))
+    if data.get("edge_index") is None:
         raise ValueError(
             "'data' must hold 'edge_index', which the mask of a ticket refers to "
             f"(got {sorted(data.keys())}; torch_geometric.utils.to_edge_index converts 'adj_t')"
@@ -76,8 +78,9 @@ def check_edges(data: Data) -> None:
 
 def observed_nodes(data: Data) -> Tensor:
     """Return the nodes that are neither in the validation nor in the test set, bool ``[N]``."""
-    hidden: Tensor = data.val_mask | data.test_mask
-    return ~hidden
+    hidden: Tensor = data.val_mask
+    test_mask = data.get("test_mask")
+    return ~hidden if test_mask is None else ~(hidden | test_mask)
 
 
 def observed_graph(data: Data) -> Data:
@@ -141,7 +144,7 @@ def train_teacher(
 
     Source: Seo et al., arXiv 2402.01261, Section 4 (distillation).
     """
-    check_edges(data)
+    check_graph(data)
     training = Training(epochs, lr, weight_decay, patience, seed, progress, log)
     model = build_model(make_model, seed)
     train_data = observed_graph(data) if inductive else data
@@ -169,7 +172,7 @@ def find_one_shot_ticket(
     config: Mapping[str, Any],
 ) -> Ticket:
     """Sparsify the graph once, train once from the initial weights under a weight constraint, and return the ticket."""
-    check_edges(data)
+    check_graph(data)
     check_distillation(distill, distill_nodes, temperature, teacher, data, inductive)
     edge_mask = edge_keep_mask(data.edge_index, edge_sparsity, score, num_nodes=data.num_nodes, seed=training.seed)
     sparse = mask_data_edges(data, edge_mask)

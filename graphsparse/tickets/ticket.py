@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.tickets import format as ticket_format
+from graphsparse.training import build_model
 from graphsparse.typing import MakeModel
 from graphsparse.utils.fingerprint import graph_fingerprint
 from graphsparse.utils.mask_edges import mask_data_edges
@@ -116,8 +117,7 @@ class Ticket:
         Raises:
             ValueError: If that model has other keys or shapes.
         """
-        with torch.random.fork_rng():
-            model = make_model()
+        model = build_model(make_model, int(self.config.get("seed", 0)))
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         got = {name: tuple(tensor.shape) for name, tensor in self.state_dict.items()}
         if expected != got:
@@ -151,11 +151,12 @@ class Ticket:
 
         Sparsities and accuracies are fractions, the weights those of the pruned tensors.
         """
-        kept = sum(int(mask.sum()) for mask in self.weight_masks.values())
+        kept = sum(int(mask.count_nonzero()) for mask in self.weight_masks.values())
         total = sum(mask.numel() for mask in self.weight_masks.values())
+        weights = f"{kept:,} of {total:,} weights" if total else "all weights"
         return (
-            f"{self.config.get('method', 'ticket')}: {int(self.edge_mask.sum()):,} of {self.edge_mask.numel():,} "
-            f"entries of edge_index and {kept:,} of {total:,} weights left; "
+            f"{self.config.get('method', 'ticket')}: {int(self.edge_mask.count_nonzero()):,} of "
+            f"{self.edge_mask.numel():,} entries of edge_index and {weights} left; "
             + ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
         )
 

@@ -2,6 +2,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import ogb_sets
 import pytest
 import torch
 from torch_geometric.utils import homophily
@@ -52,7 +53,7 @@ def test_a_missing_file(tmp_path, monkeypatch):
 
 
 def test_the_script_makes_the_file_from_the_official_set(tmp_path, capsys):
-    arrays = _module(Path(__file__).with_name("ogb_sets.py")).write_arxiv(tmp_path / "ogb")
+    arrays = ogb_sets.write_arxiv(tmp_path / "ogb")
     script = _module(Path(__file__).parents[2] / "datasets" / "prepare_ogbn_arxiv_structure.py")
     result = script.main(["--root", str(tmp_path), "--no-download"])
     assert str(result["file"]) in capsys.readouterr().out

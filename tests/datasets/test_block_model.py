@@ -19,7 +19,7 @@ def test_power_law_has_the_exponent():
 
 def test_power_law_is_cut_off():
     assert power_law(100_000, 2.1, 20.0, rng()).max() < 40
-    assert power_law(10, 2.5, 0.0, rng()).tolist() == [1.0] * 10
+    assert power_law(1000, 2.5, 0.0, rng()).max() < 2
 
 
 @pytest.mark.parametrize(("num_edges", "num_same"), [(0, 0), (30, 30), (90, 0), (400, 250)])

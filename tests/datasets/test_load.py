@@ -8,9 +8,9 @@ from graphsparse.datasets.pyg_source import PYG_SOURCES, read_pyg
 
 PUBLIC = {"cora": (140, 500, 1000), "citeseer": (120, 500, 1000), "pubmed": (60, 500, 1000)}
 
-# name: nodes, columns of edge_index, features, classes, both directions there, edge homophily as published or None
-# (Zhu et al., NeurIPS 2020, Table 5, for the Planetoid sets, WebKB and Actor are given for node pairs without
-# direction, so only those that count as PyG's columns do are compared; Platonov et al., ICLR 2023, Table 1).
+# name: nodes, columns of edge_index, features, classes, both directions there, edge homophily as published or None.
+# Homophily is that of Zhu et al., NeurIPS 2020 (Planetoid, WebKB, Actor), Platonov et al., ICLR 2023 (minesweeper,
+# tolokers) and Lim et al., NeurIPS 2021 (ogbn-arxiv). The 0.21 of wisconsin counts a mutual link once, PyG twice.
 SETS = {
     "cora": (2708, 2 * 5278, 1433, 7, True, 0.81),
     "citeseer": (3327, 2 * 4552, 3703, 6, True, 0.74),

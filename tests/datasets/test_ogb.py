@@ -1,5 +1,4 @@
 import gzip
-import importlib.util
 import pickle
 import shutil
 import subprocess
@@ -8,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import ogb_sets as sets
 import pytest
 import torch
 from torch_geometric.data import Data, HeteroData
@@ -15,16 +15,6 @@ from torch_geometric.data import Data, HeteroData
 import graphsparse.datasets.ogb as module
 import graphsparse.datasets.ogb_files as ogb_files
 from graphsparse.datasets.ogb import load_ogb
-
-
-def _helpers():
-    spec = importlib.util.spec_from_file_location("ogb_sets", Path(__file__).with_name("ogb_sets.py"))
-    helpers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(helpers)
-    return helpers
-
-
-sets = _helpers()
 
 
 @pytest.fixture(autouse=True)

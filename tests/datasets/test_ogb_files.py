@@ -1,22 +1,12 @@
-import importlib.util
 import shutil
 import zipfile
 from pathlib import Path
 
+import ogb_sets as sets
 import pytest
 
 import graphsparse.datasets.ogb_files as module
 from graphsparse.datasets.ogb_files import download_ogb, missing_file, ogb_folder, ogb_meta, ogb_url, require_ogb
-
-
-def _helpers():
-    spec = importlib.util.spec_from_file_location("ogb_sets", Path(__file__).with_name("ogb_sets.py"))
-    helpers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(helpers)
-    return helpers
-
-
-sets = _helpers()
 
 
 @pytest.mark.parametrize("name", ["ogbn-mag", "ogbl-collab", "ogbg-molhiv"])

@@ -32,14 +32,14 @@ def test_sparse_equals_dense(chunk, monkeypatch):
 
 
 def test_each_class_has_words_of_its_own():
-    used = torch.stack([draw(topic_share=1.0)[torch.from_numpy(LABEL == label)].sum(0) > 0 for label in range(3)])
+    used = torch.stack([draw(topic_share=1.0)[torch.from_numpy(label == LABEL)].sum(0) > 0 for label in range(3)])
     assert used.sum(0).max() == 1
     assert used.sum(1).tolist() == [30, 30, 30]
 
 
 def test_without_topics_classes_use_words_alike():
     x = draw(topic_share=0.0)
-    shares = torch.stack([x[torch.from_numpy(LABEL == label)].mean(0) for label in range(3)])
+    shares = torch.stack([x[torch.from_numpy(label == LABEL)].mean(0) for label in range(3)])
     assert (shares - shares.mean(0)).abs().max() < 0.06
 
 

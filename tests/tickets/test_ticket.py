@@ -1,0 +1,158 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from models import MODELS
+from torch_geometric.nn import GCN
+
+from graphsparse.testing import assert_undirected, random_graph
+from graphsparse.tickets import Ticket, find_random_ticket, find_teddy_ticket
+from graphsparse.training import predict
+
+
+def find(model="GCN", **options):
+    options = {"edge_sparsity": 0.4, "weight_sparsity": 0.6, "epochs": 4, **options}
+    return find_teddy_ticket(MODELS[model], random_graph(), **options)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_save_and_load_give_the_same_logits_for_every_model(model, tmp_path):
+    ticket = find(model)
+    data = ticket.sparsify(random_graph())
+    before = predict(ticket.materialize(MODELS[model]), data)
+    ticket.save(tmp_path / "t.safetensors")
+    again = Ticket.load(tmp_path / "t.safetensors")
+    assert torch.equal(predict(again.materialize(MODELS[model]), again.sparsify(random_graph())), before)
+    assert again.config == ticket.config
+    assert again.metrics == ticket.metrics
+    assert again.summary() == ticket.summary()
+    plain = MODELS[model]()
+    assert list(again.state_dict) == list(plain.state_dict())
+    plain.load_state_dict(again.state_dict, strict=True)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_metrics_are_those_of_the_materialised_ticket(model):
+    from graphsparse.metrics import accuracy, edge_sparsity
+
+    data, ticket = random_graph(), find(model)
+    sparse = ticket.sparsify(data)
+    logits = predict(ticket.materialize(MODELS[model]), sparse)
+    assert ticket.metrics["test_accuracy"] == accuracy(logits, data.y, data.test_mask)
+    assert ticket.metrics["val_accuracy"] == accuracy(logits, data.y, data.val_mask)
+    assert ticket.metrics["edge_sparsity"] == edge_sparsity(data.edge_index, sparse.edge_index)
+    num_edges = data.edge_index.size(1) // 2
+    assert sparse.edge_index.size(1) // 2 == num_edges - int(0.4 * num_edges)
+    assert_undirected(sparse.edge_index)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_weights_are_zero_exactly_where_the_masks_say(model):
+    ticket = find(model)
+    named = dict(MODELS[model]().named_parameters(remove_duplicate=True))
+    covered = sum(p.numel() for p in named.values() if p.dim() >= 2)
+    kept = sum(int(ticket.state_dict[name].count_nonzero()) for name, p in named.items() if p.dim() >= 2)
+    assert kept == covered - int(0.6 * covered)
+    for name, mask in ticket.weight_masks.items():
+        assert torch.equal(ticket.state_dict[name] != 0, mask)
+    assert all(name.endswith(("weight", "att_src", "att_dst", "weight1")) for name in ticket.weight_masks)
+
+
+FRESH = """
+import sys, torch
+sys.path.insert(0, sys.argv[2])
+from models import MODELS
+from graphsparse.testing import random_graph
+from graphsparse.tickets import Ticket
+from graphsparse.training import predict
+ticket = Ticket.load(sys.argv[1])
+torch.save(predict(ticket.materialize(MODELS["GAT"]), ticket.sparsify(random_graph())), sys.argv[1] + ".logits")
+"""
+
+
+def test_fresh_process_gives_bit_identical_logits(tmp_path, request):
+    ticket = find("GAT")
+    path = tmp_path / "t.safetensors"
+    ticket.save(path)
+    logits = predict(ticket.materialize(MODELS["GAT"]), ticket.sparsify(random_graph()))
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FRESH, str(path), str(request.path.parents[1] / "helpers")], check=True
+    )
+    assert torch.equal(torch.load(f"{path}.logits"), logits)
+
+
+def test_file_is_much_smaller_than_the_dense_model(tmp_path):
+    make_model = lambda: GCN(8, 256, 3, 3, bias=False)  # noqa: E731
+    options = {"edge_sparsity": 0.4, "weight_sparsity": 0.9, "epochs": 2}
+    ticket = find_teddy_ticket(make_model, random_graph(), **options)
+    ticket.save(tmp_path / "t")
+    scalars = sum(p.numel() for p in make_model().parameters())
+    # A tenth of the weights at 4 bytes, one bit for each, and a header.
+    assert (tmp_path / "t").stat().st_size < scalars * (0.4 + 1 / 8) + 4000
+
+
+def test_other_graphs_are_refused():
+    ticket, data = find(), random_graph()
+    reordered, more_nodes, changed = data.clone(), data.clone(), data.clone()
+    reordered.edge_index = data.edge_index.flip(1)
+    more_nodes.x = torch.cat([data.x, data.x[:1]])
+    changed.edge_index[0, 0] = (changed.edge_index[0, 0] + 1) % data.num_nodes
+    for other in (reordered, more_nodes, changed, random_graph(seed=1)):
+        with pytest.raises(ValueError, match="not the graph the ticket was made for"):
+            ticket.sparsify(other)
+    before = data.edge_index.clone()
+    ticket.sparsify(data)
+    assert torch.equal(data.edge_index, before)
+
+
+def test_other_models_are_refused():
+    ticket = find()
+    with pytest.raises(ValueError, match=r"another model.*convs\.0"):
+        ticket.materialize(lambda: GCN(8, 17, 2, 3))
+    with pytest.raises(ValueError, match="missing"):
+        ticket.materialize(MODELS["GIN"])
+    with pytest.raises(TypeError, match="function that builds"):
+        ticket.materialize(MODELS["GCN"]())
+
+
+def test_materialize_leaves_the_generator_alone():
+    ticket, state = find(), torch.get_rng_state()
+    ticket.materialize(MODELS["GCN"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_seed_gives_the_initial_weights_back():
+    # One step of a vanishing learning rate: what is left of the weights is where they started.
+    ticket = find(lr=0.0, weight_decay=0.0, epochs=1, seed=11)
+    with torch.random.fork_rng():
+        torch.manual_seed(ticket.config["seed"])
+        start = MODELS["GCN"]().state_dict()
+    for name, mask in ticket.weight_masks.items():
+        assert torch.equal(ticket.state_dict[name], start[name] * mask)
+
+
+def test_parts_that_do_not_fit_are_refused():
+    weight, edges = torch.ones(2, 2), torch.ones(3, dtype=torch.bool)
+    mask = torch.tensor([[True, False], [True, True]])
+    with pytest.raises(ValueError, match="not zero where the mask"):
+        Ticket({"w": weight}, {"w": mask}, edges, "")
+    with pytest.raises(ValueError, match="unlike 'state_dict'"):
+        Ticket({"w": weight}, {"v": mask}, edges, "")
+    with pytest.raises(ValueError, match="bool vector"):
+        Ticket({"w": weight}, {}, edges.float(), "")
+
+
+def test_repr_is_short():
+    ticket = find()
+    assert len(repr(ticket)) < 400
+    assert "teddy" in repr(ticket)
+    assert "all weights" in find(weight_sparsity=0.0).summary()
+
+
+def test_random_ticket_travels_too(tmp_path):
+    ticket = find_random_ticket(MODELS["GCN"], random_graph(), edge_sparsity=0.4, weight_sparsity=0.6, epochs=2)
+    ticket.save(tmp_path / "t")
+    again = Ticket.load(tmp_path / "t")
+    assert torch.equal(again.edge_mask, ticket.edge_mask)
+    assert again.config["method"] == "random"
