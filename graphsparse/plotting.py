@@ -58,7 +58,13 @@ def plot_curves(
         axis.set(title=title, xlabel=x_label)
         axis.grid(alpha=0.25)
     axes[0].set_ylabel(y_label)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+    legend = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        legend.values(),
+        legend.keys(),
+        loc="outside lower center",
+        ncols=min(len(legend), 2 * len(panels)),
+        frameon=False,
+    )
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150, format=Path(path).suffix.lstrip(".") or "png")

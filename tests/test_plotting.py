@@ -1,0 +1,37 @@
+import pytest
+
+from graphsparse.plotting import plot_curves
+from graphsparse.typing import has_module
+
+pytestmark = pytest.mark.skipif(not has_module("matplotlib"), reason="needs matplotlib")
+PANELS = {"one": {"a": [(0.0, 80.0, 1.0), (50.0, 70.0, 2.0)]}, "two": {"a": [(0.0, 60.0, 1.0)], "b": [(1.0, 2.0, 0.0)]}}
+
+
+@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_the_ending_chooses_the_format(tmp_path, ending, start):
+    path = tmp_path / "deep" / f"plot.{ending}"
+    plot_curves(path, PANELS, x_label="x", y_label="y", levels={"one": {"dense": (75.0, 1.0)}})
+    assert path.read_bytes().startswith(start)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_every_curve_and_label_is_drawn(tmp_path):
+    path = tmp_path / "plot.svg"
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_curves(path, PANELS, x_label="edges", y_label="accuracy", levels={"two": {"dense": (75.0, 1.0)}})
+    text = path.read_text()
+    for word in ("one", "two", "edges", "accuracy", ">a<", ">b<", "dense"):
+        assert word in text
+
+
+def test_no_curve():
+    with pytest.raises(ValueError, match="no curve"):
+        plot_curves("never.png", {}, x_label="x", y_label="y")
+
+
+def test_bad_ending_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="xyz"):
+        plot_curves(tmp_path / "plot.xyz", PANELS, x_label="x", y_label="y")
+    assert not list(tmp_path.iterdir())
