@@ -8,6 +8,7 @@ import os
 import statistics
 import tempfile
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -33,6 +34,7 @@ METHODS = {"TEDDY ticket": find_teddy_ticket, "random ticket": find_random_ticke
 def run_seed(seed, *, name, hidden, epochs, edge_sparsities, threads):
     """Train everything for one seed and return rows of figures."""
     torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
     data = load(name)
     data.x = data.x.to_sparse_csr()  # a bag of words is nearly empty, and a GCN takes it as it is
 

@@ -1,7 +1,6 @@
 """Open Graph Benchmark data sets, loaded safely, without questions, and without touching the raw files."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -11,25 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData
-from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
-from torch_geometric.data.storage import BaseStorage, EdgeStorage, GlobalStorage, NodeStorage
 
 from graphsparse.datasets.cache import data_root, private_copy
 from graphsparse.datasets.ogb_files import PACKAGES, ogb_folder, ogb_meta, require_ogb
+from graphsparse.datasets.safe_loading import drop_notes, safe_loading
 
 _CLASSES = {"ogbn": "PygNodePropPredDataset", "ogbl": "PygLinkPropPredDataset", "ogbg": "PygGraphPropPredDataset"}
-
-# The functions that a pickled NumPy array and a pickled NumPy number name.
-_ARRAY, _NUMBER = np.empty(0).__reduce__()[0], np.int64(0).__reduce__()[0]
-
-# What OGB's files hold besides tensors and plain Python: PyG's containers, and NumPy arrays in the splits.
-_SAFE: list[Any] = [
-    *(Data, DataEdgeAttr, DataTensorAttr, HeteroData, BaseStorage, EdgeStorage, GlobalStorage, NodeStorage),
-    *(np.ndarray, np.dtype, _ARRAY, _NUMBER),
-    *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
-    # The names under which NumPy 1 wrote them; the official archives are that old.
-    *((_ARRAY, "numpy.core.multiarray._reconstruct"), (_NUMBER, "numpy.core.multiarray.scalar")),
-]
 
 
 def load_ogb(
@@ -99,7 +85,7 @@ def load_ogb(
     kind = name.partition("-")[0]
     package = import_module(PACKAGES[kind])
     copy = _processed(getattr(package, _CLASSES[kind]), name, folder, meta)
-    with _safe_loading():
+    with safe_loading():
         dataset = _open(getattr(package, _CLASSES[kind]), name, copy, meta)
         if kind == "ogbg":
             return dataset, package.Evaluator(name)
@@ -118,13 +104,6 @@ def load_ogb(
     return data, package.Evaluator(name)
 
 
-@contextmanager
-def _safe_loading() -> Iterator[None]:
-    """Let ``torch.load`` accept the classes of OGB's files, and no others, while ``weights_only`` stays on."""
-    with torch.serialization.safe_globals(_SAFE):
-        yield
-
-
 def _open(cls: Any, name: str, folder: Path, meta: Mapping[str, object]) -> Any:
     """Construct OGB's data set object over a folder."""
     return cls(name, meta_dict={**meta, "dir_path": str(folder)})
@@ -134,11 +113,9 @@ def _processed(cls: Any, name: str, folder: Path, meta: Mapping[str, object]) ->
     """Return the private copy of a data set, processed by OGB's class."""
 
     def build(copy: Path) -> None:
-        with _safe_loading():
+        with safe_loading():
             dataset = _open(cls, name, copy, meta)
-            for note in ("pre_transform.pt", "pre_filter.pt"):
-                # PyG would read these notes of its own with safe loading off; without them it reads nothing.
-                (copy / "processed" / note).unlink(missing_ok=True)
+            drop_notes(copy / "processed")
             if name.startswith("ogbg-"):
                 # `get_idx_split` is called later, by the user: from a file of plain tensors it needs no help of ours.
                 split = {part: torch.as_tensor(index) for part, index in dataset.get_idx_split().items()}

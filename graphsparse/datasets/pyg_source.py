@@ -14,6 +14,7 @@ from torch_geometric.data import InMemoryDataset
 from torch_geometric.datasets import Actor, Airports, CitationFull, HeterophilousGraphDataset, Planetoid, WebKB
 
 from graphsparse.datasets.cache import private_copy
+from graphsparse.datasets.safe_loading import drop_notes, safe_loading
 
 #: Seconds that a server has to answer before a download is given up; PyG itself would wait for minutes.
 _PATIENCE = 10.0
@@ -75,8 +76,10 @@ def read_pyg(source: PygSource, name: str, root: Path) -> InMemoryDataset:
 
 def _process(source: PygSource, folder: Path) -> InMemoryDataset:
     """Let PyG process the raw files in ``folder``, or load what it has processed there before."""
-    with warnings.catch_warnings():  # PyG adds a filter of its own for the old pickles of Planetoid
-        return source.make(str(folder))
+    with warnings.catch_warnings(), safe_loading():  # PyG adds a filter of its own for the old pickles of Planetoid
+        dataset = source.make(str(folder))
+    drop_notes(Path(dataset.processed_dir))
+    return dataset
 
 
 def _download(source: PygSource, name: str, folder: Path, missing: list[str]) -> None:

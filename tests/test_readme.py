@@ -1,0 +1,32 @@
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_every_block_of_python_runs_in_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert len(blocks) >= 4
+    names = {"__name__": "readme"}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "8000 -> 4800" in printed
+    assert "teddy: 4,800 of 8,000 entries" in printed
+    assert (tmp_path / "out" / "ticket.safetensors").is_file()
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(([^)#:]+)\)", TEXT))
+def test_links_lead_somewhere(path):
+    assert (ROOT / path).exists()
+
+
+def test_commands_are_those_of_the_makefile_and_of_ci():
+    makefile = (ROOT / "Makefile").read_text()
+    for command in re.findall(r"^make (\w+)", TEXT, re.MULTILINE):
+        assert re.search(rf"^{command}:", makefile, re.MULTILINE)
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
