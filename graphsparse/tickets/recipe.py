@@ -144,9 +144,13 @@ def train_teacher(
 
     Source: Seo et al., arXiv 2402.01261, Section 4 (distillation).
     """
+    return run_teacher(make_model, data, inductive, Training(epochs, lr, weight_decay, patience, seed, progress, log))
+
+
+def run_teacher(make_model: MakeModel, data: Data, inductive: bool, training: Training) -> tuple[Tensor, FitResult]:
+    """Train the dense model; see :func:`train_teacher`."""
     check_graph(data)
-    training = Training(epochs, lr, weight_decay, patience, seed, progress, log)
-    model = build_model(make_model, seed)
+    model = build_model(make_model, training.seed)
     train_data = observed_graph(data) if inductive else data
     result = training.run(model, training.adam(model), train_data, data)
     if not inductive:
@@ -188,18 +192,7 @@ def find_one_shot_ticket(
     extra_loss = None
     if distill > 0:
         if teacher is None:
-            teacher, _ = train_teacher(
-                make_model,
-                data,
-                inductive=inductive,
-                epochs=training.epochs,
-                lr=training.lr,
-                weight_decay=training.weight_decay,
-                patience=training.patience,
-                seed=training.seed,
-                progress=training.progress,
-                log=training.log,
-            )
+            teacher, _ = run_teacher(make_model, data, inductive, training)
         targets = teacher[observed] if inductive else teacher
         nodes = distillation_nodes(train_data, distill_nodes)
 

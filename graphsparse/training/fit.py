@@ -24,6 +24,8 @@ ExtraLoss: TypeAlias = Callable[[Tensor, Data, int], Tensor]
 AfterStep: TypeAlias = Callable[[nn.Module, int], object]
 #: A figure of merit, higher is better, from logits ``[N, C]``, labels ``[N]`` and a mask ``[N]``.
 Metric: TypeAlias = Callable[[Tensor, Tensor, Tensor], float]
+#: Returns the logits ``[N, C]`` of a whole graph in evaluation mode.
+Inference: TypeAlias = Callable[[nn.Module, Data], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ def fit(
     extra_loss: ExtraLoss | None = None,
     after_step: Sequence[AfterStep] = (),
     metric: Metric = accuracy,
+    inference: Inference = predict,
     patience: int | None = None,
     eval_every: int = 1,
     seed: int = 0,
@@ -92,6 +95,8 @@ def fit(
         extra_loss: A further term, ``(logits, batch, epoch) -> scalar``.
         after_step: Callables ``(model, epoch)``, run after every step of the optimiser.
         metric: Figure of merit, higher is better.
+        inference: Returns the logits of a whole graph in evaluation mode; one forward pass by default. For graphs that
+            do not fit into one, pass a function that goes layer by layer.
         patience: Stop after so many epochs without a better validation metric; never when ``None``.
         eval_every: Evaluate every so many epochs, and after the last one.
         seed: Seed of dropout and of everything else that draws from PyTorch's generators, whose state is restored.
@@ -121,8 +126,12 @@ def fit(
     check_model(model)
     check_data(data, "data")
     check_data(eval_data, "eval_data", ("val_mask",))
-    check_output(predict(model, data), data, "data", ("train_mask",))
-    check_output(predict(model, eval_data), eval_data, "eval_data", ("val_mask",))
+    logits = inference(model, eval_data)
+    check_output(logits, eval_data, "eval_data", ("val_mask",))
+    if eval_data is data:
+        check_output(logits, data, "data", ("train_mask",))
+    elif loader is None:
+        check_output(inference(model, data), data, "data", ("train_mask",))
     if optimizer is None:
         optimizer = Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
 
@@ -135,7 +144,7 @@ def fit(
             losses = [_step(model, batch, optimizer, extra_loss, after_step, epoch) for batch in batches]
             if (epoch + 1) % eval_every and epoch + 1 < epochs:
                 continue
-            logits = predict(model, eval_data)
+            logits = inference(model, eval_data)
             val = metric(logits, eval_data.y, eval_data.val_mask)
             row = {"epoch": epoch, "loss": _mean(losses), "val": val}
             if eval_data.get("train_mask") is not None and eval_data.train_mask.any():
