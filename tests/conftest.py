@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 EXTENSIONS = ("torch_sparse", "torch_scatter", "pyg_lib")
 
@@ -23,6 +24,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # The graphs of the tests are tiny: threads cost ten times more than they bring where the cores are busy.
+    torch.set_num_threads(1)
     if config.getoption("--without-extensions"):
         already = [name for name in EXTENSIONS if name in sys.modules]
         assert not already, f"imported before they could be blocked: {already}"

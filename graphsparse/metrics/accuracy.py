@@ -16,6 +16,7 @@ def accuracy(logits: Tensor, y: Tensor, mask: Tensor | None = None) -> float:
         A fraction between 0 and 1.
 
     Raises:
+        TypeError: If ``mask`` is not a bool tensor.
         ValueError: If the shapes do not fit, or no node is counted.
 
     Example:
@@ -25,6 +26,8 @@ def accuracy(logits: Tensor, y: Tensor, mask: Tensor | None = None) -> float:
     if logits.dim() != 2 or y.shape != logits.shape[:1] or (mask is not None and mask.shape != y.shape):
         shapes = [list(t.shape) for t in (logits, y, mask) if t is not None]
         raise ValueError(f"'logits', 'y' and 'mask' must be [N, C], [N] and [N] (got {shapes})")
+    if mask is not None and mask.dtype != torch.bool:  # numbers would pick nodes instead of marking them
+        raise TypeError(f"'mask' must be a bool tensor (got {mask.dtype})")
     if mask is not None:
         logits, y = logits[mask], y[mask]
     if y.numel() == 0:

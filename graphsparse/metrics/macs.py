@@ -1,35 +1,62 @@
 """Multiply-accumulates of a forward pass, with zeros for free."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 from torch_geometric.nn import MessagePassing
 
-_MATRIX_PRODUCTS: dict[Any, Callable[..., tuple[Tensor, Tensor]]] = {
-    torch.ops.aten.mm.default: lambda a, b: (a, b),
-    torch.ops.aten.addmm.default: lambda c, a, b: (a, b),
-    torch.ops.aten.bmm.default: lambda a, b: (a, b),
-    torch.ops.aten._sparse_mm.default: lambda a, b: (a, b),
+from graphsparse.utils.eval_mode import eval_mode
+
+# Products of two matrices or vectors, and at which position their first factor comes.
+_PRODUCTS = {
+    **dict.fromkeys(("mm", "bmm", "mv", "dot", "_sparse_mm", "_sparse_mm_reduce_impl"), 0),
+    **dict.fromkeys(("addmm", "addmv", "baddbmm", "_addmm_activation", "_sparse_addmm"), 1),
+}
+# Whole layers computed by one operation, into which nobody sees; to leave them out would be wrong by far.
+_OPAQUE = {
+    "mkldnn_rnn_layer",
+    "_cudnn_rnn",
+    "miopen_rnn",
+    "_native_multi_head_attention",
+    "_transformer_encoder_layer_fwd",
+    "segment_matmul",
+    "grouped_matmul",
 }
 
 
-class _CountProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every matrix product of a forward pass, whoever computes it."""
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation of a forward pass, whoever computes it, and is told of the messages."""
 
     def __init__(self, parameters: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.parameters = parameters
         self.total = 0
+        self.inside_fused_layer = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _MATRIX_PRODUCTS:
-            self.total += self._count(*_MATRIX_PRODUCTS[func](*args))
-        return func(*args, **(kwargs or {}))
+        packet = func.overloadpacket
+        name = packet.__name__
+        if name in _OPAQUE:
+            raise NotImplementedError(f"'model' computes a whole layer by {func}, whose cost cannot be counted")
+        out = func(*args, **(kwargs or {}))
+        if self.inside_fused_layer:
+            return out
+        if name in _PRODUCTS:
+            self.total += self._count(*args[_PRODUCTS[name] :][:2])
+        elif name.startswith("_scaled_dot_product") and "backward" not in name:
+            query, key, value = args[:3]
+            self.total += query.shape[:-1].numel() * key.size(-2) * (key.size(-1) + value.size(-1))
+        elif packet in flop_registry:  # convolutions; two operations make one multiply-accumulate
+            self.total += flop_registry[packet](*args, **(kwargs or {}), out_val=out) // 2
+        return out
 
     def _count(self, a: Tensor, b: Tensor) -> int:
+        # A vector is a matrix of one row on the left and of one column on the right.
         left, right = self._non_zeros(a, -2), self._non_zeros(b, -1)
         return int((left * right).sum())
 
@@ -39,13 +66,56 @@ class _CountProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Zeros are free in weights and in sparse tensors. Those of dense activations depend on the data, and no dense
         product skips them: they count.
         """
+        if operand.dim() == 1:
+            operand = operand.unsqueeze(dim)
         if operand.layout != torch.strided:
-            operand = operand.to_sparse(layout=torch.sparse_coo).coalesce()
-            index = operand.indices()[1 if dim == -2 else 0]
+            index = operand.to_sparse(layout=torch.sparse_coo).coalesce().indices()[1 if dim == -2 else 0]
             return torch.bincount(index, minlength=operand.size(1 if dim == -2 else 0))
         if operand.untyped_storage().data_ptr() in self.parameters:
             return operand.count_nonzero(dim)
-        return torch.full(operand.shape[:dim] + operand.shape[dim:][1:], operand.size(dim))
+        return torch.full(operand.shape[:dim] + operand.shape[dim:][1:], operand.size(dim), device=operand.device)
+
+    @contextmanager
+    def messages(self, model: nn.Module) -> Iterator[None]:
+        """Count the messages of every PyG layer inside the block."""
+
+        def message(module: Any, inputs: Any, output: Any) -> None:
+            self.total += output.numel()
+
+        def enter(module: Any, inputs: Any) -> None:
+            self.inside_fused_layer = True
+
+        def leave(module: Any, inputs: Any, output: Any) -> None:
+            self.inside_fused_layer = False
+            adjacency = inputs[0]
+            if not isinstance(adjacency, Tensor):
+                num_messages = adjacency.nnz()
+            else:
+                num_messages = adjacency.size(1) if adjacency.layout == torch.strided else adjacency._nnz()
+            self.total += num_messages * output.shape[1:].numel()
+
+        handles = []
+        for layer in model.modules():
+            if isinstance(layer, MessagePassing):
+                handles.append(layer.register_message_forward_hook(message))
+                handles.append(layer.register_message_and_aggregate_forward_pre_hook(enter))
+                handles.append(layer.register_message_and_aggregate_forward_hook(leave))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Compute attention by the operations it consists of, which can be counted."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def count_macs(model: nn.Module, *args: Any, **kwargs: Any) -> int:
@@ -54,22 +124,27 @@ def count_macs(model: nn.Module, *args: Any, **kwargs: Any) -> int:
     Counted are
 
     * every matrix product, one per pair of factors that meet: zeros in parameters and in sparse tensors are free,
-      zeros in dense activations are not. A dense layer costs :math:`N \cdot \mathrm{nnz}(W)`, with sparse features
-      :math:`X` the number of pairs in which neither factor is a stored or known zero;
+      zeros in dense activations are not. A dense layer costs :math:`N \cdot \mathrm{nnz}(W)`, and with sparse
+      features only their stored entries count. Weights computed during the forward pass are activations in this sense;
     * every message of a PyG layer, one per channel: :math:`E \cdot F` for a layer that sends :math:`F` channels over
-      :math:`E` edges, self-loops that the layer adds included.
+      :math:`E` edges, self-loops that the layer adds included, however many ways it aggregates them;
+    * dot-product attention and convolutions, zeros included.
 
-    Not counted are additions of biases, activations, normalisation and other work per entry, attention coefficients
-    among them. This is the usual way to state the cost of a sparse model; it says nothing about time, which has to be
-    measured.
+    Not counted are additions of biases, activations, normalisation and other work per entry, the attention
+    coefficients of a GAT among them, and products that call torch-sparse outside a PyG layer. This is the usual way to
+    state the cost of a sparse model; it says nothing about time, which has to be measured.
 
     Args:
-        model: Any PyG model; its mode and everything else is the same afterwards.
+        model: Any PyG model; its mode and the random generators are the same afterwards. A layer with ``cached=True``
+            keeps the graph, as in any forward pass.
         args: Its arguments, such as ``x`` and ``edge_index``.
         kwargs: Its keyword arguments.
 
     Returns:
         The number of multiply-accumulates.
+
+    Raises:
+        NotImplementedError: If the model computes a whole layer by one opaque operation, such as an LSTM.
 
     Example:
         >>> from torch_geometric.nn import GCNConv
@@ -77,34 +152,14 @@ def count_macs(model: nn.Module, *args: Any, **kwargs: Any) -> int:
         >>> count_macs(GCNConv(8, 3), torch.ones(5, 8), toy_edge_index())  # 5 * 8 * 3 + (10 + 5) * 3
         165
     """
-    messages = 0
-
-    def count_message(module: Any, inputs: Any, output: Any) -> None:
-        nonlocal messages
-        messages += output.numel()
-
-    def count_fused(module: Any, inputs: Any, output: Any) -> None:
-        nonlocal messages
-        adjacency = inputs[0]
-        if isinstance(adjacency, Tensor):
-            num = adjacency.size(1) if adjacency.layout == torch.strided else adjacency._nnz()
-        else:
-            num = adjacency.nnz()
-        messages += num * output[0].numel()
-
-    handles = []
-    for module in model.modules():
-        if isinstance(module, MessagePassing):
-            handles.append(module.register_message_forward_hook(count_message))
-            handles.append(module.register_message_and_aggregate_forward_hook(count_fused))
-    training = model.training
-    model.eval()
-    counter = _CountProducts({p.untyped_storage().data_ptr() for p in model.parameters()})
-    try:
-        with torch.no_grad(), counter:
-            model(*args, **kwargs)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
-    return counter.total + messages
+    counter = _Counter({p.untyped_storage().data_ptr() for p in model.parameters()})
+    with (
+        eval_mode(model),
+        _unfused_attention(),
+        torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+        torch.no_grad(),
+        counter.messages(model),
+        counter,
+    ):
+        model(*args, **kwargs)
+    return counter.total

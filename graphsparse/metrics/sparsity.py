@@ -1,6 +1,6 @@
 """What fraction of the weights and of the edges is gone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,21 +8,34 @@ from torch import Tensor, nn
 from graphsparse.utils.undirected import undirected_edges
 
 
-def weight_sparsity(model: nn.Module | Iterable[Tensor]) -> float:
+def weight_sparsity(model: nn.Module | Mapping[str, Tensor] | Iterable[Tensor]) -> float:
     """Return the fraction of scalars that are exactly zero.
 
     Args:
-        model: A model, whose parameters are counted, each tied one once; or the tensors to count.
+        model: A model, whose parameters are counted, biases too; or a state dict, whose floating point tensors are
+            counted, buffers too, since it does not tell them apart; or the tensors to count. Tied ones, which share
+            their memory, count once.
 
     Returns:
         A fraction between 0 and 1; 0 where there is nothing to count.
+
+    Raises:
+        TypeError: If there is something else than tensors in it.
 
     Example:
         >>> import torch
         >>> weight_sparsity([torch.tensor([0.0, 1.0, 0.0, 2.0])])
         0.5
     """
-    tensors = list(model.parameters() if isinstance(model, nn.Module) else model)
+    if isinstance(model, nn.Module):
+        model = model.parameters()
+    elif isinstance(model, Mapping):
+        model = (value for value in model.values() if not isinstance(value, Tensor) or value.is_floating_point())
+    tensors = list(model)
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"'model' must be a module, a state dict or tensors (it holds a {type(tensor).__name__})")
+    tensors = list({(tensor.data_ptr(), tensor.shape): tensor for tensor in tensors}.values())
     total = sum(tensor.numel() for tensor in tensors)
     return sum(tensor.numel() - int(tensor.count_nonzero()) for tensor in tensors) / max(total, 1)
 

@@ -1,11 +1,31 @@
-"""What can be wrong with a graph or a model is found before training starts."""
+"""What can be wrong with a graph, a model or an optimiser is found before training starts."""
 
+import numbers
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+from torch.optim import Optimizer
 from torch_geometric.data import Data
+
+from graphsparse.ops.check import check_edge_index
+
+MASKS = ("train_mask", "val_mask", "test_mask")
+
+
+def check_count(value: int, name: str) -> None:
+    """Refuse what is no positive integer."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"'{name}' must be an integer (got {value!r} of type {type(value).__name__})")
+    if value < 1:
+        raise ValueError(f"'{name}' must be at least 1 (got {value})")
+
+
+def check_callable(value: Any, name: str) -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        raise TypeError(f"'{name}' must be a function (got {value!r})")
 
 
 def check_model(model: nn.Module) -> None:
@@ -21,8 +41,30 @@ def check_model(model: nn.Module) -> None:
         raise ValueError("'model' has no parameter to train")
 
 
+def check_one_graph(model: nn.Module) -> None:
+    """Refuse a model with a layer that keeps the first graph it sees, where it will see another one."""
+    cached = [name for name, module in model.named_modules() if getattr(module, "cached", False) is True]
+    if cached:
+        raise ValueError(
+            f"'model' has a layer with cached=True, {cached[0]!r}, which keeps the first graph it sees, "
+            "but is trained and evaluated on different ones"
+        )
+
+
+def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
+    """Refuse what is no optimiser, and one that would train another model."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"'optimizer' must be a torch.optim.Optimizer (got {type(optimizer).__name__})")
+    own = {id(parameter) for parameter in model.parameters()}
+    if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
+        raise ValueError("'optimizer' holds no parameter of 'model'; was it made for another copy of it?")
+
+
 def check_data(data: Data, name: str = "data", masks: tuple[str, ...] = ("train_mask",)) -> None:
-    """Refuse a graph without nodes, features, labels or the nodes that are needed, and features that are not finite."""
+    """Refuse a graph without nodes, features, labels or the nodes that are needed, and features that are not finite.
+
+    Of masks that are not needed only the shape is looked at.
+    """
     if not isinstance(data, Data):
         raise TypeError(f"'{name}' must be a torch_geometric Data (got {type(data).__name__})")
     x, y = data.get("x"), data.get("y")
@@ -32,27 +74,38 @@ def check_data(data: Data, name: str = "data", masks: tuple[str, ...] = ("train_
         raise ValueError(f"'{name}' is an empty graph: it has no nodes")
     if not x.is_floating_point():
         raise TypeError(f"'{name}.x' must be floating point (got {x.dtype})")
-    values = x if x.layout == torch.strided else x.values()
-    if not values.isfinite().all():
+    if x.layout != torch.strided:
+        x = (x.coalesce() if x.layout == torch.sparse_coo else x).values()
+    if not x.isfinite().all():
         raise ValueError(f"'{name}.x' holds NaN or infinity")
-    if "edge_index" not in data and "adj_t" not in data:
+    num_nodes = data.x.size(0)
+    edges = data.get("edge_index")
+    if edges is None and data.get("adj_t") is None:
         raise ValueError(f"'{name}' must hold 'edge_index' or 'adj_t' (got {sorted(data.keys())})")
-    num_nodes = x.size(0)
+    if isinstance(edges, Tensor) and edges.layout == torch.strided:
+        check_edge_index(edges, num_nodes, f"{name}.edge_index")
     if not isinstance(y, Tensor) or y.shape != (num_nodes,):
         raise ValueError(f"'{name}.y' must hold one label per node, [{num_nodes}] (got {_shape(y)})")
     if y.dtype != torch.int64:
         raise TypeError(f"'{name}.y' must be int64 class labels (got {y.dtype})")
-    for key in masks:
+    for key in (*MASKS, *masks):
         mask = data.get(key)
-        if mask is None:
+        if mask is not None:
+            _check_mask(mask, num_nodes, f"{name}.{key}")
+    for key in masks:
+        if data.get(key) is None:
             raise ValueError(f"'{name}.{key}' is missing")
-        if isinstance(mask, Tensor) and mask.dim() == 2:
-            raise ValueError(f"'{name}.{key}' holds {mask.size(1)} splits; pick one of its columns")
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (num_nodes,):
-            dtype = getattr(mask, "dtype", "")
-            raise ValueError(f"'{name}.{key}' must be a bool mask [{num_nodes}] (got {dtype} {_shape(mask)})")
-        if not mask.any():
+        if not data[key].any():
             raise ValueError(f"'{name}.{key}' marks no node")
+
+
+def _check_mask(mask: Any, num_nodes: int, name: str) -> None:
+    if isinstance(mask, Tensor) and mask.dim() == 2:
+        raise ValueError(f"'{name}' holds {mask.size(1)} splits; pick one of its columns")
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (num_nodes,):
+        raise ValueError(
+            f"'{name}' must be a bool mask [{num_nodes}] (got {getattr(mask, 'dtype', '')} {_shape(mask)})"
+        )
 
 
 def check_output(logits: Any, data: Data, name: str, masks: tuple[str, ...]) -> None:
@@ -62,12 +115,17 @@ def check_output(logits: Any, data: Data, name: str, masks: tuple[str, ...]) -> 
     num_nodes = data.x.size(0)
     if logits.dim() != 2 or logits.size(0) != num_nodes:
         raise ValueError(f"'model' must return one row of logits per node, [{num_nodes}, C] (got {_shape(logits)})")
+    check_labels(logits.size(1), data, name, masks)
+
+
+def check_labels(num_classes: int, data: Data, name: str, masks: tuple[str, ...]) -> None:
+    """Refuse labels that a model of so many classes cannot return."""
     for key in masks:
         labels = data.y[data[key]]
         low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= logits.size(1):
+        if low < 0 or high >= num_classes:
             raise ValueError(
-                f"labels of '{name}.{key}' run from {low} to {high}, but the model returns {logits.size(1)} classes: "
+                f"labels of '{name}.{key}' run from {low} to {high}, but the model returns {num_classes} classes: "
                 "either the labels are out of range or the model has the wrong width"
             )
 

@@ -29,12 +29,17 @@ class L0Projection(StepProjection):
             normalisation parameters. ``lambda p: False`` covers everything, as the released code does.
         schedule: ``"constant"``, or ``"cubic"``: :math:`s (1 - (1 - t/T)^3)` after step :math:`t`.
         total_steps: :math:`T`, after which the cubic schedule has reached ``sparsity``.
-        freeze_after: Number of steps after which the zeros stay where they are; never when ``None``.
+        freeze_after: Number of steps after which the zeros stay where they are; never when ``None``. A cubic schedule
+            must have ended by then.
         rounding: ``"floor"``, or ``"ceil"`` to replicate the released code.
 
     Raises:
         TypeError: If ``optimizer`` or ``sparsity`` has the wrong type.
         ValueError: If an argument is out of range or nothing is left to project.
+        FloatingPointError: In a step that leaves a weight that is not a number.
+
+    Warns:
+        UserWarning: Once for every tensor that becomes zero as a whole, as small last layers may with ``"global"``.
 
     Example:
         >>> model = torch.nn.Linear(10, 10)
@@ -70,6 +75,11 @@ class L0Projection(StepProjection):
             raise ValueError(f"'rounding' must be 'floor' or 'ceil' (got {rounding!r})")
         if freeze_after is not None and freeze_after < 1:
             raise ValueError(f"'freeze_after' must be at least 1 (got {freeze_after})")
+        if schedule == "cubic" and freeze_after is not None and freeze_after < (total_steps or 0):
+            raise ValueError(
+                f"'freeze_after' ({freeze_after}) must not be below 'total_steps' ({total_steps}): "
+                "'sparsity' would never be reached"
+            )
         self.scope = scope
         self.total_steps = total_steps if schedule == "cubic" else None
         self.freeze_after = freeze_after
@@ -93,6 +103,8 @@ class L0Projection(StepProjection):
         """Set the smallest weights to zero now."""
         masks = self._frozen
         if masks is None:
+            if any(parameter.isnan().any() for parameter in self.parameters):
+                raise FloatingPointError(f"a weight is not a number after {self.num_steps} steps")
             masks = smallest_masks([p.abs() for p in self.parameters], self._count, self.scope)
             if self.freeze_after is not None and self.num_steps >= self.freeze_after:
                 self._frozen = masks

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.utils.eval_mode import eval_mode
+
 
 def call_model(model: nn.Module, data: Data) -> Any:
     """Call ``model(x, edge_index)``, with ``adj_t`` where there is no ``edge_index``, and with edge weights if any."""
@@ -21,7 +23,8 @@ def predict(model: nn.Module, data: Data) -> Tensor:
     """Return the logits of the whole graph, in evaluation mode and without gradients.
 
     Args:
-        model: Called as ``model(x, edge_index)``; its mode is the same afterwards.
+        model: Called as ``model(x, edge_index)``; its mode, and that of each of its parts, is the same
+            afterwards.
         data: The graph.
 
     Returns:
@@ -33,11 +36,6 @@ def predict(model: nn.Module, data: Data) -> Tensor:
         >>> predict(GCN(8, 16, 2, 3), random_graph()).shape
         torch.Size([60, 3])
     """
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            logits: Tensor = call_model(model, data)
-    finally:
-        model.train(training)
+    with eval_mode(model), torch.no_grad():
+        logits: Tensor = call_model(model, data)
     return logits

@@ -1,8 +1,10 @@
 """Randomness that comes from a seed and leaves the caller's generators alone."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -11,7 +13,9 @@ from graphsparse.typing import MakeModel
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed PyTorch's generators inside the block and give them their state back afterwards.
+    """Seed the global generators of PyTorch, Python and NumPy inside the block and restore their state afterwards.
+
+    Models draw from PyTorch's; samplers, loaders and transforms of PyG also from the other two.
 
     Args:
         seed: The seed.
@@ -24,8 +28,15 @@ def seeded(seed: int) -> Iterator[None]:
         True
     """
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
+        python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - kept to restore it
+        try:
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - code of others draws from the global state
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 def build_model(make_model: MakeModel, seed: int) -> nn.Module:

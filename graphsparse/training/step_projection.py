@@ -42,7 +42,7 @@ class StepProjection:
     """Calls :meth:`project` after every step of an optimiser, whoever runs the training loop.
 
     Args:
-        optimizer: Any torch optimiser.
+        optimizer: Any torch optimiser; its trainable parameters are projected, a tied one once.
         exclude: Says of a parameter whether it is left alone; by default scalars, biases and normalisation parameters,
             that is all with fewer than two dimensions.
     """
@@ -51,6 +51,8 @@ class StepProjection:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"'optimizer' must be a torch.optim.Optimizer (got {type(optimizer).__name__})")
         exclude = is_not_a_matrix if exclude is None else exclude
+        if not callable(exclude):
+            raise TypeError(f"'exclude' must be a function of a parameter (got {exclude!r})")
         # A dictionary, because a tied parameter may be listed twice and counts once.
         listed = {id(p): p for group in optimizer.param_groups for p in group["params"]}
         #: The parameters that are projected.

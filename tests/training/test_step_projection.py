@@ -1,0 +1,83 @@
+import pytest
+import torch
+from models import MODELS
+
+from graphsparse.training.step_projection import StepProjection, check_scope, smallest_masks
+
+
+class Count(StepProjection):
+    calls = 0
+
+    def project(self):
+        self.calls += 1
+
+
+def names(model, projection):
+    covered = {id(parameter) for parameter in projection.parameters}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in covered}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_weights_are_covered_and_biases_and_normalisation_are_not(kind):
+    model = MODELS[kind]()
+    covered = names(model, Count(torch.optim.SGD(model.parameters())))
+    assert covered == {name for name, _ in model.named_parameters() if "bias" not in name and "norm" not in name}
+
+
+def test_attention_vectors_are_covered():
+    model = MODELS["GAT"]()
+    assert "convs.0.att_src" in names(model, Count(torch.optim.SGD(model.parameters())))
+
+
+def test_scalars_are_not_covered_unless_nothing_is_excluded():
+    model = torch.nn.Linear(2, 2)
+    model.eps = torch.nn.Parameter(torch.tensor(0.5))
+    optimizer = torch.optim.SGD(model.parameters())
+    assert names(model, Count(optimizer)) == {"weight"}
+    assert names(model, Count(optimizer, lambda p: False)) == {"weight", "bias", "eps"}
+    assert names(model, Count(optimizer, lambda p: p is model.weight)) == {"bias", "eps"}
+
+
+def test_tied_and_frozen_parameters():
+    model = MODELS["BatchNorm and a tied weight"]()
+    assert model.second.lin.weight is model.third.lin.weight
+    model.last.weight.requires_grad_(False)
+    with pytest.warns(UserWarning, match="duplicate"):
+        optimizer = torch.optim.SGD([*model.parameters(), model.second.lin.weight])
+    projection = Count(optimizer)
+    assert [list(parameter.shape) for parameter in projection.parameters] == [[16, 8], [16, 16]]
+
+
+def test_runs_after_every_step_until_removed():
+    parameter = torch.nn.Parameter(torch.ones(2, 2))
+    optimizer = torch.optim.SGD([parameter])
+    projection = Count(optimizer)
+    for expected in (1, 2):
+        optimizer.step()
+        assert (projection.calls, projection.num_steps) == (expected, expected)
+    projection.remove()
+    optimizer.step()
+    assert projection.calls == 2
+
+
+def test_masks_of_both_scopes():
+    values = [torch.tensor([[5.0, 1.0]]), torch.tensor([[2.0, 1.0, 3.0, 9.0]])]
+    half = lambda num: num // 2  # noqa: E731
+    found = [mask.tolist() for mask in smallest_masks(values, half, "global")]
+    assert found == [[[False, True]], [[True, True, False, False]]]
+    found = [mask.tolist() for mask in smallest_masks(values, half, "tensor")]
+    assert found == [[[False, True]], [[True, True, False, False]]]
+    found = [mask.tolist() for mask in smallest_masks([values[0] + 9, values[1]], half, "global")]
+    assert found == [[[False, False]], [[True, True, True, False]]]
+
+
+def test_bad_input():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    with pytest.raises(TypeError, match="'optimizer' must be a torch.optim.Optimizer.*list"):
+        Count([parameter])
+    with pytest.raises(ValueError, match="'optimizer' holds no parameter that 'exclude' leaves"):
+        Count(torch.optim.SGD([parameter]))
+    with pytest.raises(TypeError, match="'exclude' must be a function.*'bias'"):
+        Count(torch.optim.SGD([parameter]), "bias")
+    with pytest.raises(ValueError, match="'scope' must be 'global' or 'tensor'.*'layer'"):
+        check_scope("layer")
