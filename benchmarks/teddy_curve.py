@@ -219,8 +219,8 @@ def markdown(lines, data, net):
     levels = sorted({line["level"] for line in lines if line["protocol"] != "published" and line["level"]})
     found = {(line["protocol"], line["rule"], line["level"]): line for line in lines}
     cell = lambda line: f"{line['test mean']:.1f} ± {line['test std']:.1f}"  # noqa: E731
-    text = [f"**{data}, {net}** ({lines[0]['seeds']} seeds, test accuracy in %)", ""]
-    head = [f"{100 * edge_sparsity(x):.1f} % of edges removed" for x in levels] or ["accuracy"]
+    text = [f"**{data}, {net}** ({lines[0]['seeds']} seeds, test accuracy in %; columns: edges removed)", ""]
+    head = [f"{100 * edge_sparsity(x):.1f} %" for x in levels] or ["accuracy"]
     text += ["| protocol | rule | " + " | ".join(head) + " |", "|" + "---|" * (len(head) + 2)]
     for protocol in ("none", "train", "inductive"):
         for rule in ("dense", *RULES, "empty"):
@@ -246,20 +246,27 @@ def markdown(lines, data, net):
     return "\n".join(text)
 
 
-def plot(lines, path):
-    """Draw one panel per data set, network and protocol."""
+TITLES = {"none": "no distillation", "train": "distilled on training nodes", "inductive": "inductive split"}
+
+
+def plot(lines, data, net, path):
+    """Draw one panel per protocol for a data set and a network."""
     panels, levels = {}, {}
     for line in lines:
-        if line["protocol"] == "published":
+        if line["protocol"] not in TITLES or (line["data"], line["net"]) != (data, net):
             continue
-        title = f"{line['data']}, {line['net']}, {line['protocol']}"
+        title = f"{data}, {net}, {TITLES[line['protocol']]}"
         point = (line["test mean"], line["test std"])
-        if line["rule"] in ("dense", "empty"):
-            name = "dense model" if line["rule"] == "dense" else "no edges"
-            levels.setdefault(title, {})[name] = point
+        if line["rule"] == "dense":
+            levels.setdefault(title, {})["dense model"] = point
+            if line["protocol"] == "none":  # the teacher of distillation on training nodes is the same model
+                levels[title.replace(TITLES["none"], TITLES["train"])] = {"dense model": point}
+        elif line["rule"] == "empty":
+            levels.setdefault(title, {})["no edges"] = point
         else:
             panels.setdefault(title, {}).setdefault(line["rule"], []).append((line["edges removed %"], *point))
-    plot_curves(path, panels, x_label="edges removed (%)", y_label="test accuracy (%)", levels=levels)
+    if panels:
+        plot_curves(path, panels, x_label="edges removed (%)", y_label="test accuracy (%)", levels=levels)
 
 
 def main(argv=None) -> dict[str, float]:
@@ -287,8 +294,8 @@ def main(argv=None) -> dict[str, float]:
     text += f"\n\nHidden width {args.hidden}, {args.epochs} epochs, {versions}.\n"
     with atomic_write(args.out / "teddy_curve.md") as temporary:
         temporary.write_text(text)
-    if any(line["rule"] in RULES for line in lines):
-        plot(lines, args.out / "teddy_curve.png")
+    for data, net in product(args.data, args.net):
+        plot(lines, data, net, args.out / f"teddy_curve_{data}_{net}.png".lower())
     print(text)
     return {"/".join(str(line[k]) for k in KEYS[:5]): line["test mean"] for line in lines}
 

@@ -46,10 +46,12 @@ def plot_curves(
     figure = optional_module("matplotlib.figure").Figure(figsize=(1 + 4.2 * len(panels), 3.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    levels = levels or {}
+    lines = list(dict.fromkeys(name for panel in levels.values() for name in panel))
     style = {name: (_COLOURS[i % 7], _MARKERS[i % 7]) for i, name in enumerate(names)}
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
-        for i, (name, (mean, std)) in enumerate((levels or {}).get(title, {}).items()):
-            axis.axhline(mean, color="0.4", linestyle=("-", "--", ":")[i % 3], linewidth=1, label=name)
+        for name, (mean, std) in levels.get(title, {}).items():
+            axis.axhline(mean, color="0.4", linestyle=("-", "--", ":")[lines.index(name) % 3], linewidth=1, label=name)
             axis.axhspan(mean - std, mean + std, color="0.4", alpha=0.12, linewidth=0)
         for name, points in curves.items():
             x, means, stds = zip(*sorted(points), strict=True)

@@ -58,5 +58,5 @@ def test_curve_resumes_where_it_stopped(tmp_path):
     store.write_text("\n".join([*lines[:60], lines[60][:25]]))
     assert "80 trainings, 60 of them done before" in (second := run())
     assert second.splitlines()[1:] == first.splitlines()[1:]
-    for name in ("teddy_curve.csv", "teddy_curve.md", "teddy_curve.png"):
+    for name in ("teddy_curve.csv", "teddy_curve.md", "teddy_curve_synthetic_gcn.png"):
         assert (tmp_path / name).stat().st_size > 0
