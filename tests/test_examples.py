@@ -40,6 +40,12 @@ def test_ticket_of_every_model_by_name(model, tmp_path):
     assert set(result) == {"dense", "ticket"}
 
 
+def test_scores_are_timed_beside_coalesce(capsys):
+    figures = script(ROOT / "benchmarks" / "edge_scores.py").main(["--scale", "0.001", "--runs", "1"])
+    assert set(figures) == {"ratio at 0.001", "GB above input at 0.001"}
+    assert "| 0.001 | 123,718 |" in capsys.readouterr().out
+
+
 def test_curve_resumes_where_it_stopped(tmp_path):
     curve = script(ROOT / "benchmarks" / "teddy_curve.py")
     job = {"data": "synthetic", "net": "GCN", "protocol": "train", "rule": "teddy", "level": 4, "seed": 0}
