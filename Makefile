@@ -51,7 +51,7 @@ $(VENV)/.dev: $(VENV)/.core
 	$(PIP) install --quiet --editable ".[dev]"
 	@$(BIN)/python -c "import torch_scatter, torch_sparse" 2>/dev/null || \
 	  { echo "compiling torch-scatter and torch-sparse, about 10 minutes"; \
-	    $(PIP) install --quiet --no-build-isolation ".[kernels]" && \
+	    $(PIP) install --quiet --no-build-isolation --editable ".[kernels]" && \
 	    { $(BIN)/python -W ignore -c "import torch_scatter, torch_sparse" || \
 	      $(PIP) install --quiet --no-build-isolation --no-cache-dir --force-reinstall --no-deps \
 	        torch-scatter==2.1.2 torch-sparse==0.6.18; } && \
