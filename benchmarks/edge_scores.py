@@ -16,27 +16,12 @@ import sys
 import time
 
 import torch
+from heavy_tailed import NUM_EDGES, make_edges
 from torch_geometric.utils import coalesce
 
 from graphsparse.utils import sparsify_edge
 
-NUM_NODES, NUM_EDGES = 2_449_029, 61_859_140
 STEPS = ("sparsify_edge", "coalesce")
-
-
-def make_edges(scale, seed=0):
-    """Return both directions of a heavy-tailed graph in random order."""
-    num_nodes, num_edges = int(NUM_NODES * scale), int(NUM_EDGES * scale)
-    generator = torch.Generator().manual_seed(seed)
-    edge_index = torch.empty(2, 2 * num_edges, dtype=torch.int64)
-    for row in (0, 1):  # in parts: the whole of it in floating point would be the largest thing in memory
-        for part in edge_index[row, :num_edges].split(1 << 22):
-            part.copy_(torch.rand(part.numel(), generator=generator).pow_(3).mul_(num_nodes))
-    edge_index[:, num_edges:] = edge_index[:, :num_edges].flip(0)
-    order = torch.randperm(2 * num_edges, generator=generator)
-    for row in (0, 1):
-        edge_index[row] = edge_index[row][order]
-    return edge_index, num_nodes
 
 
 def memory():

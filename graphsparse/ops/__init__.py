@@ -1,6 +1,8 @@
-"""Functions on plain tensors: checks and exact selection."""
+"""Functions on plain tensors: checks, exact selection, and products with sparse matrices."""
 
+from graphsparse.ops.adjacency import Adjacency
 from graphsparse.ops.check import check_edge_index, check_sparsity
 from graphsparse.ops.select import num_removed, smallest_k_mask
+from graphsparse.ops.spmm import spmm
 
-__all__ = ["check_edge_index", "check_sparsity", "num_removed", "smallest_k_mask"]
+__all__ = ["Adjacency", "check_edge_index", "check_sparsity", "num_removed", "smallest_k_mask", "spmm"]

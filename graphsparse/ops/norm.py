@@ -1,0 +1,138 @@
+"""Normalised edge values, differentiable in the values they come from."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphsparse.ops.kernels import product
+from graphsparse.ops.pattern import Pattern
+from graphsparse.ops.sort import index_dtype
+
+
+class _RowSum(torch.autograd.Function):
+    """Sum of the values of each row."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, pattern: Pattern) -> Tensor:
+        ctx.pattern = pattern
+        ones = torch.ones(pattern.num_cols, 1, dtype=value.dtype, device=value.device)
+        return product(pattern, value, ones, "torch").squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return spread(ctx.pattern, grad), None
+
+
+def spread(pattern: Pattern, node_value: Tensor) -> Tensor:
+    """Return the number of its row for each entry, ``[E]``."""
+    return node_value.repeat_interleave(pattern.rowptr.diff(), output_size=pattern.num_entries)
+
+
+def row_sum(pattern: Pattern, value: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+    """Return the sum of the values of each row, ``[num_rows]``; without values the number of entries."""
+    if value is None:
+        return pattern.rowptr.diff().to(dtype or torch.get_default_dtype())
+    total: Tensor = _RowSum.apply(value, pattern)  # type: ignore[no-untyped-call]
+    return total
+
+
+def inverse(total: Tensor, power: float = 1.0) -> Tensor:
+    """Return ``total ** -power``, with 0 where the total is 0, and no gradient there."""
+    empty = total == 0
+    return total.masked_fill(empty, 1).pow(-power).masked_fill(empty, 0)
+
+
+def gcn_value(pattern: Pattern, value: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+    """Return ``value / sqrt(degree[row] * degree[col])`` where a degree is the sum over a row."""
+    scale = inverse(row_sum(pattern, value, dtype), 0.5)
+    # This order of the products makes entries that mirror each other equal to the last bit.
+    both = spread(pattern, scale) * scale.index_select(0, pattern.col)
+    return both if value is None else value * both
+
+
+def mean_value(pattern: Pattern, value: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+    """Return ``value / sum over its row``."""
+    scale = spread(pattern, inverse(row_sum(pattern, value, dtype)))
+    return scale if value is None else value * scale
+
+
+class Looped(NamedTuple):
+    """A pattern in which every node has exactly one self-loop.
+
+    In the order of the edge list all other edges come first, then the self-loops by node, as
+    ``torch_geometric.utils.add_remaining_self_loops`` has them.
+
+    Attributes:
+        pattern: The new pattern.
+        source: For each new entry the old one that it stands for, or ``E + i`` for a self-loop that node ``i`` did not
+            have. Of several the last one counts.
+        place: Where the self-loop of each node is in the new pattern, ``[num_nodes]``.
+        old: The self-loops of the old pattern.
+    """
+
+    pattern: Pattern
+    source: Tensor
+    place: Tensor
+    old: Tensor
+
+
+def with_loops(pattern: Pattern, value: Tensor | None, fill: float) -> tuple[Pattern, Tensor | None]:
+    """Give every node exactly one self-loop, with the value ``fill`` where it had none of a value other than 0."""
+    looped: Looped = pattern.keep("loops", lambda: remaining_loops(pattern))
+    if value is None:
+        return looped.pattern, None
+    source = looped.source
+    removed = value.detach().index_select(0, looped.old) == 0
+    if removed.any():
+        nodes = torch.arange(pattern.num_rows, device=value.device)
+        last = _last_loop(pattern, looped.old[~removed], nodes)
+        source = source.index_copy(0, looped.place, last.to(source.dtype))
+    loops = value.new_full((pattern.num_rows,), fill)
+    return looped.pattern, torch.cat([value, loops]).index_select(0, source)
+
+
+def remaining_loops(pattern: Pattern) -> Looped:
+    """Give every node exactly one self-loop, by prefix sums."""
+    size, num_nodes = pattern.num_entries, pattern.num_rows
+    row, col = pattern.row(), pattern.col
+    nodes = torch.arange(num_nodes, device=col.device)
+    kept = row != col
+    before = _count_before(kept)
+    lower = _count_before(col < row)
+    ptr = pattern.rowptr.long()
+    loop_place = before[ptr[:-1]] + nodes + lower[ptr].diff()
+    # A kept entry moves back by the loops dropped before it, and forward by those added: one for each earlier row.
+    place = (before[:-1] + row + (col > row))[kept]
+    num_kept = int(before[-1])
+
+    loops = (~kept).nonzero().squeeze(1)
+    dtype = index_dtype(size + num_nodes)
+    source = torch.empty(num_kept + num_nodes, dtype=dtype, device=col.device)
+    source[place] = kept.nonzero().squeeze(1).to(dtype)
+    source[loop_place] = _last_loop(pattern, loops, nodes).to(dtype)
+    new_col = torch.empty_like(source)
+    new_col[place] = col[kept].to(dtype)
+    new_col[loop_place] = nodes.to(dtype)
+    perm = torch.empty_like(source)
+    rank = before if pattern.perm is None else _count_before(pattern.to_edges(kept))
+    perm[place] = (rank[:-1] if pattern.perm is None else rank[pattern.perm.long()])[kept].to(dtype)
+    perm[loop_place] = (num_kept + nodes).to(dtype)
+    rowptr = torch.empty(num_nodes + 1, dtype=dtype, device=col.device)
+    rowptr[:-1] = before[ptr[:-1]] + nodes
+    rowptr[-1] = num_kept + num_nodes
+    return Looped(Pattern(rowptr, new_col, num_nodes, perm, pattern.symmetric), source, loop_place, loops)
+
+
+def _last_loop(pattern: Pattern, loops: Tensor, nodes: Tensor) -> Tensor:
+    """Return the last of the given self-loops of each node, ``E + i`` where node ``i`` has none."""
+    last = torch.full_like(nodes, -1)
+    last.scatter_reduce_(0, pattern.col[loops].long(), loops, "amax")
+    return torch.where(last >= 0, last, pattern.num_entries + nodes)
+
+
+def _count_before(marked: Tensor) -> Tensor:
+    """Return how many are marked before each position, ``[E + 1]``."""
+    count = torch.zeros(marked.numel() + 1, dtype=torch.int64, device=marked.device)
+    torch.cumsum(marked, 0, out=count[1:])
+    return count

@@ -1,0 +1,170 @@
+"""The places of the entries of a sparse matrix in compressed rows, and what is derived from them once and kept."""
+
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from graphsparse.ops.sort import edge_order, index_dtype, stable_order
+
+T = TypeVar("T")
+
+
+class Pattern:
+    """Compressed sparse rows without values: entry ``k`` stands in column ``col[k]``.
+
+    Entries are sorted by row, then by column; repeated ones are allowed and keep the order they came in. A pattern is
+    never changed, so that matrices with different values share one, and with it everything that is kept here.
+
+    Args:
+        rowptr: Where each row starts, ``[num_rows + 1]``.
+        col: Columns, ``[E]``, of the dtype of ``rowptr``.
+        num_cols: Number of columns.
+        perm: ``perm[k]`` is the position of entry ``k`` in the edge list; ``None`` when the orders are the same.
+        symmetric: Whether the pattern equals its transpose; ``None`` when it is not known.
+    """
+
+    def __init__(
+        self, rowptr: Tensor, col: Tensor, num_cols: int, perm: Tensor | None = None, symmetric: bool | None = None
+    ) -> None:
+        self.rowptr = rowptr
+        self.col = col
+        self.num_cols = num_cols
+        self.perm = perm
+        self.symmetric = symmetric
+        self.cache: dict[Hashable, Any] = {}
+
+    @classmethod
+    def build(cls, row: Tensor, col: Tensor, num_rows: int, num_cols: int, symmetric: bool | None = None) -> "Pattern":
+        """Build a pattern from checked entries in any order."""
+        dtype = index_dtype(row.numel(), num_rows, num_cols)
+        order = edge_order(row, col, num_rows, num_cols)
+        rowptr = offsets(row, num_rows, dtype)
+        # A copy in any case: a view would keep the whole edge list alive, and change with it.
+        col = col.to(dtype, copy=True) if order is None else col.index_select(0, order).to(dtype)
+        return cls(rowptr, col, num_cols, order, symmetric)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self.rowptr.numel() - 1
+
+    @property
+    def num_entries(self) -> int:
+        """Number of entries, repeated ones counted each."""
+        return self.col.numel()
+
+    def row(self) -> Tensor:
+        """Return the row of each entry, ``[E]``; not kept."""
+        rows = torch.arange(self.num_rows, dtype=self.col.dtype, device=self.col.device)
+        return rows.repeat_interleave(self.rowptr.diff(), output_size=self.num_entries)
+
+    def blocks(self, size: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield ``(slice, row, col)`` for blocks of at most ``size`` entries."""
+        starts = torch.arange(0, self.num_entries, size, device=self.col.device)
+        stops = (starts + size).clamp(max=self.num_entries)
+        first = (torch.searchsorted(self.rowptr, starts.to(self.rowptr.dtype), right=True) - 1).tolist()
+        last = torch.searchsorted(self.rowptr, stops.to(self.rowptr.dtype)).tolist()
+        for start, stop, low, high in zip(starts.tolist(), stops.tolist(), first, last, strict=True):
+            count = self.rowptr[low : high + 1].clamp(start, stop).diff()
+            row = torch.arange(low, high, device=self.col.device).repeat_interleave(count, output_size=stop - start)
+            yield slice(start, stop), row, self.col[start:stop]
+
+    def from_edges(self, values: Tensor) -> Tensor:
+        """Bring values from the order of the edge list into the order of the rows."""
+        return values if self.perm is None else values.index_select(0, self.perm)
+
+    def to_edges(self, values: Tensor) -> Tensor:
+        """Bring values from the order of the rows into the order of the edge list."""
+        if self.perm is None:
+            return values
+        inverse = torch.empty_like(self.perm)
+        inverse[self.perm.long()] = torch.arange(self.num_entries, dtype=self.perm.dtype, device=self.perm.device)
+        return values.index_select(0, inverse)
+
+    def transposed(self) -> tuple["Pattern", Tensor]:
+        """Return the transposed pattern, and for each of its entries the entry here; one sort, then kept.
+
+        A symmetric pattern shares its rows with its transpose; only the permutation differs then.
+        """
+        return self.keep("transposed", self._transpose)
+
+    def _transpose(self) -> tuple["Pattern", Tensor]:
+        order = stable_order(self.col, self.num_cols)
+        perm = order if self.perm is None else self.perm.index_select(0, order)
+        if not self.symmetric:
+            rowptr, col = offsets(self.col, self.num_cols, self.rowptr.dtype), self.row().index_select(0, order)
+            if self.symmetric is None:
+                self.symmetric = torch.equal(rowptr, self.rowptr) and torch.equal(col, self.col)
+            if not self.symmetric:
+                return Pattern(rowptr, col, self.num_rows, perm, False), order
+        return Pattern(self.rowptr, self.col, self.num_cols, perm, True), order
+
+    def is_symmetric(self) -> bool:
+        """Say whether the pattern equals its transpose; linear where the degrees differ, else one sort."""
+        if self.symmetric is None:
+            square = self.num_rows == self.num_cols
+            if square and torch.equal(self.rowptr, offsets(self.col, self.num_cols, self.rowptr.dtype)):
+                self.transposed()
+            else:
+                self.symmetric = False
+        return bool(self.symmetric)
+
+    def select(self, keep: Tensor) -> "Pattern":
+        """Return the entries marked in a mask over the edge list, by prefix sums."""
+        rows = self.from_edges(keep)
+        count = torch.zeros(self.num_entries + 1, dtype=self.rowptr.dtype, device=self.col.device)
+        torch.cumsum(rows, 0, out=count[1:])
+        rowptr = count.index_select(0, self.rowptr)
+        perm = None
+        if self.perm is not None:
+            torch.cumsum(keep, 0, out=count[1:])
+            perm = count.index_select(0, self.perm[rows])
+        dtype = index_dtype(int(rowptr[-1]), self.num_rows, self.num_cols)
+        perm = None if perm is None else perm.to(dtype)
+        return Pattern(rowptr.to(dtype), self.col[rows].to(dtype), self.num_cols, perm)
+
+    def rows(self, start: int, stop: int) -> tuple["Pattern", slice]:
+        """Return the rows ``start`` to ``stop - 1`` in their own order, and where their entries are here."""
+        rowptr = self.rowptr[start : stop + 1]
+        entries = slice(int(rowptr[0]), int(rowptr[-1]))
+        return Pattern(rowptr - entries.start, self.col[entries], self.num_cols), entries
+
+    def ones(self, dtype: torch.dtype) -> Tensor:
+        """Return a one for each entry; kept."""
+        return self.keep(("ones", dtype), lambda: torch.ones(self.num_entries, dtype=dtype, device=self.col.device))
+
+    def wide(self) -> tuple[Tensor, Tensor]:
+        """Return ``rowptr`` and ``col`` as int64, which torch-sparse asks for; kept."""
+        return self.keep("wide", lambda: (self.rowptr.long(), self.col.long()))
+
+    def keep(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Compute something once and keep it."""
+        if key not in self.cache:
+            with torch.inference_mode(False):  # what is kept must serve in training, too
+                self.cache[key] = compute()
+        found: T = self.cache[key]
+        return found
+
+    def to(self, device: torch.device) -> "Pattern":
+        """Return the pattern on a device; what can be derived is derived anew there."""
+        perm = None if self.perm is None else self.perm.to(device)
+        return Pattern(self.rowptr.to(device), self.col.to(device), self.num_cols, perm, self.symmetric)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be derived."""
+        own = {name: own_memory(part) for name, part in self.__dict__.items() if isinstance(part, Tensor)}
+        return {**self.__dict__, **own, "cache": {}}
+
+
+def own_memory(part: Tensor) -> Tensor:
+    """Return a copy of a part of a larger tensor, all of which would be pickled with it."""
+    return part.clone() if part.untyped_storage().nbytes() > part.nbytes else part
+
+
+def offsets(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """Return where each value in ``[0, size)`` starts in the sorted index, ``[size + 1]``."""
+    ptr = torch.zeros(size + 1, dtype=dtype, device=index.device)
+    torch.cumsum(torch.bincount(index, minlength=size), 0, out=ptr[1:])
+    return ptr
