@@ -70,7 +70,8 @@ def product(pattern: Pattern, value: Tensor | None, x: Tensor, backend: str) -> 
     x = x.detach().contiguous()
     if backend == "torch":
         matrix = _csr(pattern, value, x.dtype)
-        total: Tensor = torch.sparse.mm(matrix, x) if _without_reduction(x) else torch.sparse.mm(matrix, x, "sum")
+        with torch.autocast(x.device.type, enabled=False):  # it would narrow the operands, for which there is no kernel
+            total: Tensor = torch.sparse.mm(matrix, x) if _without_reduction(x) else torch.sparse.mm(matrix, x, "sum")
         return total
     if backend == "torch-sparse":
         optional_module("torch_sparse")

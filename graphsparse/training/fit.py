@@ -24,9 +24,10 @@ from graphsparse.training.check import (
     check_optimizer,
     check_output,
 )
-from graphsparse.training.predict import call_model, predict
+from graphsparse.training.predict import predict
 from graphsparse.training.seeding import seeded
 from graphsparse.typing import Log
+from graphsparse.utils.call_model import call_model
 from graphsparse.utils.eval_mode import eval_mode, keep_mode
 
 #: A further term of the loss, from the logits of a batch, the batch and the epoch.

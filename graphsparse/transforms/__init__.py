@@ -1,6 +1,15 @@
 """PyG transforms."""
 
+from graphsparse.transforms.leave_out_classes import LeaveOutClasses
+from graphsparse.transforms.perturb_edges import PerturbEdges
+from graphsparse.transforms.perturb_features import PerturbFeatures
 from graphsparse.transforms.reorder_nodes import ReorderNodes
 from graphsparse.transforms.sparsify_edges import SparsifyEdges
 
-__all__ = ["ReorderNodes", "SparsifyEdges"]
+__all__ = [
+    "LeaveOutClasses",
+    "PerturbEdges",
+    "PerturbFeatures",
+    "ReorderNodes",
+    "SparsifyEdges",
+]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.typing import EdgeScore
+from graphsparse.utils.counter_random import GAMMA, mix64
 from graphsparse.utils.triangles import triangles_per_edge
 from graphsparse.utils.undirected import UndirectedEdges, entry_blocks, undirected_edges
 
@@ -63,12 +64,9 @@ def _random(edges: UndirectedEdges, seed: int | None) -> PairScore:
         seed = int(torch.randint(2**62, ()))
 
     def score(u: Tensor, v: Tensor) -> Tensor:
-        # splitmix64 (Steele et al. 2014) of the edge key: one draw per edge that needs no memory and no order, so the
-        # same edge gets the same number in every edge list that holds it.
-        z = u * edges.num_nodes + v + (seed + 1) * -7046029254386353131 % 2**63
-        z = (z ^ (z >> 30 & 0x3FFFFFFFF)) * -4658895280553007687
-        z = (z ^ (z >> 27 & 0x1FFFFFFFFF)) * -7723592293110705685
-        return z ^ (z >> 31 & 0x1FFFFFFFF)
+        # A hash of the edge key: one draw per edge that needs no memory and no order, so the same edge gets the same
+        # number in every edge list that holds it.
+        return mix64(u * edges.num_nodes + v + (seed + 1) * GAMMA % 2**63)
 
     return score
 

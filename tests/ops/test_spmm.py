@@ -267,3 +267,17 @@ def test_cuda_equals_cpu(backend, reduce):
     )
     theirs = run(lambda x, v: spmm(adj, x, reduce, value=v), data.x, value, grad)
     close([part.cpu() for part in ours], theirs)
+
+
+@pytest.mark.parametrize("width", [4, 200])
+@pytest.mark.parametrize("reduce", REDUCTIONS)
+def test_autocast_leaves_the_type_of_the_features(width, reduce):
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 1, 1], [1, 0, 2]]))
+    x = torch.randn(3, width, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = spmm(adj, x, reduce)
+        half = spmm(adj, x.bfloat16(), reduce)
+    assert (out.dtype, half.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(out, spmm(adj, x, reduce))
+    out.sum().backward()
+    assert x.grad.shape == x.shape

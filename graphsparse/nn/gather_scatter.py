@@ -1,0 +1,122 @@
+"""Weighted aggregation edge by edge, which compilers can trace, under the law that weight 0 is no edge."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import scatter
+
+
+def reduce_messages(message: Tensor, weight: Tensor, target: Tensor, num_dst: int, reduce: str) -> Tensor:
+    """Reduce weighted messages, as :func:`graphsparse.ops.spmm` does.
+
+    Args:
+        message: One message for each edge, ``[E, F]``.
+        weight: Weights of the edges, ``[E]``.
+        target: Destinations of the edges, ``[E]``.
+        num_dst: Number of destinations.
+        reduce: ``"sum"``, ``"mean"``, ``"min"``, ``"max"`` or ``"mul"``.
+    """
+    weight = weight.view(-1, 1).to(message.dtype)
+    message = message * weight
+    if reduce == "mul":
+        return torch.as_tensor(scatter(message.masked_fill(weight == 0, 1), target, 0, num_dst, "mul"))
+    if reduce in ("sum", "mean"):
+        out: Tensor = scatter(message, target, 0, num_dst, "sum")
+        if reduce == "sum":
+            return out
+        total = scatter(weight, target, 0, num_dst, "sum")
+        empty = total == 0
+        mean: Tensor = (out / total.masked_fill(empty, 1)).masked_fill(empty, 0)
+        return mean
+    worst = torch.inf if reduce == "min" else -torch.inf
+    index = target.view(-1, 1).expand_as(message)
+    out = message.new_full((num_dst, message.size(1)), worst)
+    out = out.scatter_reduce(0, index, message.masked_fill(weight == 0, worst), f"a{reduce}", include_self=True)
+    extremum: Tensor = out.masked_fill(out == worst, 0)
+    return extremum
+
+
+def aggregate(
+    x: Tensor, edge_index: Tensor, edge_weight: Tensor, num_dst: int, reduce: str, *, flow: str = "source_to_target"
+) -> Tensor:
+    """Gather the features of the sources and reduce them, weighted, at the destinations.
+
+    Args:
+        x: Features of the sources, ``[num_src, F]``.
+        edge_index: Edges ``[2, E]``.
+        edge_weight: Weights ``[E]``.
+        num_dst: Number of destinations.
+        reduce: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``.
+        flow: As in PyG's ``MessagePassing``: whether sources come first, or destinations.
+    """
+    source, target = (0, 1) if flow == "source_to_target" else (1, 0)
+    message = x.index_select(0, edge_index[source])
+    return reduce_messages(message, edge_weight, edge_index[target], num_dst, reduce)
+
+
+def gcn_weights(
+    edge_index: Tensor, edge_weight: Tensor, num_nodes: int, *, improved: bool, add_self_loops: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return ``(edge_index, edge_weight)`` normalised as PyG's ``gcn_norm`` does, but a weight of 0 is no edge.
+
+    The difference shows at self-loops: PyG takes one of weight 0 for the self-loop of its node, which it then lacks.
+    Shapes depend on nothing but those of the input, so that it can be traced.
+    """
+    source, target = edge_index[0], edge_index[1]
+    edge_weight = edge_weight.view(-1).to(dtype)
+    if add_self_loops:
+        loop = source == target
+        position = torch.arange(edge_weight.numel(), device=edge_weight.device)
+        present = torch.where(loop & (edge_weight != 0), position, -1)
+        last = torch.full((num_nodes,), -1, device=edge_weight.device).scatter_reduce(0, target, present, "amax")
+        padded = torch.cat([edge_weight, edge_weight.new_full((1,), 2.0 if improved else 1.0)])
+        loop_weight = padded.index_select(0, torch.where(last < 0, edge_weight.numel(), last))
+        edge_index, edge_weight = append_loops(edge_index, edge_weight, loop_weight)
+        source, target = edge_index[0], edge_index[1]
+    degree = scatter(edge_weight, target, 0, num_nodes, "sum")
+    empty = degree == 0
+    scale = degree.masked_fill(empty, 1).pow(-0.5).masked_fill(empty, 0)
+    return edge_index, scale[source] * edge_weight * scale[target]
+
+
+def append_loops(edge_index: Tensor, edge_weight: Tensor, loop_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Put a self-loop for each node behind the edges; those that are there get weight 0, which is to be deleted.
+
+    Args:
+        edge_index: Edges ``[2, E]``.
+        edge_weight: Weights ``[E]``.
+        loop_weight: Weight of the new self-loop of each node, ``[N]``.
+    """
+    nodes = torch.arange(loop_weight.numel(), device=edge_index.device)
+    weight = torch.cat([edge_weight.masked_fill(edge_index[0] == edge_index[1], 0), loop_weight])
+    return torch.cat([edge_index, nodes.expand(2, -1)], 1), weight
+
+
+def attention_softmax(score: Tensor, edge_weight: Tensor | None, target: Tensor, num_dst: int) -> Tensor:
+    r"""Return attention coefficients :math:`w_{ij} e^{s_{ij}} / \sum_k w_{ik} e^{s_{ik}}`.
+
+    Args:
+        score: Scores of the edges for each head, ``[E, H]``.
+        edge_weight: Weights of the edges ``[E]``, not negative; ``None`` for 1.
+        target: Destinations of the edges, ``[E]``.
+        num_dst: Number of destinations.
+    """
+    if edge_weight is None:
+        largest = scatter(score.detach(), target, 0, num_dst, "max")
+        share = (score - largest.index_select(0, target)).exp()
+        total = scatter(share, target, 0, num_dst, "sum") + 1e-16  # as in PyG
+    else:
+        weight = edge_weight.view(-1, 1).to(score.dtype)
+        # An edge that is no edge must not set the scale: all others could vanish beside it.
+        present = score.detach().masked_fill(weight == 0, -torch.inf)
+        least = score.new_full((num_dst, score.size(1)), -torch.inf)
+        largest = least.scatter_reduce(0, target.view(-1, 1).expand_as(score), present, "amax")
+        largest = largest.masked_fill(largest == -torch.inf, 0)
+        # Beside the scale it may be larger than any number; what counts is that 0 times it is 0.
+        bound = math.log(torch.finfo(score.dtype).max) / 2
+        share = (score - largest.index_select(0, target)).clamp(max=bound).exp() * weight
+        total = scatter(share, target, 0, num_dst, "sum")
+        total = total.masked_fill(total == 0, torch.inf)
+    coefficient: Tensor = share / total.index_select(0, target)
+    return coefficient

@@ -1,0 +1,271 @@
+"""Every form in which PyG takes the edges, brought to one `Adjacency`, once for as long as the edges stay the same."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.nn.conv import MessagePassing
+from torch_geometric.utils import is_sparse, is_torch_sparse_tensor
+
+from graphsparse.ops import Adjacency
+from graphsparse.ops.remember import remember
+
+_REDUCTIONS = {"add": "sum", "sum": "sum", "mean": "mean", "min": "min", "max": "max"}
+#: The methods of PyG that work on messages, and may have hooks.
+_METHODS = ("message", "aggregate", "message_and_aggregate", "update", "propagate", "edge_update", "edge_updater")
+
+
+def to_adjacency(
+    edge_index: Any,
+    edge_weight: Tensor | None,
+    size: tuple[int, int],
+    *,
+    flow: str = "source_to_target",
+    sparse_tensor_values: bool = True,
+) -> Adjacency:
+    """Return the edges as an :class:`~graphsparse.ops.Adjacency`; the same one while the same tensors come in.
+
+    Args:
+        edge_index: ``[2, E]``, ``EdgeIndex``, ``SparseTensor``, torch sparse matrix (rows are destinations), or an
+            ``Adjacency``, in which case ``edge_weight`` is in the order of its edge list.
+        edge_weight: One weight per edge ``[E]``, with or without gradients; ``None`` to use what the form holds.
+        size: Numbers of sources and destinations.
+        flow: As in PyG's ``MessagePassing``.
+        sparse_tensor_values: Whether the values of a ``SparseTensor`` count. PyG's SAGE and GIN ignore them.
+
+    Raises:
+        ValueError: If a matrix has another size than the features, comes with weights apart from its own, or with the
+            flow ``"target_to_source"``.
+    """
+    backward = flow == "target_to_source"
+    if isinstance(edge_index, Adjacency) or is_sparse(edge_index):
+        if backward:
+            refuse_matrix_backward()
+        if edge_weight is not None and not isinstance(edge_index, Adjacency):
+            refuse_weights_of_matrix()
+        adj = edge_index if isinstance(edge_index, Adjacency) else _from_matrix(edge_index, sparse_tensor_values)
+        if (adj.num_src, adj.num_dst) != size:
+            have = f"{adj.num_src} sources and {adj.num_dst} destinations"
+            raise ValueError(f"'edge_index' has {have}, but 'x' has {size[0]} and {size[1]}")
+        return _with_weight(adj, edge_weight)
+    if backward:
+        size = (size[1], size[0])
+    num_nodes: int | tuple[int, int] = size[0] if size[0] == size[1] else size
+    adj = remember(
+        held_of(edge_index), ("adjacency", size), lambda: Adjacency.from_edge_index(edge_index, None, num_nodes)
+    )
+    adj = _with_weight(adj, edge_weight)
+    return adj.t() if backward else adj
+
+
+def _with_weight(adj: Adjacency, edge_weight: Tensor | None) -> Adjacency:
+    if edge_weight is None:
+        return adj
+    flat = edge_weight if edge_weight.dim() == 1 else edge_weight.view(-1)
+    if edge_weight.requires_grad:
+        return adj.with_value(flat)
+    return remember([edge_weight, adj], "weighted", lambda: adj.with_value(flat))
+
+
+def held_of(edge_index: Tensor) -> list[Tensor]:
+    """Return the tensors whose versions tell whether an edge list has changed."""
+    return [edge_index, edge_index.as_tensor()] if isinstance(edge_index, EdgeIndex) else [edge_index]
+
+
+def refuse_weights_of_matrix() -> None:
+    """Say that a matrix takes no weights besides its own values."""
+    raise ValueError(
+        "'edge_weight' needs 'edge_index' as [2, E] or Adjacency (got a matrix, which holds its own values)"
+    )
+
+
+def refuse_matrix_backward() -> None:
+    """Say that a matrix, whose rows are destinations, takes no other flow."""
+    raise ValueError("flow 'target_to_source' needs 'edge_index' as [2, E]; pass the transposed matrix instead")
+
+
+def _from_matrix(matrix: Any, sparse_tensor_values: bool) -> Adjacency:
+    """Convert the matrices that PyG calls ``adj_t``."""
+    if not is_torch_sparse_tensor(matrix):
+        row, col, value = matrix.coo()
+        value = value if sparse_tensor_values else None
+        if value is not None and value.requires_grad:
+            return Adjacency.from_sparse_tensor(matrix)
+        size = (int(matrix.size(0)), int(matrix.size(1)))
+        held = [row, col] if value is None else [row, col, value]
+
+        def convert() -> Adjacency:
+            return Adjacency.from_sparse_tensor(matrix if value is not None else matrix.set_value(None, layout=None))
+
+        return remember(held, ("matrix", size), convert)
+    if matrix.requires_grad:
+        return _from_torch(matrix)
+    return remember([matrix], "matrix", lambda: _from_torch(matrix))
+
+
+def _from_torch(matrix: Tensor) -> Adjacency:
+    return Adjacency.from_torch_csr(matrix if matrix.layout == torch.sparse_csr else matrix.to_sparse_csr())
+
+
+def with_loops_of_matrix(adj: Adjacency, matrix: Any, fill: float, dtype: torch.dtype) -> Adjacency:
+    """Return a square matrix with self-loops as PyG's ``gcn_norm`` adds them to matrices, unlike to edge lists.
+
+    A ``SparseTensor`` gets ``fill`` in place of what is on its diagonal, a torch matrix has it added there.
+
+    Args:
+        adj: The matrix.
+        matrix: What it was made of.
+        fill: Value of the self-loops.
+        dtype: Type of the values, where there are none.
+    """
+
+    def add_loops() -> Adjacency:
+        (edge_index, value), num_nodes = adj.to_edge_index(), adj.num_src
+        value = torch.ones(adj.num_edges, dtype=dtype, device=adj.device) if value is None else value
+        nodes = torch.arange(num_nodes, device=adj.device)
+        if not is_torch_sparse_tensor(matrix):
+            off = edge_index[0] != edge_index[1]
+            edge_index, value = edge_index[:, off], value[off]
+        weight = torch.cat([value, value.new_full((num_nodes,), fill)])
+        return Adjacency.from_edge_index(torch.cat([edge_index, nodes.expand(2, -1)], 1), weight, num_nodes)
+
+    if adj.value is not None and adj.value.requires_grad:
+        return add_loops()
+    return remember([adj.col, adj], ("loops", is_torch_sparse_tensor(matrix), fill, dtype), add_loops)
+
+
+def fused_reduction(conv: MessagePassing, base: type[MessagePassing], x: Any) -> str | None:
+    """Return the reduction of the sparse product that stands for a layer; ``None`` if there is none.
+
+    There is none where something looks at the messages one by one: explanations, hooks, a subclass with messages of its
+    own, and compilers and function transforms, which cannot follow what is kept between calls.
+
+    Args:
+        conv: The layer.
+        base: The class of ours whose methods the product stands for.
+        x: Features of the sources.
+    """
+    if is_traced():
+        return None
+    if sees_messages(conv, base) is not None or x.dim() != 2 or conv.node_dim not in (-2, 0):
+        return None
+    return _REDUCTIONS.get(conv.aggr) if isinstance(conv.aggr, str) else None
+
+
+def is_traced() -> bool:
+    """Say whether a compiler or a transform of functions runs the code, for which values and shapes are not known."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return True
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def sees_messages(conv: MessagePassing, base: type[MessagePassing], names: tuple[str, ...] = _METHODS) -> str | None:
+    """Say what looks at the messages of a layer one by one, ``None`` if nothing does.
+
+    Args:
+        conv: The layer.
+        base: The class of ours whose methods are known.
+        names: The methods that are of interest.
+    """
+    if conv.explain:
+        return "while it is explained"
+    for name in names:
+        if any(getattr(conv, f"_{name}_forward{kind}hooks", None) for kind in ("_pre_", "_")):
+            return f"with hooks on {name!r}"
+        if has_own_method(conv, name) or _original(type(conv), name) is not _original(base, name):
+            return f"with a method {name!r} of its own"
+    return None
+
+
+def has_own_method(conv: MessagePassing, name: str) -> bool:
+    """Say whether an object has another method than its class. PyG puts its own `propagate` there and back."""
+    method = vars(conv).get(name)
+    known = [getattr(type(conv), f"{prefix}{name}", None) for prefix in ("_orig_", "_jinja_")]
+    return method is not None and getattr(method, "__func__", method) not in known
+
+
+def _original(cls: type, name: str) -> Any:
+    """Return a method of a class; PyG replaces `propagate` and `edge_updater` of each class by one made for it."""
+    for base in cls.__mro__:
+        method = vars(base).get(name)
+        made = method is vars(base).get(f"_jinja_{name}") is not vars(base).get(f"_orig_{name}")
+        if method is not None and not made:
+            return method
+    return None
+
+
+def to_edge_list(
+    edge_index: Any, edge_weight: Tensor | None, size: Any = None, flow: str = "source_to_target"
+) -> tuple[Any, Tensor | None, Any]:
+    """Return an ``Adjacency`` as ``(edge_index, edge_weight, size)``; leave what PyG takes as it is.
+
+    Raises:
+        ValueError: If it comes with the flow ``"target_to_source"``.
+    """
+    if not isinstance(edge_index, Adjacency):
+        if (
+            is_sparse(edge_index) and getattr(edge_index, "layout", None) == torch.sparse_csc
+        ):  # PyG knows no messages of it
+            edge_index = edge_index.to_sparse_csr()
+        return edge_index, edge_weight, size
+    if flow != "source_to_target":
+        refuse_matrix_backward()
+    adj = edge_index if edge_weight is None else edge_index.with_value(edge_weight)
+    return *adj.to_edge_index(), (adj.num_src, adj.num_dst)
+
+
+def end_nodes(
+    edge_index: Any,
+    source: Any,
+    target: Any,
+    size: tuple[int | None, int | None] | None,
+    flow: str = "source_to_target",
+) -> tuple[int, int]:
+    """Return the numbers of sources and destinations; PyG takes as many of the latter where nothing tells.
+
+    Args:
+        edge_index: Edges; a matrix and an ``EdgeIndex`` may know their size.
+        source: Features of the sources: the first of a pair, whatever the flow.
+        target: Features of the destinations, or ``None``.
+        size: Numbers of sources and destinations, where the edges do not know.
+        flow: As in PyG's ``MessagePassing``.
+
+    Raises:
+        ValueError: If they contradict each other.
+    """
+    known: tuple[int | None, int | None]
+    if isinstance(edge_index, Adjacency):
+        known = (edge_index.num_src, edge_index.num_dst)
+    elif is_sparse(edge_index):
+        known = (int(edge_index.size(1)), int(edge_index.size(0)))
+    elif isinstance(edge_index, EdgeIndex):
+        known = edge_index.sparse_size() if flow == "source_to_target" else edge_index.sparse_size()[::-1]
+    else:
+        known = size or (None, None)
+    for features, number, name in ((source, known[0], "sources"), (target, known[1], "destinations")):
+        if features is not None and number is not None and features.size(0) != number:
+            raise ValueError(f"'x' has {features.size(0)} {name}, but 'edge_index' or 'size' says {number}")
+    num_src = source.size(0)
+    if target is not None:
+        return num_src, target.size(0)
+    return num_src, num_src if known[1] is None else known[1]
+
+
+def weighted_reduction(conv: MessagePassing, base: type[MessagePassing], edge_index: Any, x: Tensor) -> str:
+    """Return the reduction of weighted messages that are computed edge by edge.
+
+    Raises:
+        ValueError: If the layer has none, or something wants to see messages, which carry no weights.
+    """
+    why = sees_messages(conv, base)
+    if why is None and (not isinstance(conv.aggr, str) or conv.aggr not in _REDUCTIONS):
+        why = f"with aggr={conv.aggr!r}"
+    if why is None and x.dim() != 2:
+        why = f"for features of {x.dim()} dimensions"
+    if why is not None:
+        raise ValueError(f"{type(conv).__name__} takes no 'edge_weight' {why}")
+    if is_sparse(edge_index):
+        refuse_weights_of_matrix()
+    assert isinstance(conv.aggr, str)
+    return _REDUCTIONS[conv.aggr]

@@ -1,0 +1,132 @@
+"""What becomes of every parameter of a model under a supermask."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+#: ``weights``: masked entry by entry; ``columns``: masked by whole columns; ``dense``: frozen without a mask; ``zero``:
+#: frozen at zero; ``trained``: left to the optimiser; ``kept``: left as it is, as it wasn't trained before either.
+Role: TypeAlias = Literal["weights", "columns", "dense", "zero", "trained", "kept"]
+#: Chooses parameters by their name and value.
+ParameterFilter: TypeAlias = Callable[[str, nn.Parameter], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterRole:
+    """One parameter of a model.
+
+    Args:
+        names: All names it goes by, more than one where modules share it.
+        parameter: The parameter.
+        role: What becomes of it.
+        source: First name of the tensor whose frozen weights it uses, where they are not its own.
+    """
+
+    names: tuple[str, ...]
+    parameter: nn.Parameter
+    role: Role
+    source: str | None = None
+
+
+def parameter_roles(
+    model: nn.Module, select: ParameterFilter | None = None, train: ParameterFilter | None = None
+) -> list[ParameterRole]:
+    """Say for every parameter whether it is masked, frozen or trained.
+
+    Without ``select``, in this order: what needs no gradient stays as it is; parameters of normalisation layers are
+    trained; biases are zero; embedding tables are masked by columns; matrices, attention vectors and whatever else has
+    two dimensions or more are masked; the rest, such as the epsilon of GIN, is trained.
+
+    Args:
+        model: Any model.
+        select: Says of a parameter whether it is masked, in place of the rule above. What is not masked, and would
+            have been, is frozen as a whole.
+        train: Says of a parameter whether it is trained, before anything else.
+
+    Raises:
+        TypeError: If ``model`` is no module, or a filter is not callable or returns something else than a bool.
+        ValueError: If a parameter has no shape yet or is complex, if both filters claim it, or if nothing is masked.
+
+    Example:
+        >>> from torch_geometric.nn import GIN
+        >>> for entry in parameter_roles(GIN(8, 16, 1, norm="batch_norm", train_eps=True)):
+        ...     print(entry.names[0], entry.role)
+        convs.0.eps trained
+        convs.0.nn.lins.0.weight weights
+        convs.0.nn.lins.0.bias zero
+        convs.0.nn.lins.1.weight weights
+        convs.0.nn.lins.1.bias zero
+        convs.0.nn.norms.0.module.weight trained
+        convs.0.nn.norms.0.module.bias trained
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"'model' must be a torch module (got {type(model).__name__})")
+    for name, choice in (("select", select), ("train", train)):
+        if choice is not None and not callable(choice):
+            raise TypeError(f"'{name}' must be a function of name and parameter, or None (got {choice!r})")
+    names: dict[int, list[str]] = {}
+    owners: dict[int, tuple[nn.Module, nn.Parameter]] = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for local, parameter in module._parameters.items():
+            if parameter is not None:
+                names.setdefault(id(parameter), []).append(f"{prefix}.{local}" if prefix else local)
+                owners.setdefault(id(parameter), (module, parameter))
+    roles = []
+    for key, (module, parameter) in owners.items():
+        if nn.parameter.is_lazy(parameter):
+            raise ValueError(
+                f"'model' needs one forward pass first, for the shape of its weights (got {names[key][0]!r} without)"
+            )
+        roles.append(ParameterRole(tuple(names[key]), parameter, _role(names[key], parameter, module, select, train)))
+        if roles[-1].role in ("weights", "columns", "dense") and not parameter.is_floating_point():
+            raise ValueError(f"'model' holds {names[key][0]!r} of type {parameter.dtype}, which cannot be masked")
+    if not any(entry.role in ("weights", "columns") for entry in roles):
+        raise ValueError("nothing is masked: " + ("'select' chose no parameter" if select else "'model' has no matrix"))
+    return roles
+
+
+def _role(
+    names: list[str],
+    parameter: nn.Parameter,
+    module: nn.Module,
+    select: ParameterFilter | None,
+    train: ParameterFilter | None,
+) -> Role:
+    trained = _ask(train, "train", names, parameter)
+    chosen = _ask(select, "select", names, parameter)
+    if trained and chosen:
+        raise ValueError(f"'select' and 'train' both claim {names[0]!r}")
+    if trained:
+        return "trained"
+    role = _default_role(names[0], parameter, module)
+    masked: Role = "columns" if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) else "weights"
+    if chosen:
+        return masked
+    return "dense" if select is not None and role == masked else role
+
+
+def _ask(choice: ParameterFilter | None, argument: str, names: list[str], parameter: nn.Parameter) -> bool:
+    if choice is None:
+        return False
+    answers = [choice(name, parameter) for name in names]
+    for answer in answers:
+        if not isinstance(answer, bool):
+            raise TypeError(f"'{argument}' must return a bool (got {answer!r} for {names[0]!r})")
+    return any(answers)
+
+
+def _default_role(name: str, parameter: nn.Parameter, module: nn.Module) -> Role:
+    if not parameter.requires_grad:
+        return "kept"
+    if isinstance(module, (_NormBase, nn.LayerNorm, nn.GroupNorm)) or "norm" in type(module).__name__.lower():
+        return "trained"
+    parts = name.split(".")
+    local = parts[-2:] if isinstance(module, (nn.ParameterList, nn.ParameterDict)) else parts[-1:]
+    if any("bias" in part for part in local):
+        return "zero"
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        return "columns"
+    return "weights" if parameter.dim() >= 2 else "trained"

@@ -1,0 +1,159 @@
+"""Make a task of out-of-distribution detection from a labelled graph."""
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from graphsparse.utils.counter_random import check_seed
+
+
+@functional_transform("leave_out_classes")
+class LeaveOutClasses(BaseTransform):  # type: ignore[misc]
+    r"""Leaves whole classes out of training, so that their test nodes become the ones to detect.
+
+    The nodes of the left-out classes stay in the graph, with their features and edges, but leave ``train_mask``,
+    ``val_mask`` and ``test_mask``. The kept classes are numbered ``0, 1, ...`` in their old order. The result holds
+
+    * ``test_mask``: the test nodes of the kept classes;
+    * ``ood_mask``: the test nodes of the left-out classes, which are out of distribution;
+    * ``y``: the new label of every node, -1 for the left-out classes: an error in a loss, not a class;
+    * ``num_classes``: the number of kept classes, the width of the model;
+    * ``kept_classes`` and ``left_out_classes``: the old labels, ascending, int64.
+
+    A detector is judged on ``test_mask | ood_mask``, for example by :func:`~graphsparse.metrics.auroc` of
+    :func:`~graphsparse.metrics.max_softmax_score` with ``ood_mask`` as the positive ones. The input is not changed.
+
+    Args:
+        fraction: Share of the classes to leave out, in ``(0, 1)``: the first ``floor(fraction * C)`` of a random
+            permutation. With 0.4 these are two of seven (Cora), two of six (CiteSeer) and one of three (PubMed).
+        seed: Seed of the permutation. One seed leaves out the same classes, and more of them for a larger fraction.
+        classes: Labels to leave out instead of random ones.
+
+    Raises:
+        TypeError: If an argument has the wrong type, or the graph is no ``Data`` with integer labels and bool masks.
+        ValueError: If an argument is out of range, nothing is left out, fewer than two classes are kept, a left-out
+            class does not exist, or no test node is left on one of the two sides.
+
+    Example:
+        >>> mask = torch.tensor([True, True, True, True, False])
+        >>> data = Data(y=torch.tensor([0, 1, 2, 3, 1]), train_mask=~mask, test_mask=mask, num_nodes=5)
+        >>> out = LeaveOutClasses(classes=[1])(data)
+        >>> out.y, out.num_classes, out.left_out_classes
+        (tensor([ 0, -1,  1,  2, -1]), 3, tensor([1]))
+        >>> out.train_mask.any(), out.test_mask, out.ood_mask
+        (tensor(False), tensor([ True, False,  True,  True, False]), tensor([False,  True, False, False, False]))
+
+    Source: the released code of Huang et al., arXiv 2211.15335.
+    """
+
+    def __init__(self, fraction: float = 0.4, seed: int = 0, *, classes: Sequence[int] | None = None) -> None:
+        self.fraction = _checked_fraction(fraction)
+        self.seed = check_seed(seed)
+        self.classes = _checked_classes(classes)
+
+    def forward(self, data: Data) -> Data:
+        """Return the graph without the classes; called with a shallow copy by ``BaseTransform.__call__``."""
+        y, masks = _checked(data)
+        num_classes = _num_classes(data, y)
+        left_out = self._left_out(num_classes)
+        kept = torch.ones(num_classes, dtype=torch.bool)
+        kept[left_out] = False
+        if int(kept.count_nonzero()) < 2:
+            what = "fraction" if self.classes is None else "classes"
+            raise ValueError(
+                f"'{what}' must keep at least two of {num_classes} classes (left out: {left_out.tolist()})"
+            )
+        # The last entry is that of a negative label, which a node has that belongs to no class.
+        new_label = torch.cat([torch.where(kept, kept.cumsum(0) - 1, -1), torch.tensor([-1])]).to(y.device)
+        known = y >= 0
+        label = torch.where(known, y, num_classes)
+        inside = torch.cat([kept, torch.tensor([True])]).to(y.device)[label]
+        data.y = torch.where(known, new_label[label], y)
+        data.ood_mask = data.test_mask & _like(~inside, data.test_mask)
+        for key in masks:
+            data[key] = data[key] & _like(inside, data[key])
+        if not data.ood_mask.any() or not data.test_mask.any():
+            side = "left-out" if not data.ood_mask.any() else "kept"
+            raise ValueError(f"'data.test_mask' marks no node of the {side} classes (left out: {left_out.tolist()})")
+        data.num_classes = int(kept.count_nonzero())
+        data.kept_classes = kept.nonzero().squeeze(1).to(y.device)
+        data.left_out_classes = left_out.to(y.device)
+        return data
+
+    def _left_out(self, num_classes: int) -> Tensor:
+        if self.classes is not None:
+            if self.classes[0] < 0 or self.classes[-1] >= num_classes:
+                raise ValueError(f"'classes' must be labels below {num_classes} (got {self.classes})")
+            return torch.tensor(self.classes)
+        count = math.floor(self.fraction * num_classes)
+        if count == 0:
+            raise ValueError(f"'fraction' {self.fraction} of {num_classes} classes leaves none out")
+        generator = torch.Generator().manual_seed(self.seed)
+        return torch.randperm(num_classes, generator=generator)[:count].sort().values
+
+    def __repr__(self) -> str:
+        """Hold every argument: PyG compares the text to tell whether a stored data set is still the one asked for."""
+        return f"{self.__class__.__name__}(fraction={self.fraction}, seed={self.seed}, classes={self.classes})"
+
+
+def _checked_fraction(fraction: Any) -> float:
+    if isinstance(fraction, bool) or not isinstance(fraction, numbers.Real):
+        raise TypeError(f"'fraction' must be a number in (0, 1) (got {fraction!r} of type {type(fraction).__name__})")
+    value = float(fraction)
+    if math.isnan(value) or not 0 < value < 1:
+        raise ValueError(f"'fraction' must be in (0, 1) (got {fraction!r})")
+    return value
+
+
+def _checked_classes(classes: Any) -> list[int] | None:
+    if classes is None:
+        return None
+    whole = isinstance(classes, Sequence) and not isinstance(classes, str)
+    if not whole or any(isinstance(c, bool) or not isinstance(c, numbers.Integral) for c in classes):
+        raise TypeError(f"'classes' must be a list of integers (got {classes!r})")
+    if not classes:
+        raise ValueError("'classes' is empty: there is nothing to leave out")
+    return sorted({int(c) for c in classes})
+
+
+def _like(nodes: Tensor, mask: Tensor) -> Tensor:
+    """Return a mask ``[N]`` in the shape of one that may hold several splits, ``[N, S]``."""
+    return nodes.view(-1, *[1] * (mask.dim() - 1))
+
+
+def _num_classes(data: Data, y: Tensor) -> int:
+    highest = int(y.max()) + 1
+    # What the graph says counts every class, also one that no node has.
+    stored = data._store.get("num_classes")
+    num_classes = highest if stored is None else int(stored)
+    if num_classes < highest:
+        raise ValueError(f"'data.y' holds the label {highest - 1}, which is not below 'num_classes' ({num_classes})")
+    return num_classes
+
+
+def _checked(data: Any) -> tuple[Tensor, list[str]]:
+    if not isinstance(data, Data):
+        raise TypeError(f"'data' must be a homogeneous Data (got {type(data).__name__})")
+    y = data.get("y")
+    if not isinstance(y, Tensor) or y.dtype != torch.int64:
+        kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
+        raise TypeError(f"'data.y' must be int64 class labels (got {kind})")
+    if y.dim() != 1 or y.numel() == 0:
+        raise ValueError(f"'data.y' must be [N] with at least one node (got {list(y.shape)})")
+    masks = [key for key in ("train_mask", "val_mask", "test_mask") if data.get(key) is not None]
+    if "test_mask" not in masks:
+        raise ValueError("'data.test_mask' is missing")
+    for key in masks:
+        mask = data[key]
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            raise TypeError(f"'data.{key}' must be a bool tensor (got {getattr(mask, 'dtype', type(mask).__name__)})")
+        if mask.dim() == 0 or mask.size(0) != y.numel():
+            raise ValueError(f"'data.{key}' must be [{y.numel()}] (got {list(mask.shape)})")
+    return y, masks
