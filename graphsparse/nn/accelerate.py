@@ -32,7 +32,8 @@ def accelerate(model: nn.Module, *, reuse_constant: bool = True) -> nn.Module:
     """Return a model that computes the same with our layers in place of PyG's GCN, SAGE, GIN and GAT convolutions.
 
     The model that comes in is left as it is. **Both share their weights and buffers**: training one trains the other,
-    an optimiser of one serves the other, and the keys of the state dict are the same.
+    an optimiser of one serves the other, and the keys of the state dict are the same. Move a model to its device first:
+    what moves later takes the weights along, but not the buffers of the other.
 
     A ``GraphSAGE``, ``GIN`` or ``GAT`` of ``torch_geometric.nn.models`` takes ``edge_weight`` in its forward pass
     afterwards.
@@ -43,7 +44,8 @@ def accelerate(model: nn.Module, *, reuse_constant: bool = True) -> nn.Module:
         reuse_constant: As in our layers: keep what is computed from features that are constant.
 
     Warns:
-        UserWarning: Names the message passing layers that were left as they are.
+        UserWarning: Names the message passing layers that were left as they are, and the modules that are scripted,
+            compiled or have a forward pass of their own, which stay as a whole.
 
     Raises:
         TypeError: If ``model`` is no module.

@@ -116,10 +116,11 @@ class GATConv(pyg.GATConv):  # type: ignore[misc]
             edge_attr: Edge features, ``[E, edge_dim]``.
             size: Numbers of sources and destinations, when the features do not tell.
             return_attention_weights: Return ``(out, (edge_index, alpha))``.
-            edge_weight: Weights of the edges, ``[E]``.
+            edge_weight: Weights of the edges, ``[E]``; not with a matrix.
 
         Raises:
-            ValueError: If ``x`` does not fit the graph, or weights come where messages are looked at one by one.
+            ValueError: If ``x`` does not fit the graph, or weights come where they would not count: while the layer is
+                explained, with an ``aggr`` other than a sum, or where a subclass or a hook computes the attention.
         """
         source, target = x if isinstance(x, (tuple, list)) else (x, x)
         matrix = is_sparse(edge_index)

@@ -98,7 +98,8 @@ def attention_softmax(score: Tensor, edge_weight: Tensor | None, target: Tensor,
 
     Args:
         score: Scores of the edges for each head, ``[E, H]``.
-        edge_weight: Weights of the edges ``[E]``, not negative; ``None`` for 1.
+        edge_weight: Weights of the edges ``[E]``, not negative; ``None`` for 1. One of 0 has a gradient, that of
+            bringing the edge back, unless its node has no other.
         target: Destinations of the edges, ``[E]``.
         num_dst: Number of destinations.
     """

@@ -35,7 +35,8 @@ class GCNConv(pyg.GCNConv):  # type: ignore[misc]
     * ``edge_index`` may be an :class:`~graphsparse.ops.Adjacency` too. Any other form is converted and normalised once,
       and kept for as long as the same, unchanged tensors come in;
     * **an edge of weight 0 is the same as no edge**, self-loops included: a node whose self-loop has weight 0 gets a
-      fresh one, as if the edge were not in the list;
+      fresh one, as if the edge were not in the list. What PyG does to self-loops of matrices stays: a torch ``adj_t``
+      has new ones added to those that are there, in a ``SparseTensor`` they take their place;
     * ``x`` may be sparse (torch or torch-sparse): it stays sparse, forward and backward.
 
     Aggregation and linear layer are taken in the order that costs less. Features that need no gradient and come
@@ -103,10 +104,11 @@ class GCNConv(pyg.GCNConv):  # type: ignore[misc]
             x: Features ``[N, F]``, dense or sparse.
             edge_index: The graph: ``[2, E]``, ``EdgeIndex``, ``SparseTensor``, torch sparse ``adj_t``, or
                 ``Adjacency``.
-            edge_weight: Weights of the edges, ``[E]``.
+            edge_weight: Weights of the edges, ``[E]``; not with a matrix, which holds its own values.
 
         Raises:
-            ValueError: If ``x`` is a pair, or does not fit the graph.
+            ValueError: If ``x`` is a pair, or does not fit the graph, or weights come with a matrix, or are compiled
+                for an ``aggr`` other than a sum.
         """
         if isinstance(x, (tuple, list)):
             raise ValueError(f"'x' must be one tensor: {type(self).__name__} takes no bipartite input (got a pair)")

@@ -97,10 +97,11 @@ class GINConv(pyg.GINConv):  # type: ignore[misc]
             edge_index: The graph: ``[2, E]``, ``EdgeIndex``, ``SparseTensor``, torch sparse ``adj_t``, or
                 ``Adjacency``.
             size: Numbers of sources and destinations, when the features do not tell.
-            edge_weight: Weights of the edges, ``[E]``.
+            edge_weight: Weights of the edges, ``[E]``; not with a matrix, which holds its own values.
 
         Raises:
-            ValueError: If there are weights for an aggregation that takes none, or ``x`` does not fit the graph.
+            ValueError: If there are weights where none are taken, as for another aggregation, or ``x`` does not fit the
+                graph.
         """
         source, target = x if isinstance(x, (tuple, list)) else (x, x)
         reduce = fused_reduction(self, GINConv, source)

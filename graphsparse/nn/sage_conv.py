@@ -36,7 +36,8 @@ class SAGEConv(pyg.SAGEConv):  # type: ignore[misc]
       as long as the same, unchanged tensor comes in;
     * it takes ``edge_weight``, and **an edge of weight 0 is the same as no edge**: see
       :func:`~graphsparse.ops.spmm`. The values of an ``Adjacency`` or of a torch ``adj_t`` are weights, those of a
-      ``SparseTensor`` are ignored, as PyG does;
+      ``SparseTensor`` are ignored, as PyG does. A mean is divided by the sum of the weights; PyG divides that of a
+      torch ``adj_t`` by the number of its entries, which is the same where they are ones;
     * ``x`` may be sparse (torch or torch-sparse): it stays sparse, forward and backward, where the aggregation is
       linear and ``project`` off.
 
@@ -105,10 +106,11 @@ class SAGEConv(pyg.SAGEConv):  # type: ignore[misc]
             edge_index: The graph: ``[2, E]``, ``EdgeIndex``, ``SparseTensor``, torch sparse ``adj_t``, or
                 ``Adjacency``.
             size: Numbers of sources and destinations, when the features do not tell.
-            edge_weight: Weights of the edges, ``[E]``.
+            edge_weight: Weights of the edges, ``[E]``; not with a matrix, which holds its own values.
 
         Raises:
-            ValueError: If there are weights for an aggregation that takes none, or ``x`` does not fit the graph.
+            ValueError: If there are weights where none are taken, as for another aggregation, or ``x`` does not fit the
+                graph.
         """
         source, target = x if isinstance(x, (tuple, list)) else (x, x)
         reduce = fused_reduction(self, SAGEConv, source)
