@@ -62,7 +62,7 @@ def test_files_stay_small():
 def test_public_names_are_there_and_documented():
     import importlib
 
-    for package in ("ops", "utils", "metrics", "transforms", "datasets", "training", "tickets"):
+    for package in ("ops", "utils", "metrics", "nn", "transforms", "datasets", "training", "tickets"):
         module = importlib.import_module(f"graphsparse.{package}")
         assert module.__all__ == sorted(module.__all__)
         for name in module.__all__:

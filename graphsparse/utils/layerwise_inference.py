@@ -47,8 +47,9 @@ def layerwise_inference(
     Args:
         model: The model; it stays as it is, its mode too.
         data: The graph: ``x`` ``[N, F]`` on any device, memory-mapped or not; ``edge_index`` ``[2, E]`` in any order,
-            or ``adj_t``, which is read as an edge list with weights; ``edge_weight`` ``[E]``. Its other tensors with a
-            row per node or per edge are there for ``call``.
+            or ``adj_t``, which is read as an edge list with weights (without self-loops for GCN layers, which treat
+            those of matrices in other ways); ``edge_weight`` ``[E]``. Its other tensors with a row per node or per edge
+            are there for ``call``.
         batch_size: Most nodes in a block.
         max_edges: Most edges in a block, where a layer holds a message for each edge; a node with more edges has a
             block to itself.
@@ -90,6 +91,8 @@ class _Inference:
         self.num_nodes = int(data.num_nodes or 0)
         if self.num_nodes == 0:
             raise ValueError("'data' has no nodes")
+        # PyG's GCN adds self-loops to a matrix in other ways than to an edge list.
+        self.has_matrix_loops = self.edge_key == "adj_t" and bool((edge_index[0] == edge_index[1]).any())
         self.edges = InEdges.sort(edge_index, self.num_nodes)
         self.replay = Replay(model, call)
         self.trace = trace_layers(self.replay, self.make_block, self.num_nodes, self.edges.num_edges)
@@ -127,6 +130,8 @@ class _Inference:
         """Compute the output of the ``k``-th call for all nodes."""
         if call.layer.flow != "source_to_target":
             raise ValueError(f"layer {call.name} sends messages from target to source, which is not supported")
+        if self.has_matrix_loops and (is_gcn(call.layer) or normalises(call.layer)):
+            raise ValueError(f"'data.adj_t' must hold no self-loops for layer {call.name}; give 'edge_index' instead")
         if is_gcn(call.layer):
             (rows,) = [i for i, leaf in enumerate(call.leaves) if leaf.kind == "rows"]
             (found,) = self.collect(k, lambda arguments: [call.layer.lin(arguments.leaves[rows])])

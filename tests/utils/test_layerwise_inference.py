@@ -22,7 +22,7 @@ from torch_geometric.nn import (
     TransformerConv,
 )
 from torch_geometric.transforms import ToSparseTensor
-from torch_geometric.utils import to_undirected
+from torch_geometric.utils import remove_self_loops, to_undirected
 
 import graphsparse.utils.conv_blocks as conv_blocks
 from graphsparse.datasets import load
@@ -135,16 +135,15 @@ def test_any_graph_and_any_block(num_nodes, num_edges, batch_size, max_edges, se
 
 def test_adj_t_is_read_as_an_edge_list():
     data = directed_graph()
-    data = Data(x=data.x, edge_index=to_undirected(data.edge_index))
+    data = Data(x=data.x, edge_index=remove_self_loops(to_undirected(data.edge_index))[0])
     model = GCN(8, 16, 2, 3)
-    expected = layerwise_inference(model, data)
-    sparse = ToSparseTensor(layout=torch.sparse_csr)(data.clone())
-    torch.testing.assert_close(layerwise_inference(model, sparse), expected)
-    weighted = data.clone()
-    weighted.edge_weight = torch.rand(data.num_edges)
-    expected = layerwise_inference(model, weighted)
-    sparse = ToSparseTensor(layout=torch.sparse_csr)(weighted.clone())
-    torch.testing.assert_close(layerwise_inference(model, sparse), expected)
+    for weight in (None, torch.rand(data.num_edges)):
+        given = data.clone()
+        given.edge_weight = weight
+        expected = model(data.x, data.edge_index, weight)
+        torch.testing.assert_close(layerwise_inference(model, given), expected, atol=1e-5, rtol=1e-5)
+        sparse = ToSparseTensor(layout=torch.sparse_csr)(given)
+        torch.testing.assert_close(layerwise_inference(model, sparse), expected, atol=1e-5, rtol=1e-5)
 
 
 class EdgeFeatures(nn.Module):
@@ -354,3 +353,15 @@ def test_cora(data_root, make_model):
     torch.manual_seed(0)
     model = make_model(data.num_features, 32, 2, data.num_classes)
     assert_equals_full_batch(model, unweighted(data), batch_size=500, max_edges=2000)
+
+
+def test_self_loops_of_a_matrix_are_refused_where_they_would_mean_something_else():
+    data = random_graph()
+    loops = torch.arange(data.num_nodes).expand(2, -1)
+    edge_index = torch.cat([data.edge_index, loops], 1)
+    adj_t = torch.sparse_coo_tensor(edge_index, torch.ones(edge_index.size(1))).coalesce().to_sparse_csr()
+    matrix = Data(x=data.x, adj_t=adj_t)
+    with pytest.raises(ValueError, match=r"'data.adj_t' must hold no self-loops for layer GCNConv 'convs.0'"):
+        layerwise_inference(GCN(8, 16, 2, 3), matrix)
+    model = GraphSAGE(8, 16, 2, 3)
+    torch.testing.assert_close(layerwise_inference(model, matrix), model(data.x, edge_index), atol=1e-5, rtol=1e-5)
