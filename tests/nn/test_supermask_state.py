@@ -36,7 +36,8 @@ def search(model, steps=30, lr=0.1):
 def alive():
     """Bytes of all tensors there are; shared memory counts once."""
     gc.collect()
-    tensors = [t for t in gc.get_objects() if type(t) in (torch.Tensor, nn.Parameter)]
+    # Other tests may have left sparse tensors behind, which have no storage.
+    tensors = [t for t in gc.get_objects() if type(t) in (torch.Tensor, nn.Parameter) and t.layout == torch.strided]
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
 
