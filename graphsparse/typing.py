@@ -5,11 +5,15 @@ error can repeat it. Nothing else in the package imports one.
 """
 
 import importlib
+import platform
+import re
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 #: One score per column of ``edge_index``, from ``(edge_index, num_nodes)``; the lowest scores are pruned first.
@@ -62,8 +66,35 @@ def has_module(name: str) -> bool:
     return not isinstance(_find(name), str)
 
 
+@cache
+def onednn_linear() -> Callable[..., Tensor] | str:
+    """Return oneDNN's linear layer if it is the faster one on this processor, else the reason why it is not used.
+
+    MKL is as fast on the processors of its maker, and keeps to older instructions on those of others.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return "not in this build of torch"
+    if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+        return "not needed: this build of torch does without MKL"
+    if "AuthenticAMD" not in _processor():
+        return "not needed: MKL is fast on this processor"
+    # It is not a public operation of torch; what torch.compile makes of linear layers on CPU rests on it.
+    found: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    return "not in this build of torch" if found is None else found
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    return info.read_text() if info.is_file() else platform.processor()
+
+
+def _onednn_version() -> str:
+    found = re.search(r"MKL-DNN v([\d.]+)", torch.__config__.show())
+    return found[1] if found else "1 or later"
+
+
 def backends() -> dict[str, str]:
-    """Report each optional package: its active version, or why it is not used.
+    """Report each optional package, and oneDNN within torch: its active version, or why it is not used.
 
     Returns:
         A dictionary from import name to version or reason.
@@ -71,9 +102,10 @@ def backends() -> dict[str, str]:
     Example:
         >>> import graphsparse
         >>> sorted(graphsparse.backends())
-        ['matplotlib', 'pyg_lib', 'ray', 'torch_scatter', 'torch_sparse']
+        ['matplotlib', 'onednn', 'pyg_lib', 'ray', 'torch_scatter', 'torch_sparse']
     """
-    report = {}
+    onednn = onednn_linear()
+    report = {"onednn": onednn if isinstance(onednn, str) else _onednn_version()}
     for name in _OPTIONAL:
         found = _find(name)
         report[name] = found if isinstance(found, str) else str(getattr(found, "__version__", "unknown version"))

@@ -17,7 +17,8 @@ def clean_cache():
 
 def test_backends_gives_a_version_or_a_reason():
     report = graphsparse.backends()
-    assert set(report) == {"torch_sparse", "torch_scatter", "pyg_lib", "matplotlib", "ray"}
+    assert set(report) == {"torch_sparse", "torch_scatter", "pyg_lib", "matplotlib", "ray", "onednn"}
+    assert isinstance(typing.onednn_linear(), str) != report.pop("onednn")[0].isdigit()
     for name, text in report.items():
         assert typing.has_module(name) == text[0].isdigit(), (name, text)
 

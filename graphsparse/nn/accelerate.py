@@ -15,6 +15,7 @@ from graphsparse.nn.gat_conv import GATConv
 from graphsparse.nn.gcn_conv import GCNConv
 from graphsparse.nn.gin_conv import GINConv
 from graphsparse.nn.graph import has_own_method
+from graphsparse.nn.linear import FASTER
 from graphsparse.nn.sage_conv import SAGEConv
 
 _OURS: dict[type[MessagePassing], type[MessagePassing]] = {
@@ -30,6 +31,8 @@ _OF_CLASS = ("inspector", "_user_args", "_fused_user_args", "_edge_user_args")
 
 def accelerate(model: nn.Module, *, reuse_constant: bool = True) -> nn.Module:
     """Return a model that computes the same with our layers in place of PyG's GCN, SAGE, GIN and GAT convolutions.
+
+    Linear layers of torch and of PyG, wherever they are, become such as multiply by :func:`graphsparse.ops.linear`.
 
     The model that comes in is left as it is. **Both share their weights and buffers**: training one trains the other,
     an optimiser of one serves the other, and the keys of the state dict are the same. Move a model to its device first:
@@ -87,6 +90,8 @@ def _exchange(module: nn.Module, name: str, done: dict[int, nn.Module], left: li
         return module
     ours = None if "forward" in vars(module) else _OURS.get(type(module))
     new: Any = _shallow_copy(module) if ours is None else _as_ours(module, ours)
+    if "forward" not in vars(module):
+        new.__class__ = FASTER.get(type(new), type(new))
     done[id(module)] = new
     for key, child in module._modules.items():
         new._modules[key] = (

@@ -20,6 +20,7 @@ from graphsparse.nn.graph import (
     sees_messages,
     to_edge_list,
 )
+from graphsparse.nn.linear import apply_linear
 from graphsparse.ops import Adjacency, spmm
 
 
@@ -177,10 +178,11 @@ class GATConv(pyg.GATConv):  # type: ignore[misc]
             target = source if same else constant_features(target, reuse)
         root = None if self.res is None or target is None else self.res(target)
         if self.lin is not None and same:
-            hidden = self.lin(source).view(shape)
+            hidden = apply_linear(self.lin, source).view(shape)
             return (hidden, hidden), root
         lin_src, lin_dst = (self.lin_src, self.lin_dst) if self.lin is None else (self.lin, self.lin)
-        return (lin_src(source).view(shape), None if target is None else lin_dst(target).view(shape)), root
+        hidden_dst = None if target is None else apply_linear(lin_dst, target).view(shape)
+        return (apply_linear(lin_src, source).view(shape), hidden_dst), root
 
     def _attention(self, edges: AttentionEdges, x_src: Tensor, x_dst: OptTensor, edge_attr: OptTensor) -> Tensor:
         """Return the coefficients ``[E, H]``."""

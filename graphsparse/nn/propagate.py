@@ -1,12 +1,12 @@
 """Aggregation and linear layer, in the order that costs less, with what is constant computed once."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn.dense import Linear
 
 from graphsparse.nn.features import LinearInput, to_dense
+from graphsparse.nn.linear import apply_linear, is_plain
 from graphsparse.ops import Adjacency, spmm
+from graphsparse.ops.dense import linear as multiply
 from graphsparse.ops.remember import remember_repeated
 
 #: Multiply-accumulates of a dense product that take the time of one channel of one message: 66 against 2.6 billion a
@@ -53,9 +53,9 @@ def propagate_and_transform(
     Returns:
         The transformed features, and whether they may be changed in place.
     """
-    plain = _is_plain(linear) and not (transform_first and linear.bias is not None)
+    plain = is_plain(linear) and not (transform_first and linear.bias is not None)
     if transform_first and not plain:
-        return spmm(adj, to_dense(linear(x)), reduce), not _is_learned(adj)
+        return spmm(adj, to_dense(apply_linear(linear, x)), reduce), not _is_learned(adj)
     commutes = plain and reduce in ("sum", "mean")
     if isinstance(x, LinearInput) and not commutes:
         x = x.to_dense()
@@ -63,10 +63,10 @@ def propagate_and_transform(
     if found is not None and not plain:
         found = found.clone()  # who knows what is done to it
     if found is None and commutes and (isinstance(x, LinearInput) or _costs_less_before(linear, adj, x)):
-        out = spmm(adj, F.linear(x, linear.weight), reduce)  # type: ignore[arg-type]
+        out = spmm(adj, multiply(x, linear.weight), reduce)  # type: ignore[arg-type]
         fresh = not _is_learned(adj)
         return (out, fresh) if linear.bias is None else (add(out, linear.bias, fresh), True)  # type: ignore[arg-type]
-    return linear(spmm(adj, x, reduce) if found is None else found), plain
+    return apply_linear(linear, spmm(adj, x, reduce) if found is None else found), plain
 
 
 def add(out: Tensor, other: Tensor, fresh: bool, scale: float = 1) -> Tensor:
@@ -83,13 +83,6 @@ def _constant(adj: Adjacency, x: Tensor, reduce: str, reuse: bool) -> Tensor | N
 
 def _is_learned(adj: Adjacency) -> bool:
     return adj.value is not None and adj.value.requires_grad
-
-
-def _is_plain(linear: nn.Module) -> bool:
-    """Say whether a layer is nothing but its weight and bias, which may then be used apart."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    watched = any(getattr(linear, name) for name in hooks) or "forward" in vars(linear)
-    return type(linear) in (Linear, nn.Linear) and not watched
 
 
 def _costs_less_before(linear: nn.Module, adj: Adjacency, x: Tensor) -> bool:

@@ -18,6 +18,7 @@ from graphsparse.nn.graph import (
     to_edge_list,
     weighted_reduction,
 )
+from graphsparse.nn.linear import apply_linear
 from graphsparse.nn.propagate import add, propagate_and_transform
 from graphsparse.ops import Adjacency
 
@@ -122,13 +123,13 @@ class SAGEConv(pyg.SAGEConv):  # type: ignore[misc]
         if target is not None and self.root_weight:
             target = features if target is source else constant_features(target, self.reuse_constant)
         if self.project:
-            features = self.lin(features).relu()
+            features = apply_linear(self.lin, features).relu()
         out, fresh = propagate_and_transform(adj, features, self.lin_l, reduce, self.reuse_constant)
         return self._add_root(out, target, fresh)
 
     def _add_root(self, out: Tensor, target: Tensor | None, fresh: bool = False) -> Tensor:
         if self.root_weight and target is not None:
-            out = add(out, self.lin_r(target), fresh)
+            out = add(out, apply_linear(self.lin_r, target), fresh)
         return F.normalize(out, p=2.0, dim=-1) if self.normalize else out
 
     def _edge_by_edge(

@@ -2,7 +2,8 @@
 
 from graphsparse.ops.adjacency import Adjacency
 from graphsparse.ops.check import check_edge_index, check_sparsity
+from graphsparse.ops.dense import linear
 from graphsparse.ops.select import num_removed, smallest_k_mask
 from graphsparse.ops.spmm import spmm
 
-__all__ = ["Adjacency", "check_edge_index", "check_sparsity", "num_removed", "smallest_k_mask", "spmm"]
+__all__ = ["Adjacency", "check_edge_index", "check_sparsity", "linear", "num_removed", "smallest_k_mask", "spmm"]

@@ -1,0 +1,59 @@
+"""Linear layers that multiply by the faster library."""
+
+from torch import Tensor, nn
+from torch_geometric.nn import dense as pyg
+
+from graphsparse.ops.dense import linear
+
+
+class TorchLinear(nn.Linear):
+    """The linear layer of torch, computed by :func:`graphsparse.ops.linear`.
+
+    Example:
+        >>> TorchLinear(3, 2)
+        Linear(in_features=3, out_features=2, bias=True)
+    """
+
+    def _get_name(self) -> str:
+        """Look like the layer it stands for."""
+        return "Linear"
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Run the layer."""
+        return linear(input, self.weight, self.bias)
+
+
+class PyGLinear(pyg.Linear):  # type: ignore[misc]
+    """The linear layer of PyG, computed by :func:`graphsparse.ops.linear`.
+
+    Example:
+        >>> PyGLinear(3, 2)
+        Linear(3, 2, bias=True)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layer."""
+        return linear(x, self.weight, self.bias)
+
+    def __repr__(self) -> str:
+        """Look like the layer it stands for."""
+        shown: str = super().__repr__()
+        return shown.replace("PyGLinear", "Linear", 1)
+
+
+#: Our layer for each that computes the same.
+FASTER: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: TorchLinear, pyg.Linear: PyGLinear}
+_TYPES = (*FASTER, *FASTER.values())
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Say whether a layer is nothing but its weight and bias, which may then be used apart."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    watched = any(getattr(layer, name) for name in hooks) or "forward" in vars(layer)
+    return type(layer) in _TYPES and not watched
+
+
+def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Run a layer, or whatever a user has put in its place, by the faster library where that is the same."""
+    out: Tensor = linear(x, layer.weight, layer.bias) if is_plain(layer) else layer(x)  # type: ignore[arg-type]
+    return out
