@@ -1,12 +1,14 @@
 """What can be wrong with a graph, a model or an optimiser is found before training starts."""
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch_geometric.data import Data
 
 from graphsparse.ops.check import check_edge_index
@@ -58,6 +60,37 @@ def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
     own = {id(parameter) for parameter in model.parameters()}
     if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
         raise ValueError("'optimizer' holds no parameter of 'model'; was it made for another copy of it?")
+
+
+def check_scheduler(scheduler: LRScheduler | None, optimizer: Optimizer | None) -> None:
+    """Refuse what is no schedule that can be stepped once per epoch, and one of another optimiser."""
+    if scheduler is None:
+        return
+    if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
+        raise TypeError(
+            "'scheduler' must be a torch.optim.lr_scheduler.LRScheduler that needs no metric to be stepped "
+            f"(got {type(scheduler).__name__})"
+        )
+    if scheduler.optimizer is not optimizer:
+        raise ValueError("'scheduler' belongs to another optimizer; give the one it was made for as 'optimizer'")
+
+
+def check_loop(
+    epochs: int, eval_every: int, patience: int | None, extra_loss: Any, after_step: Sequence[Any], log: Any
+) -> list[Any]:
+    """Refuse numbers and functions that a training cannot run with; return the hooks as a list."""
+    check_count(epochs, "epochs")
+    check_count(eval_every, "eval_every")
+    check_count(1 if patience is None else patience, "patience")
+    for name, function in (("extra_loss", extra_loss), ("log", log)):
+        if function is not None:
+            check_callable(function, name)
+    if callable(after_step):
+        raise TypeError(f"'after_step' must be a list of functions (got {after_step!r})")
+    hooks = list(after_step)
+    for hook in hooks:
+        check_callable(hook, "after_step")
+    return hooks
 
 
 def check_data(data: Data, name: str = "data", masks: tuple[str, ...] = ("train_mask",)) -> None:

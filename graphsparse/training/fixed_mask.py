@@ -1,17 +1,19 @@
-"""Weights that are zero from the first step to the last."""
+"""Random weights that are zero from the first step to the last."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from graphsparse.ops.check import check_sparsity
 from graphsparse.ops.select import num_removed
-from graphsparse.training.step_projection import Exclude, Scope, StepProjection, check_scope, smallest_masks
+from graphsparse.training.held_mask import HeldMask
+from graphsparse.training.step_projection import Exclude, Scope, check_scope, smallest_masks
 
 
-class FixedMask(StepProjection):
+class FixedMask(HeldMask):
     r"""Keeps a random choice of weights at zero, from now on and after every step of an optimiser.
 
     :math:`\lfloor \mathrm{sparsity} \cdot D \rfloor` of the :math:`D` covered scalars are drawn uniformly without
@@ -49,17 +51,11 @@ class FixedMask(StepProjection):
     ) -> None:
         check_sparsity(sparsity)
         check_scope(scope)
-        super().__init__(optimizer, exclude)
-        # Initial weights are often drawn with the same seed; the same stream would tie the choice to their values.
-        generator = torch.Generator().manual_seed((seed + 1) * 0x9E3779B97F4A7C15 % 2**63)
-        draws = [torch.rand(p.shape, generator=generator, dtype=torch.float64) for p in self.parameters]
-        removed = smallest_masks(draws, lambda num: num_removed(sparsity, num), scope)
-        #: For every parameter, ``True`` where it is zero.
-        self.removed: Sequence[Tensor] = [m.to(p.device) for m, p in zip(removed, self.parameters, strict=True)]
-        self.project()
 
-    @torch.no_grad()
-    def project(self) -> None:
-        """Set the masked weights to zero now."""
-        for parameter, removed in zip(self.parameters, self.removed, strict=True):
-            parameter.masked_fill_(removed, 0)
+        def draw(parameters: Sequence[Parameter]) -> Sequence[Tensor]:
+            # Initial weights are often drawn with the same seed; the same stream would tie the choice to their values.
+            generator = torch.Generator().manual_seed((seed + 1) * 0x9E3779B97F4A7C15 % 2**63)
+            draws = [torch.rand(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
+            return smallest_masks(draws, lambda num: num_removed(sparsity, num), scope)
+
+        super().__init__(optimizer, draw, exclude=exclude)

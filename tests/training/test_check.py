@@ -11,10 +11,12 @@ from graphsparse.training.check import (
     check_count,
     check_data,
     check_labels,
+    check_loop,
     check_model,
     check_one_graph,
     check_optimizer,
     check_output,
+    check_scheduler,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -142,6 +144,35 @@ def test_optimizer_of_another_model():
         check_optimizer(torch.optim.SGD(other.parameters()), model)
     with pytest.raises(TypeError, match="'optimizer' must be a torch.optim.Optimizer .got str"):
         check_optimizer("adam", model)
+
+
+def test_schedule():
+    optimizer, other = (torch.optim.SGD(GCNConv(8, 3).parameters(), lr=1) for _ in range(2))
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+    check_scheduler(None, None)
+    check_scheduler(scheduler, optimizer)
+    for of in (other, None):
+        with pytest.raises(ValueError, match="'scheduler' belongs to another optimizer; give the one it was made for"):
+            check_scheduler(scheduler, of)
+    for wrong in ("cosine", torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)):
+        with pytest.raises(TypeError, match=f"'scheduler' must be .* .got {type(wrong).__name__}"):
+            check_scheduler(wrong, optimizer)
+
+
+def test_what_every_loop_takes():
+    assert check_loop(1, 1, None, None, (), None) == []
+    assert check_loop(5, 2, 3, len, [len, max], print) == [len, max]
+    for arguments, error, message in (
+        ((0, 1, None, None, (), None), ValueError, "'epochs' must be at least 1"),
+        ((1, 0, None, None, (), None), ValueError, "'eval_every' must be at least 1"),
+        ((1, 1, 0, None, (), None), ValueError, "'patience' must be at least 1"),
+        ((1, 1, None, 3, (), None), TypeError, "'extra_loss' must be a function"),
+        ((1, 1, None, None, len, None), TypeError, "'after_step' must be a list of functions"),
+        ((1, 1, None, None, [3], None), TypeError, "'after_step' must be a function"),
+        ((1, 1, None, None, (), 3), TypeError, "'log' must be a function"),
+    ):
+        with pytest.raises(error, match=message):
+            check_loop(*arguments)
 
 
 BAD_OUTPUT = {

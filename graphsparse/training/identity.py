@@ -1,0 +1,150 @@
+"""What tells one training from another, so that nobody goes on with the checkpoint of the wrong one."""
+
+import hashlib
+from collections.abc import Iterable, Sequence, Sized
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch_geometric.data import Data
+
+from graphsparse.training.checkpoint import Identity
+
+_BYTES = 1 << 26
+
+
+def training_identity(
+    model: nn.Module,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | None,
+    *,
+    epochs: int,
+    patience: int | None,
+    eval_every: int,
+    seed: int,
+    functions: dict[str, Any],
+    after_step: Sequence[Any],
+    data: dict[str, Any],
+) -> Identity:
+    """Describe a training before its first step.
+
+    Args:
+        model: Every tensor of its state is named with its shape; a digest stands for the weights it starts from.
+        optimizer: Its class and the options of its groups.
+        scheduler: Its class and its state.
+        epochs: Number of epochs.
+        patience: As in ``fit``.
+        eval_every: As in ``fit``.
+        seed: As in ``fit``.
+        functions: What is called during training, by the name of its argument; known by its own name only.
+        after_step: As in ``fit``; known by name and number.
+        data: What is trained and evaluated on, by the name of its argument: tensors become digests, plain values are
+            taken as they are.
+
+    Returns:
+        Names and plain values, equal for equal calls in different processes.
+    """
+    state = model.state_dict()
+    shapes = {f"'model' {name}": _shape(value) for name, value in state.items()}
+    return {
+        "'epochs'": epochs,
+        "'patience'": patience,
+        "'eval_every'": eval_every,
+        "'seed'": seed,
+        "'model'": type(model).__name__,
+        **shapes,
+        "the device of 'model'": next(model.parameters()).device.type,
+        "the weights that 'model' starts from": digest(state.values()),
+        "'optimizer'": _describe_optimizer(optimizer),
+        "'scheduler'": None if scheduler is None else f"{type(scheduler).__name__} {_plain(scheduler.state_dict())}",
+        **{f"'{name}'": _name(function) for name, function in functions.items()},
+        "'after_step'": str([_name(hook) for hook in after_step]),
+        **{f"'{name}'": _describe(value) for name, value in data.items()},
+    }
+
+
+def graph_tensors(data: Data, name: str) -> dict[str, Any]:
+    """Return what a training reads of a graph, by its full name."""
+    keys = ("x", "edge_index", "adj_t", "edge_weight", "edge_attr", "y", "train_mask", "val_mask", "test_mask")
+    return {f"{name}.{key}": data[key] for key in keys if data.get(key) is not None}
+
+
+def describe_loader(loader: Iterable[Any] | None) -> str | None:
+    """Name a loader by its class, the number of its batches and their size, as far as it tells them."""
+    if loader is None:
+        return None
+    length = len(loader) if isinstance(loader, Sized) else "?"
+    size = getattr(loader, "batch_size", None)
+    return f"{type(loader).__name__} of {length} batches" + ("" if size is None else f" of size {size}")
+
+
+def digest(values: Iterable[Any]) -> str:
+    """Return 16 hexadecimal digits that follow from the types, shapes and bits of tensors.
+
+    Example:
+        >>> digest([torch.zeros(2)]) == digest([torch.zeros(2)]) != digest([torch.zeros(3)])
+        True
+    """
+    found = hashlib.blake2b(digest_size=8)
+    for value in values:
+        if not isinstance(value, Tensor):
+            found.update(_plain(value).encode())
+            continue
+        found.update(_shape(value).encode())
+        for part in _dense_parts(value.detach()):
+            flat = part.contiguous().reshape(-1).view(torch.uint8)
+            for start in range(0, flat.numel(), _BYTES):
+                found.update(flat[start : start + _BYTES].cpu().numpy().data)
+    return found.hexdigest()
+
+
+def _dense_parts(value: Tensor) -> Sequence[Tensor]:
+    if value.layout == torch.sparse_coo:
+        value = value.coalesce()
+        return value.indices(), value.values()
+    if value.layout == torch.sparse_csr:
+        return value.crow_indices(), value.col_indices(), value.values()
+    if value.layout == torch.sparse_csc:
+        return value.ccol_indices(), value.row_indices(), value.values()
+    return (value.as_subclass(Tensor),)
+
+
+def _describe(value: Any) -> str | int | float | bool | None:
+    if isinstance(value, Tensor):
+        return f"{_shape(value)} {digest([value])}"
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if hasattr(value, "csr"):  # the sparse tensor of torch-sparse
+        return f"{list(value.sizes())} {digest(part for part in value.csr() if part is not None)}"
+    return type(value).__name__
+
+
+def _describe_optimizer(optimizer: Optimizer) -> str:
+    groups = []
+    for group in optimizer.param_groups:
+        options = {key: value for key, value in group.items() if key != "params"}
+        groups.append(f"{len(group['params'])} tensors with {_plain(options)}")
+    return f"{type(optimizer).__name__} {'; '.join(groups)}"
+
+
+def _shape(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+
+
+def _name(function: Any) -> str | None:
+    return None if function is None else str(getattr(function, "__qualname__", None) or type(function).__name__)
+
+
+def _plain(value: Any) -> str:
+    """Write plain values out; of anything else only the type, because its address may be in its text."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_plain(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_plain(entry) for entry in value) + "]"
+    if isinstance(value, Tensor):
+        return str(value.tolist()) if value.numel() <= 16 else f"{_shape(value)} {digest([value])}"
+    return repr(value) if value is None or isinstance(value, str | int | float | bool) else type(value).__name__
