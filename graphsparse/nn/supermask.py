@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.func import functional_call
 from graphsparse.nn.coats import ALPHA, CoatSpacing, coat_sparsities
 from graphsparse.nn.flat_layout import draw_flat_scores, lay_out, one_of_each
 from graphsparse.nn.folding import fold_roles
-from graphsparse.nn.parameter_roles import ParameterFilter, parameter_roles
+from graphsparse.nn.parameter_roles import ParameterFilter, ParameterRole, Role, parameter_roles
 from graphsparse.nn.ramp import Ramp, ramp_factor
 from graphsparse.nn.skeleton import copy_without, forget_weights, put_parameters, recurrent_layers
 from graphsparse.nn.straight_through import straight_through
@@ -28,6 +28,9 @@ from graphsparse.nn.thresholds import (
 from graphsparse.nn.weight_laws import SCORE_LAWS, WEIGHT_LAWS, ScoreLaw, WeightLaw, draw_weight
 from graphsparse.ops.check import check_sparsity
 from graphsparse.utils.counter_random import check_seed
+
+if TYPE_CHECKING:
+    from graphsparse.tickets.ticket import Ticket
 
 
 @dataclass(frozen=True)
@@ -288,6 +291,28 @@ class Supermask(nn.Module):
         for first, names in self._names.items():
             put_parameters(model, dict.fromkeys(names, nn.Parameter(weights[first].clone())))
         return model.eval()
+
+    def frozen_tensors(self) -> list[ParameterRole]:
+        """Return what is frozen of the model: names, role, weights (no copy), and the tensor they are borrowed from."""
+        places = self._layout | self._dense
+        owners = {entry.weight: name for name, entry in places.items() if name not in self._borrowed}
+        weights = {name: entry.of_weights(self.frozen) for name, entry in places.items()}
+        weights |= {name: self.zeros[: torch.Size(s).numel()].view(s) for name, s in self._zero.items()}
+        entries = []
+        for name, names in self._names.items():
+            parameter = nn.Parameter(weights[name], requires_grad=False)
+            role: Role = "zero" if name in self._zero else "dense" if name in self._dense else "weights"
+            if name in self._layout and self._layout[name].columns:
+                role = "columns"
+            source = owners[places[name].weight] if name in self._borrowed else None
+            entries.append(ParameterRole(names, parameter, role, source))
+        return entries
+
+    def to_ticket(self, **options: Any) -> "Ticket":
+        """Return the final mask as a ticket; see :func:`~graphsparse.tickets.from_supermask.ticket_from_supermask`."""
+        from graphsparse.tickets.from_supermask import ticket_from_supermask
+
+        return ticket_from_supermask(self, **options)
 
     def _recipe(self) -> Tensor:
         """Everything that the frozen weights depend on, as one number."""

@@ -2,13 +2,15 @@
 
 Tensors of the file::
 
-    edge_mask          the mask of the edges, 8 per byte
+    edge_mask          the mask of the edges, 8 per byte; left out if there is no graph or every edge is left
     dense/<name>       a tensor of the state dict as it is
     mask/<name>        where a pruned tensor may be non-zero, 8 entries per byte
     values/<name>      its entries there, in row-major order
+    frozen_masks       the masks of all tensors that were never trained, as graphsparse.tickets.mask_code writes them
 
-The header holds everything else (version of the format, shapes, the configuration, the metrics, the fingerprint of the
-graph). Nothing in the file is executed when it is read.
+The header holds everything else: version of the format, names, shapes of pruned tensors, the configuration, the
+metrics, the fingerprint of the graph, and the seed and the law of tensors that were never trained. Nothing in the file
+is executed when it is read. Version 1 had no tensors of that last kind, and a mask of the edges always.
 """
 
 import hashlib
@@ -26,7 +28,9 @@ from torch import Tensor
 from graphsparse.utils.atomic_write import atomic_write
 
 FORMAT = "graphsparse-ticket"
-VERSION = 1
+VERSION = 2
+#: Versions that can be read.
+READABLE = ("1", "2")
 
 
 def pack_bits(mask: Tensor) -> Tensor:
@@ -57,13 +61,19 @@ def pack_state(state_dict: Mapping[str, Tensor], masks: Mapping[str, Tensor]) ->
 
 
 def unpack_state(
-    tensors: Mapping[str, Tensor], shapes: Mapping[str, list[int]]
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, list[int] | None]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the state dict and the masks that :func:`pack_state` stored."""
+    """Return the state dict and the masks that :func:`pack_state` stored.
+
+    The shape of a tensor that is stored as it is may be ``None``. A name without any tensor is left out.
+    """
     state_dict, masks = {}, {}
     for name, shape in shapes.items():
         if f"dense/{name}" in tensors:
-            state_dict[name] = tensors[f"dense/{name}"].reshape(shape)
+            dense = tensors[f"dense/{name}"]
+            state_dict[name] = dense if shape is None else dense.reshape(shape)
+            continue
+        if shape is None:
             continue
         values = tensors[f"values/{name}"]
         mask = unpack_bits(tensors[f"mask/{name}"], int(np.prod(shape))).reshape(shape)
@@ -85,7 +95,7 @@ def checksum(tensors: Mapping[str, Tensor], header: str) -> str:
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and header, whole or not at all."""
-    text = json.dumps(header, allow_nan=False)
+    text = json.dumps(header, allow_nan=False, separators=(",", ":"))
     metadata = {"format": FORMAT, "version": str(VERSION), "header": text, "sha256": checksum(tensors, text)}
     with atomic_write(path) as temporary:
         save_file(dict(tensors), temporary, metadata)
@@ -109,9 +119,10 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{path} is not a ticket, or only a part of one: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but not a ticket")
-    if metadata.get("version") != str(VERSION):
+    if metadata.get("version") not in READABLE:
         raise ValueError(
-            f"{path} has version {metadata.get('version')} of the ticket format, and this release reads {VERSION}"
+            f"{path} has version {metadata.get('version')} of the ticket format, "
+            f"and this release reads {' and '.join(READABLE)}"
         )
     text = metadata.get("header", "")
     if checksum(tensors, text) != metadata.get("sha256"):
