@@ -11,21 +11,17 @@ lines, one training each: a run that was stopped goes on where it was.
 
 import argparse
 import csv
-import json
-import os
 import statistics
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 import torch_geometric
+from cells import compute
 from torch_geometric.data import Data
 from torch_geometric.nn import GAT, GCN, GIN
-from tqdm import tqdm
 
 import graphsparse
 from graphsparse.datasets import load
@@ -132,57 +128,14 @@ def run(job, hidden, epochs):
     return {**job, "edges": edges, "weights": weights, "val": metrics["val_accuracy"], "test": metrics["test_accuracy"]}
 
 
-def key(row):
-    return tuple(row[k] for k in KEYS)
+def run_group(group, setting):
+    """Run jobs one after another."""
+    return [run(job, setting["hidden"], setting["epochs"]) for job in group]
 
 
-def read(path, setting):
-    """Return the cells of earlier runs; a line that a kill cut short is left out."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if row.pop("setting") == setting:
-            rows.append(row)
-    return rows
-
-
-def compute(args, path):
-    """Run what is missing and return all cells asked for."""
-    setting = {"hidden": args.hidden, "epochs": args.epochs, "torch": torch.__version__}
-    done = {key(row): row for row in read(path, setting)}
-    wanted = jobs(args)
-    missing = [job for job in wanted if key(job) not in done]
-    print(f"{len(wanted)} trainings, {len(wanted) - len(missing)} of them done before", flush=True)
-    # One task per teacher keeps the trainings that share it in one process.
-    groups = {}
-    for job in missing:
-        groups.setdefault((job["data"], job["net"], job["seed"], job["protocol"] == "inductive"), []).append(job)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Messages of 13,000 edges x 256 channels are large enough for the C library to map and clear them anew each time;
-    # keeping the memory halves the time. It reads these when a process starts, that is in the workers.
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**31))
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
-    bar = tqdm(total=len(missing), unit="training", disable=None)
-    with path.open("a") as file, ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        futures = [
-            pool.submit(run_group, group[i : i + 12], args.hidden, args.epochs)
-            for group in groups.values()
-            for i in range(0, len(group), 12)
-        ]
-        for future in as_completed(futures):
-            for row in future.result():
-                done[key(row)] = row
-                file.write(json.dumps({**row, "setting": setting}) + "\n")
-                bar.update()
-            file.flush()
-    return [done[key(job)] for job in wanted]
-
-
-def run_group(group, hidden, epochs):
-    return [run(job, hidden, epochs) for job in group]
+def sharing(job):
+    """Return what jobs with the same teacher have in common."""
+    return job["data"], job["net"], job["seed"], job["protocol"] == "inductive"
 
 
 def summarise(rows):
@@ -279,11 +232,19 @@ def main(argv=None) -> dict[str, float]:
     parser.add_argument("--all-levels", action="store_true", help="levels 1 to 20 instead of 1, 4, 8, 12, 16, 20")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="processes; 0: in this one")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder of the results")
     args = parser.parse_args(argv)
 
-    rows = compute(args, args.out / "teddy_curve.jsonl")
+    rows = compute(
+        jobs(args),
+        run_group,
+        args.out / "teddy_curve.jsonl",
+        setting={"hidden": args.hidden, "epochs": args.epochs, "torch": torch.__version__},
+        keys=KEYS,
+        group_by=sharing,
+        workers=args.workers,
+    )
     lines = summarise(rows)
     with atomic_write(args.out / "teddy_curve.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(lines[0]))
