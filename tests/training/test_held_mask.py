@@ -16,7 +16,8 @@ def train(model, optimizer, steps=5):
 def test_masked_weights_stay_zero_and_others_learn():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
-    masks = [torch.rand(6, 4) < 0.5, torch.rand(2, 6) < 0.5]
+    # Every hidden unit keeps a way out, without which its weights would not learn.
+    masks = [torch.rand(6, 4) < 0.5, torch.eye(2, 6, dtype=torch.bool)]
     before = [model[0].weight.detach().clone(), model[1].weight.detach().clone()]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     held = HeldMask(optimizer, masks)
