@@ -9,12 +9,11 @@ from graphsparse.nn.form_choice import FormChoice, FormFigures, fastest_form
 from graphsparse.nn.gat_conv import GATConv
 from graphsparse.nn.gcn_conv import GCNConv
 from graphsparse.nn.gin_conv import GINConv
-from graphsparse.nn.inference_forms import FORMS, InferenceForm, inference_form
+from graphsparse.nn.inference_forms import inference_form
 from graphsparse.nn.sage_conv import SAGEConv
 from graphsparse.nn.supermask import Supermask, SupermaskSparsity
 
 __all__ = [
-    "FORMS",
     "CSRLinear",
     "CompactLinear",
     "FormChoice",
@@ -22,7 +21,6 @@ __all__ = [
     "GATConv",
     "GCNConv",
     "GINConv",
-    "InferenceForm",
     "SAGEConv",
     "Supermask",
     "SupermaskSparsity",
