@@ -197,6 +197,11 @@ class Supermask(nn.Module):
         """Sparsity of the first coat that holds in training now."""
         return self.plan.sparsities[0] * float(self._factor)
 
+    @property
+    def ramp_is_over(self) -> bool:
+        """Whether training has reached the final sparsity."""
+        return float(self._factor) == 1
+
     @torch.no_grad()
     def redraw(self) -> None:
         """Draw the frozen weights anew from the seed: the bits they had, whatever was done to them since."""

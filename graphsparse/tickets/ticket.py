@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.nn import FORMS, FormChoice, InferenceForm, fastest_form, inference_form
+from graphsparse.nn import FormChoice, fastest_form, inference_form
+from graphsparse.nn.inference_forms import FORMS, InferenceForm
 from graphsparse.tickets import format as ticket_format
 from graphsparse.tickets.frozen_weights import FrozenWeights, pack, unpack
 from graphsparse.training import build_model

@@ -201,6 +201,7 @@ def search_supermask(
         scheduler=scheduler,
         after_step=[_one_step_per_epoch],
         checkpoint=checkpoint,
+        same_forward=lambda: masked.ramp_is_over,
     )
     return masked, result
 

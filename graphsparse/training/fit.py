@@ -1,6 +1,6 @@
 """Train a node classifier."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -38,6 +38,7 @@ def fit(
     after_step: Sequence[AfterStep] = (),
     metric: Metric = accuracy,
     inference: Inference = predict,
+    same_forward: Callable[[], bool] | None = None,
     patience: int | None = None,
     eval_every: int = 1,
     checkpoint: str | Path | None = None,
@@ -81,6 +82,11 @@ def fit(
         metric: Figure of merit, higher is better, ``(logits, y, mask) -> float``.
         inference: Returns the logits of a whole graph in evaluation mode; one forward pass by default. For graphs that
             do not fit into one, pass a function that goes layer by layer.
+        same_forward: Says, before an evaluation, whether from now on the forward pass of training computes what that
+            of evaluation does: without dropout, batch normalisation and the like. One pass then serves as both the
+            evaluation and the next step, which changes no bit of the result: it is done only after two such passes
+            have been seen to be equal, over a whole graph, and not with ``loader``, ``inference`` or another
+            ``eval_data``.
         patience: Stop after so many epochs without a better validation metric; never when ``None``. Looked at when the
             model is evaluated.
         eval_every: Evaluate every so many epochs, and after the last one.
@@ -117,7 +123,9 @@ def fit(
     check_scheduler(scheduler, optimizer)
     check_model(model)
     eval_data = data if eval_data is None else eval_data
-    task = NodeTask(data, eval_data, loader, extra_loss, metric, inference)
+    if same_forward is not None:
+        check_callable(same_forward, "same_forward")
+    task = NodeTask(data, eval_data, loader, extra_loss, metric, inference, same_forward)
     with seeded(seed):
         task.check(model)
     if optimizer is None:

@@ -14,7 +14,7 @@ from graphsparse.training.check import check_data, check_labels, check_one_graph
 from graphsparse.training.extra_loss import ExtraLoss, add_extra_loss
 from graphsparse.training.loop import Evaluation
 from graphsparse.training.predict import predict
-from graphsparse.utils.call_model import call_model
+from graphsparse.training.shared_forward import SharedForward
 from graphsparse.utils.eval_mode import eval_mode
 
 #: A figure of merit, higher is better, from logits ``[N, C]``, labels ``[N]`` and a mask ``[N]``.
@@ -38,10 +38,13 @@ class NodeTask:
         extra_loss: ExtraLoss | None,
         metric: Metric,
         inference: Inference,
+        same_forward: Callable[[], bool] | None = None,
     ) -> None:
         self.data, self.eval_data, self.loader = data, eval_data, loader
         self.extra_loss, self.metric, self.inference = extra_loss, metric, inference
         self.generators = own_generators(loader)
+        one_pass = loader is None and eval_data is data and inference is predict
+        self.forward = SharedForward(same_forward if one_pass else None)
         self._device = torch.device("cpu")
 
     def check(self, model: nn.Module) -> None:
@@ -86,7 +89,7 @@ class NodeTask:
         has_train_nodes = bool(mask.any())
         if not has_train_nodes and self.extra_loss is None:
             return None
-        logits = call_model(model, batch)
+        logits = self.forward.train(model, batch)
         # The mean over no node is not a number, but their sum is 0; a batch without any may still have the extra term.
         loss: Tensor = F.cross_entropy(logits[mask], batch.y[mask]) if has_train_nodes else logits[mask].sum()
         return add_extra_loss(loss, self.extra_loss, logits, batch, epoch)
@@ -94,7 +97,8 @@ class NodeTask:
     def evaluate(self, model: nn.Module, epoch: int) -> Evaluation:
         """Return the metric on validation and training nodes."""
         data = self.eval_data
-        logits = self._logits(model)
+        logits = self.forward.evaluate(model, data)
+        logits = self._logits(model) if logits is None else logits
         if logits.isnan().any():
             raise FloatingPointError(f"a logit is not a number after epoch {epoch}; a smaller 'lr' may help")
         val = float(self.metric(logits, data.y, data.val_mask))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from models import MODELS
 
-from graphsparse.nn import FORMS, CompactLinear, CSRLinear, Supermask, fastest_form
+from graphsparse.nn import CompactLinear, CSRLinear, Supermask, fastest_form
+from graphsparse.nn.inference_forms import FORMS
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Ticket
 from graphsparse.training import predict
