@@ -48,6 +48,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return out
         if name in _PRODUCTS:
             self.total += self._count(*args[_PRODUCTS[name] :][:2])
+        elif name == "_linear_pointwise":  # by oneDNN, which takes the weight as a linear layer holds it
+            self.total += self._count(args[0], args[1].t())
         elif name.startswith("_scaled_dot_product") and "backward" not in name:
             query, key, value = args[:3]
             self.total += query.shape[:-1].numel() * key.size(-2) * (key.size(-1) + value.size(-1))

@@ -19,6 +19,7 @@ from torch_geometric.nn import (
 from torch_geometric.transforms import ToSparseTensor
 
 from graphsparse.metrics import count_macs
+from graphsparse.nn import accelerate
 from graphsparse.testing import toy_edge_index
 
 N, E = 5, 10  # nodes and directed edges of the toy graph
@@ -207,3 +208,12 @@ def test_hooks_are_gone_after_an_error(edge_index):
         count_macs(conv, torch.ones(N, 9), edge_index)
     assert not conv._message_forward_hooks
     assert conv.training
+
+
+def test_products_of_onednn_count():
+    model = nn.Linear(128, 64, bias=False)
+    with torch.no_grad():
+        model.weight[torch.rand(64, 128) < 0.5] = 0
+    expected = 600 * int(model.weight.count_nonzero())
+    assert count_macs(model, torch.randn(600, 128)) == expected
+    assert count_macs(accelerate(model), torch.randn(600, 128)) == expected
