@@ -85,6 +85,7 @@ CASES = {
         {},
     ),
     "supermask": (supermask, adam, None, {"step": True}),
+    "one pass for evaluation and next step": (MODELS["GraphSAGE"], adam, None, {"same_forward": lambda: True}),
     "projection": (MODELS["GAT"], with_l0, None, {}),
     "fixed mask, a warm-up": (MODELS["GraphSAGE"], with_mask, warm_up, {}),
     "steps": (MODELS["GCN"], sgd, lambda optimizer: MultiStepLR(optimizer, [2, 5]), {}),
