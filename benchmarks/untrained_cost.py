@@ -6,7 +6,7 @@ python benchmarks/untrained_cost.py --case cora --seeds 5    # accuracy of both 
 An epoch is a training step and the validation at the final sparsity. What it is compared with, `plain_search.py`, is
 the paper's search as one writes it down first: dense features, messages along `edge_index`, the k-th value of a fresh
 concatenation of all scores, weights that get gradients. Every search runs in a process of its own, the two in turns;
-the memory is the peak above what the process held before, the time the median over the epochs. Both draw other weights
+the memory is the peak above what the process held before, the time the mean over the epochs. Both draw other weights
 from a seed, so accuracies agree in the mean over seeds, not one by one.
 """
 
@@ -71,7 +71,7 @@ def measure(case, path, seed, epochs, threads):
         test = search_supermask(make_model, task, search, sparsity)[1].test
     peak = peak_gb() - before
     taken = [after - start for start, after in pairwise(times[1:])]
-    return {"seconds": statistics.median(taken), "memory": peak, "test": test}
+    return {"seconds": statistics.fmean(taken), "memory": peak, "test": test}
 
 
 def main(argv=None):
