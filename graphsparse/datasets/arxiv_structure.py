@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch_geometric.data import Data
-from torch_geometric.utils import to_undirected
 
 from graphsparse.datasets.cache import data_root
-from graphsparse.utils.structural_features import structural_features
+from graphsparse.datasets.structure_file import read_structure
 
 #: Place of the file below the data root.
 ARXIV_FILE = Path("ogb", "ogbn_arxiv", "ogbn_arxiv.npz")
@@ -45,23 +42,5 @@ def arxiv_structure(root: str | Path | None = None, *, dim: int = 128, seed: int
     Source: Hu et al., "Open Graph Benchmark", NeurIPS 2020 (graph, split); FastRP, arXiv 1908.11512 (features).
     """
     file = (data_root() if root is None else Path(root).expanduser()) / ARXIV_FILE
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"ogbn-arxiv-structure: no file {file}; make it from the official ogbn-arxiv with "
-            "datasets/prepare_ogbn_arxiv_structure.py of the graphsparse repository (--root names the data root)"
-        )
-    with np.load(file, allow_pickle=False) as stored:
-        edge_index, y, year, split = (
-            torch.from_numpy(stored[key].astype(np.int64)) for key in ("edge_index", "y", "year", "split")
-        )
-    data = Data(
-        x=structural_features(edge_index, y.numel(), dim=dim, seed=seed),
-        edge_index=to_undirected(edge_index, num_nodes=y.numel()) if undirected else edge_index,
-        y=y,
-        node_year=year,
-        train_mask=split == 0,
-        val_mask=split == 1,
-        test_mask=split == 2,
-    )
-    data.num_classes, data.name = 40, "ogbn-arxiv-structure"
-    return data
+    script = "prepare_ogbn_arxiv_structure.py"
+    return read_structure(file, "ogbn-arxiv-structure", script, dim=dim, seed=seed, undirected=undirected)

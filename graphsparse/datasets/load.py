@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 
 from graphsparse.datasets.arxiv_structure import arxiv_structure
 from graphsparse.datasets.cache import data_root
+from graphsparse.datasets.flickr_structure import flickr_structure
 from graphsparse.datasets.pyg_source import PYG_SOURCES, read_pyg
 from graphsparse.datasets.split import stratified_split
 from graphsparse.datasets.synthetic import synthetic_citation
@@ -47,6 +48,7 @@ def load(
     airports-brazil (d)      131     1,074      131       4 by ``seed``, 60/20/20 %
     airports-europe (d)      399     5,995      399       4 by ``seed``, 60/20/20 %
     ogbn-arxiv-structure 169,343 2,315,598      128      40 1, 90,941/29,799/48,603
+    flickr-structure      89,250   899,756      128       7 1, 44,625/22,312/22,313
     synthetic              2,000     8,000      200       7 by ``seed``, 140/500/1,000
     ==================== ======= ========= ======== ======= =========================
 
@@ -68,9 +70,10 @@ def load(
             words (the citation graphs, WebKB, Actor, ``synthetic``). The features of the other sets, one-hot or
             continuous, are never changed.
         seed: Seeds the random split of sets without an official one, the graph of ``synthetic``, and the features of
-            ``ogbn-arxiv-structure``.
-        **kwargs: Further arguments of :func:`graphsparse.datasets.synthetic_citation` or
-            :func:`graphsparse.datasets.arxiv_structure.arxiv_structure`; the other sets have none.
+            ``ogbn-arxiv-structure`` and ``flickr-structure``.
+        **kwargs: Further arguments of :func:`graphsparse.datasets.synthetic_citation`,
+            :func:`graphsparse.datasets.arxiv_structure.arxiv_structure` or
+            :func:`graphsparse.datasets.flickr_structure.flickr_structure`; the other sets have none.
 
     Returns:
         ``Data`` with ``x`` ``[N, F]`` float32, ``edge_index`` ``[2, E]`` int64, ``y`` ``[N]`` int64, bool masks
@@ -137,6 +140,12 @@ def _arxiv_structure(root: Path, split: int, seed: int, **kwargs: Any) -> Data:
     return arxiv_structure(root, seed=seed, **kwargs)
 
 
+def _flickr_structure(root: Path, split: int, seed: int, **kwargs: Any) -> Data:
+    """Build Flickr with structural features."""
+    _check_split("flickr-structure", split, 1)
+    return flickr_structure(root, seed=seed, **kwargs)
+
+
 def _check_split(name: str, split: int, count: int) -> None:
     """Raise an error unless there is such a split."""
     if not 0 <= split < count:
@@ -159,4 +168,5 @@ _BUILDERS: dict[str, tuple[Callable[..., Data], bool]] = {
     **{name: (functools.partial(_from_pyg, name), source.bag_of_words) for name, source in PYG_SOURCES.items()},
     "synthetic": (_synthetic, True),
     "ogbn-arxiv-structure": (_arxiv_structure, False),
+    "flickr-structure": (_flickr_structure, False),
 }

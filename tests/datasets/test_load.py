@@ -28,6 +28,7 @@ SETS = {
     "airports-brazil": (131, 1074, 131, 4, False, None),
     "airports-europe": (399, 5995, 399, 4, False, None),
     "ogbn-arxiv-structure": (169343, 2315598, 128, 40, True, 0.655),
+    "flickr-structure": (89250, 2 * 449878, 128, 7, True, 0.319),
 }
 
 
