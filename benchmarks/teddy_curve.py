@@ -10,7 +10,6 @@ lines, one training each: a run that was stopped goes on where it was.
 """
 
 import argparse
-import csv
 import statistics
 import sys
 from functools import cache
@@ -18,16 +17,14 @@ from itertools import product
 from pathlib import Path
 
 import torch
-import torch_geometric
 from cells import compute
+from tables import deviation, versions, write_csv, write_text
 from torch_geometric.data import Data
 from torch_geometric.nn import GAT, GCN, GIN
 
-import graphsparse
 from graphsparse.datasets import load
 from graphsparse.plotting import plot_curves
 from graphsparse.tickets import find_teddy_ticket, train_teacher
-from graphsparse.utils.atomic_write import atomic_write
 
 LEVELS = (1, 4, 8, 12, 16, 20)
 RULES = ("teddy", "random", "degree", "reverse_teddy")
@@ -162,10 +159,6 @@ def summarise(rows):
     return out
 
 
-def deviation(values):
-    return round(statistics.stdev(values), 2) if len(values) > 1 else 0.0
-
-
 def markdown(lines, data, net):
     """Format one table for a data set and a network: rules against levels."""
     lines = [line for line in lines if line["data"] == data and line["net"] == net]
@@ -246,15 +239,10 @@ def main(argv=None) -> dict[str, float]:
         workers=args.workers,
     )
     lines = summarise(rows)
-    with atomic_write(args.out / "teddy_curve.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
+    write_csv(args.out / "teddy_curve.csv", lines)
     text = "\n\n".join(markdown(lines, data, net) for data, net in product(args.data, args.net))
-    versions = f"graphsparse {graphsparse.__version__}, torch {torch.__version__}, PyG {torch_geometric.__version__}"
-    text += f"\n\nHidden width {args.hidden}, {args.epochs} epochs, {versions}.\n"
-    with atomic_write(args.out / "teddy_curve.md") as temporary:
-        temporary.write_text(text)
+    text += f"\n\nHidden width {args.hidden}, {args.epochs} epochs, {versions()}.\n"
+    write_text(args.out / "teddy_curve.md", text)
     for data, net in product(args.data, args.net):
         plot(lines, data, net, args.out / f"teddy_curve_{data}_{net}.png".lower())
     print(text)

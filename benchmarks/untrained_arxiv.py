@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from own_process import peak_gb, run_apart, warm_up
+from tables import write_text
 from torch.optim import Adam
 from torch_geometric.nn import GCN
 
@@ -27,7 +28,6 @@ from graphsparse.tickets.mask_search import mask_search
 from graphsparse.tickets.search_task import SearchTask
 from graphsparse.tickets.untrained import search_supermask
 from graphsparse.training import build_model
-from graphsparse.utils.atomic_write import atomic_write
 
 METHODS = {"UGT": ("ugt", {}), "multicoated 3": ("multicoated", {"coats": 3}), "dense, trained": None}
 
@@ -105,8 +105,7 @@ def main(argv=None):
         cells += (str(row["epoch"]), f"{row['seconds']:.2f}", f"{row['memory']:.1f}")
         text.append("| " + " | ".join(cells) + " |")
         print(text[-1], flush=True)
-    with atomic_write(args.out / "untrained_arxiv.md") as temporary:
-        temporary.write_text("\n".join(text) + "\n")
+    write_text(args.out / "untrained_arxiv.md", "\n".join(text))
     return rows
 
 

@@ -11,7 +11,6 @@ from a seed, so accuracies agree in the mean over seeds, not one by one.
 """
 
 import argparse
-import csv
 import json
 import statistics
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 import torch
 from own_process import peak_gb, reset_peak, run_apart, warm_up
 from plain_search import search as plain_search
+from tables import deviation, write_csv, write_text
 from torch_geometric.transforms import NormalizeFeatures
 from untrained_nets import make_net
 
@@ -30,7 +30,6 @@ from graphsparse.datasets import load
 from graphsparse.tickets.mask_search import mask_search
 from graphsparse.tickets.search_task import SearchTask
 from graphsparse.tickets.untrained import search_supermask
-from graphsparse.utils.atomic_write import atomic_write
 
 #: Data set, layers, width, sparsity, learning rate, epochs.
 CASES = {
@@ -112,20 +111,15 @@ def main(argv=None):
             row |= {key: statistics.median(run[key] for run in runs) for key in ("seconds", "memory")}
             row |= {"speed": plain["seconds"] / row["seconds"], "share": row["memory"] / plain["memory"]}
             tests = [100 * run["test"] for run in runs]
-            row |= {"test": statistics.mean(tests), "std": statistics.stdev(tests) if len(tests) > 1 else 0.0}
+            row |= {"test": statistics.mean(tests), "std": deviation(tests, 6)}
             rows.append(row)
             cells = (title, path, f"{1e3 * row['seconds']:.1f}", f"{row['speed']:.1f}", f"{row['memory']:.2f}")
             cells += (f"{100 * row['share']:.0f} %", f"{row['test']:.1f} ± {row['std']:.1f} ({len(tests)})")
             text.append("| " + " | ".join(cells) + " |")
             print(text[-1], flush=True)
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        with atomic_write(args.out / "untrained_cost.csv") as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        with atomic_write(args.out / "untrained_cost.md") as temporary:
-            temporary.write_text("\n".join(text) + "\n")
+        write_csv(args.out / "untrained_cost.csv", rows)
+        write_text(args.out / "untrained_cost.md", "\n".join(text))
     return rows
 
 

@@ -20,19 +20,17 @@ from operator import itemgetter
 from pathlib import Path
 
 import torch
-import torch_geometric
 from cells import compute
+from tables import deviation, versions, write_csv, write_text
 from torch_geometric.transforms import NormalizeFeatures
 from untrained_nets import make_net
 
-import graphsparse
 from graphsparse.datasets import load
 from graphsparse.plotting import plot_curves
 from graphsparse.tickets.controls import run_controls
 from graphsparse.tickets.mask_search import mask_search
 from graphsparse.tickets.search_task import SearchTask
 from graphsparse.tickets.untrained import search_supermask
-from graphsparse.utils.atomic_write import atomic_write
 
 SPARSITIES = (0.3, 0.5, 0.8, 0.9, 0.95)
 GRID = (0, 0.01, 0.03, 0.05, 0.08, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -122,11 +120,6 @@ def summarise(rows):
     return lines
 
 
-def deviation(values):
-    """Return the standard deviation over seeds."""
-    return round(statistics.stdev(values), 2) if len(values) > 1 else 0.0
-
-
 def markdown(lines, data, net):
     """Format one table for a data set and a network: methods against sparsities."""
     lines = [line for line in lines if (line["data"], line["net"]) == (data, net)]
@@ -204,15 +197,10 @@ def main(argv=None):
         group_size=4,
     )
     lines = summarise(rows)
-    with atomic_write(args.out / "untrained_curves.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
+    write_csv(args.out / "untrained_curves.csv", lines)
     text = "\n\n".join(markdown(lines, data, net) for data, net in product(args.data, args.net))
-    versions = f"graphsparse {graphsparse.__version__}, torch {torch.__version__}, PyG {torch_geometric.__version__}"
-    text += f"\n\n{args.layers} layers of width {args.hidden}, {args.epochs} epochs, lr {args.lr:g}, {versions}.\n"
-    with atomic_write(args.out / "untrained_curves.md") as temporary:
-        temporary.write_text(text)
+    text += f"\n\n{args.layers} layers of width {args.hidden}, {args.epochs} epochs, lr {args.lr:g}, {versions()}.\n"
+    write_text(args.out / "untrained_curves.md", text)
     for data in args.data:
         plot(lines, data, args.out / f"untrained_curves_{data}.png")
     print(text)

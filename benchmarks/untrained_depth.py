@@ -16,7 +16,6 @@ representation is all zero, which are not smooth but lost: MAD counts them as 1 
 """
 
 import argparse
-import csv
 import statistics
 import sys
 import time
@@ -26,14 +25,13 @@ from operator import itemgetter
 from pathlib import Path
 
 import torch
-import torch_geometric
 from cells import compute
+from tables import command, mean_and_std, versions, write_csv, write_text
 from torch import Tensor, nn
 from torch.optim import Adam
 from untrained_curves import graph
 from untrained_nets import make_net
 
-import graphsparse
 from graphsparse.metrics import accuracy, mean_average_distance
 from graphsparse.nn import Supermask, accelerate
 from graphsparse.nn.dropout import set_dropout
@@ -43,7 +41,6 @@ from graphsparse.tickets.mask_search import mask_search
 from graphsparse.tickets.search_task import SearchTask
 from graphsparse.tickets.untrained import search_supermask
 from graphsparse.training import build_model, predict
-from graphsparse.utils.atomic_write import atomic_write
 
 SHOWN = {"ugt": "untrained", "dense": "trained, PyG's start", "dense_kaiming": "trained, ticket's start"}
 KEYS = ("data", "net", "layers", "method", "sparsity", "lr", "seed")
@@ -144,12 +141,6 @@ def run_group(group, setting):
     return [run(job, setting) for job in group]
 
 
-def mean_and_std(values, name, digits=2):
-    """Return mean and standard deviation over seeds under a name."""
-    std = round(statistics.stdev(values), digits) if len(values) > 1 else 0.0
-    return {f"{name} mean": round(statistics.mean(values), digits), f"{name} std": std}
-
-
 def minus(seeds, others, key, name):
     """Return the mean and the deviation of the paired difference in per cent; empty where no seed is in both."""
     gap = [100 * (row[key] - others[seed][key]) for seed, row in seeds.items() if seed in others]
@@ -241,31 +232,6 @@ def plot(lines, data, folder):
     plot_curves(path, smooth, x_label="layers", y_label="mean average distance")
 
 
-def command(parser, args, script):
-    """Return the command that gives the results, without what does not change them."""
-    words = [f"python benchmarks/{script}.py"]
-    for action in parser._actions:
-        value = getattr(args, action.dest, None)
-        if action.dest in ("help", "out", "workers") or value == action.default:
-            continue
-        values = value if isinstance(value, list) else [value]
-        words += [action.option_strings[0], *(f"{v:g}" if isinstance(v, float) else str(v) for v in values)]
-    return " ".join(words)
-
-
-def write_csv(path, lines):
-    """Write a table of dictionaries, whole or not at all."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
-
-
-def versions():
-    """Return what the results depend on beside the command."""
-    return f"graphsparse {graphsparse.__version__}, torch {torch.__version__}, PyG {torch_geometric.__version__}"
-
-
 def main(argv=None):
     """Compute what is missing, write tables and plots, and return the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -306,8 +272,7 @@ def main(argv=None):
         f"each dropout of {', '.join(f'{p:g}' for p in args.dropout)}; {versions()}.\n\n"
         f"    {command(parser, args, 'untrained_depth')}\n"
     )
-    with atomic_write(args.out / "untrained_depth.md") as temporary:
-        temporary.write_text(text)
+    write_text(args.out / "untrained_depth.md", text)
     for data in args.data:
         plot(lines, data, args.out)
     print(text)

@@ -26,8 +26,9 @@ from pathlib import Path
 
 import torch
 from cells import compute
+from tables import command, mean_and_std, versions, write_csv, write_text
 from untrained_curves import graph
-from untrained_depth import command, mean_and_std, minus, search, train, versions, write_csv
+from untrained_depth import minus, search, train
 from untrained_nets import make_net
 
 from graphsparse.metrics import (
@@ -44,7 +45,6 @@ from graphsparse.tickets.controls import DROPOUTS
 from graphsparse.tickets.search_task import SearchTask
 from graphsparse.training import predict
 from graphsparse.transforms import LeaveOutClasses, PerturbEdges, PerturbFeatures
-from graphsparse.utils.atomic_write import atomic_write
 
 METHODS = {"UGT": "ugt", "multicoated 3": "multicoated", "dense": None}
 SCORES = {"softmax": max_softmax_score, "energy": energy_score}
@@ -273,8 +273,7 @@ def main(argv=None):
         f"{', '.join(f'{p:g}' for p in args.dropout)}; {versions()}.\n\n"
         f"    {command(parser, args, 'untrained_reliability')}\n"
     )
-    with atomic_write(args.out / "untrained_reliability.md") as temporary:
-        temporary.write_text("\n".join(text))
+    write_text(args.out / "untrained_reliability.md", "\n".join(text))
     print("\n".join(text))
     for line in ood:
         means |= {

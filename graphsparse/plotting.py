@@ -70,3 +70,61 @@ def plot_curves(
     )
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150, format=Path(path).suffix.lstrip(".") or "png")
+
+
+def plot_matrix_and_bars(
+    path: str | Path,
+    matrix: Sequence[Sequence[float]],
+    bars: Sequence[float],
+    *,
+    matrix_label: str,
+    bar_label: str,
+    label: str,
+    level: float | None = None,
+    marked: Sequence[int] = (),
+) -> None:
+    """Draw a square matrix as a heat map, and beside it a bar for each of its rows, into a PNG, SVG or PDF file.
+
+    Args:
+        path: The file; its ending chooses the format. It is there whole or not at all.
+        matrix: The rows of the matrix.
+        bars: A number for each row.
+        matrix_label: What the colours show, with their unit.
+        bar_label: What the bars show, with their unit.
+        label: What a row is.
+        level: Number to draw as a line across the bars.
+        marked: Rows whose bars have another colour.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+        ValueError: If there is nothing to draw, or the matrix has not a row and a column for each bar.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     labels = {"matrix_label": "disagreement", "bar_label": "barrier", "label": "ingredient"}
+        ...     plot_matrix_and_bars(f"{folder}/a.png", [[0.0, 0.1], [0.1, 0.0]], [0.0, 0.3], level=0.1, **labels)
+        ...     Path(f"{folder}/a.png").stat().st_size > 0
+        True
+    """
+    count = len(bars)
+    if not count or [len(row) for row in matrix] != [count] * count:
+        raise ValueError(
+            f"'matrix' must have a row and a column for each of {count} bars, at least one "
+            f"(got rows of {[len(row) for row in matrix][:5]})"
+        )
+    side = min(4.0 + 0.1 * count, 9.0)
+    figure = optional_module("matplotlib.figure").Figure(figsize=(2 * side + 1, side), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    figure.colorbar(left.imshow(matrix, cmap="viridis", vmin=0), ax=left, label=matrix_label)
+    left.set(xlabel=label, ylabel=label)
+    right.bar(range(count), bars, color=[_COLOURS[1] if i in marked else _COLOURS[0] for i in range(count)])
+    right.axhline(0, color="black", linewidth=0.8)
+    if level is not None:
+        right.axhline(level, color="0.4", linestyle="--", linewidth=1)
+    right.set(xlabel=label, ylabel=bar_label)
+    for axis in (left.xaxis, left.yaxis, right.xaxis):
+        axis.get_major_locator().set_params(integer=True)
+    right.grid(axis="y", alpha=0.25)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=Path(path).suffix.lstrip(".") or "png")

@@ -34,7 +34,7 @@ def test_wheel_names_its_requirements(wheel):
     (name,) = [n for n in wheel.namelist() if n.endswith("METADATA")]
     text = wheel.read(name).decode()
     required = [re.match(r"[\w-]+", r)[0] for r in re.findall(r"Requires-Dist: (.*)", text) if "extra" not in r]
-    core = {"torch", "torch-geometric", "numpy", "networkx", "ogb", "safetensors", "tqdm", "pymetis"}
+    core = {"torch", "torch-geometric", "numpy", "networkx", "ogb", "safetensors", "tqdm", "pymetis", "cloudpickle"}
     assert set(required) == core
     assert "Requires-Dist: torch-sparse==0.6.18" in text
     assert "License-Expression: MIT" in text

@@ -1,6 +1,6 @@
 import pytest
 
-from graphsparse.plotting import plot_curves
+from graphsparse.plotting import plot_curves, plot_matrix_and_bars
 from graphsparse.typing import has_module
 
 pytestmark = pytest.mark.skipif(not has_module("matplotlib"), reason="needs matplotlib")
@@ -34,4 +34,28 @@ def test_no_curve():
 def test_bad_ending_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="xyz"):
         plot_curves(tmp_path / "plot.xyz", PANELS, x_label="x", y_label="y")
+    assert not list(tmp_path.iterdir())
+
+
+LABELS = {"matrix_label": "disagreement", "bar_label": "barrier", "label": "ingredient"}
+
+
+def test_matrix_and_bars(tmp_path):
+    path = tmp_path / "deep" / "plot.svg"
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_matrix_and_bars(path, [[0.0, 0.2], [0.2, 0.0]], [0.0, 0.3], level=0.1, marked=[1], **LABELS)
+    text = path.read_text()
+    for word in LABELS.values():
+        assert f">{word}<" in text
+    assert "#d55e00" in text.lower()  # the bar that is marked
+    assert list(path.parent.iterdir()) == [path]
+    plot_matrix_and_bars(tmp_path / "one.png", [[0.0]], [0.0], **LABELS)
+
+
+@pytest.mark.parametrize(("matrix", "bars"), [([], []), ([[0.0]], [0.0, 1.0]), ([[0.0, 1.0]], [0.0])])
+def test_no_square_matrix(tmp_path, matrix, bars):
+    with pytest.raises(ValueError, match="row and a column"):
+        plot_matrix_and_bars(tmp_path / "plot.png", matrix, bars, **LABELS)
     assert not list(tmp_path.iterdir())

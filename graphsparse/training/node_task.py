@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.loader.weighted_sums import check_sums_weighted_messages
 from graphsparse.training.check import check_data, check_labels, check_one_graph, check_output
 from graphsparse.training.extra_loss import ExtraLoss, add_extra_loss
 from graphsparse.training.loop import Evaluation
@@ -54,6 +55,8 @@ class NodeTask:
             raise TypeError("'loader' is used up after one epoch; give a loader or a list of batches")
         if loader is not None or eval_data is not data:
             check_one_graph(model)
+        if getattr(loader, "needs_weighted_sums", False) is True:
+            check_sums_weighted_messages(model, keeps_targets=getattr(loader, "keeps_targets", True))
         used: dict[str, tuple[Data, tuple[str, ...]]]
         if eval_data is data:
             used = {"data": (data, ("train_mask", "val_mask"))}
@@ -81,7 +84,11 @@ class NodeTask:
             yield copy.copy(batch).to(self._device)
 
     def loss(self, model: nn.Module, batch: Data, epoch: int) -> Tensor | None:
-        """Return the cross-entropy on the training nodes of a batch, plus the further term."""
+        """Return the cross-entropy on the training nodes of a batch, plus the further term.
+
+        It is their mean. Where a batch has ``loss_weight`` ``[n]`` it is their sum with these weights, which therefore
+        carry the scale: weights of 1 / number of training nodes of the whole graph make a share of its mean.
+        """
         mask = batch.train_mask
         size = batch.get("batch_size")
         if size is not None:
@@ -91,7 +98,7 @@ class NodeTask:
             return None
         logits = self.forward.train(model, batch)
         # The mean over no node is not a number, but their sum is 0; a batch without any may still have the extra term.
-        loss: Tensor = F.cross_entropy(logits[mask], batch.y[mask]) if has_train_nodes else logits[mask].sum()
+        loss = _cross_entropy(logits, batch, mask) if has_train_nodes else logits[mask].sum()
         return add_extra_loss(loss, self.extra_loss, logits, batch, epoch)
 
     def evaluate(self, model: nn.Module, epoch: int) -> Evaluation:
@@ -118,6 +125,17 @@ class NodeTask:
         """Call ``inference``, which may care neither for the mode of the model nor for gradients."""
         with eval_mode(model), torch.no_grad():
             return self.inference(model, self.eval_data)
+
+
+def _cross_entropy(logits: Tensor, batch: Data, mask: Tensor) -> Tensor:
+    """Return the mean over the nodes of a mask, or the sum with their weights where a batch has ``loss_weight``."""
+    weight = batch.get("loss_weight")
+    if weight is None:
+        return F.cross_entropy(logits[mask], batch.y[mask])
+    if not isinstance(weight, Tensor) or weight.shape != mask.shape:
+        got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(f"'loss_weight' of a batch must hold one weight per node, [{mask.numel()}] (got {got})")
+    return (F.cross_entropy(logits[mask], batch.y[mask], reduction="none") * weight[mask]).sum()
 
 
 def own_generators(loader: Iterable[Data] | None) -> Sequence[torch.Generator]:

@@ -14,6 +14,8 @@ from graphsparse.utils.trace_layers import LayerCall
 
 #: Values per edge of some edges of the input, for each leaf that has such.
 EdgeValues = Callable[[Tensor | slice], dict[int, Tensor]]
+#: The rows of some nodes, for each leaf that has a row per node.
+RowsOf = Callable[[Tensor], dict[int, Tensor]]
 
 _PROBED, _PROBED_LONELY, _PROBED_DEGREE = 12, 4, 64  # destinations with edges and without, and their largest degree
 
@@ -56,24 +58,21 @@ def layer_output(
         ValueError: If the layer cannot be computed in blocks.
     """
 
-    def given(block: Block) -> BlockInput:
-        leaves = [leaf.value for leaf in call.leaves]
+    def rows_of(nodes: Tensor) -> dict[int, Tensor]:
         picked: dict[int, Tensor] = {}  # a matrix that is given twice is picked once
-        for i, matrix in stored.items():
+        for matrix in stored.values():
             if id(matrix) not in picked:
-                picked[id(matrix)] = matrix.index_select(0, block.nodes.to(matrix.device)).to(device)
-            leaves[i] = picked[id(matrix)]
-        for i, values in edge_values(edges.ids(block.edges)).items():
-            leaves[i] = values
-        moved = block.to(device)
-        return BlockInput(moved.edge_index(), moved.rowptr, moved.num_dst, leaves)
+                picked[id(matrix)] = matrix.index_select(0, nodes.to(matrix.device)).to(device)
+        return {i: picked[id(matrix)] for i, matrix in stored.items()}
 
-    form = _probed_form(call, edges, stored, edge_values, given, device)
+    form = probed_form(call, edges, rows_of, edge_values, device)
     result: Tensor | None = None
     # A sparse product holds no message.
     fused = call.layer.fuse and form in ("adjacency", "csr")
     for start, stop in edges.ranges(limits.nodes, None if fused else limits.edges):
-        output = apply_form(call, form, call.layer, given(edges.block(start, stop)))[: stop - start]
+        output = apply_form(
+            call, form, call.layer, block_input(call, edges, edges.block(start, stop), rows_of, edge_values, device)
+        )[: stop - start]
         if result is None:
             result = output.new_empty(edges.num_nodes, *output.shape[1:], device="cpu")
         result[start:stop] = output.to("cpu")
@@ -81,28 +80,52 @@ def layer_output(
     return result
 
 
-def _probed_form(
-    call: LayerCall,
-    edges: InEdges,
-    stored: dict[int, Tensor],
-    edge_values: EdgeValues,
-    given: Callable[[Block], BlockInput],
-    device: torch.device,
-) -> str:
-    """Try the layer out at a few destinations."""
+def block_input(
+    call: LayerCall, edges: InEdges, block: Block, rows_of: RowsOf, edge_values: EdgeValues, device: torch.device
+) -> BlockInput:
+    """Return what a layer needs for a block.
+
+    Args:
+        call: The call of the layer.
+        edges: The graph.
+        block: Some destinations and the edges into them.
+        rows_of: The rows of some nodes, for each leaf that has such.
+        edge_values: For each leaf with values per edge, those of some edges.
+        device: Where the layer is.
+    """
+    leaves = [leaf.value for leaf in call.leaves]
+    for i, value in (*rows_of(block.nodes).items(), *edge_values(edges.ids(block.edges)).items()):
+        leaves[i] = value
+    moved = block.to(device)
+    return BlockInput(moved.edge_index(), moved.rowptr, moved.num_dst, leaves)
+
+
+def probed_form(call: LayerCall, edges: InEdges, rows_of: RowsOf, edge_values: EdgeValues, device: torch.device) -> str:
+    """Try a layer out at a few destinations, and return the best form in which a block gives its exact output.
+
+    Args:
+        call: The call of the layer.
+        edges: The graph.
+        rows_of: Rows of some nodes, for each leaf that has such; made-up ones will do.
+        edge_values: For each leaf with values per edge, those of some edges.
+        device: Where the layer is.
+
+    Raises:
+        ValueError: If the layer cannot be computed in blocks.
+    """
     generator = torch.Generator().manual_seed(0)
     extra: list[Any] = [None] * len(call.leaves)
     sample: list[Any] = [None] * len(call.leaves)
-    more = torch.randint(edges.num_nodes, (6,), generator=generator)
-    for i, matrix in stored.items():
-        extra[i] = matrix[more].to(device)
+    for i, rows in rows_of(torch.randint(edges.num_nodes, (6,), generator=generator)).items():
+        extra[i] = rows
     if edges.num_edges:
         places = torch.randint(edges.num_edges, (50,), generator=generator)
     else:
         places = torch.empty(0, dtype=torch.long)
     for i, values in edge_values(edges.ids(places)).items():
         sample[i] = values
-    return exact_form(call, given(edges.block_of(_probed_nodes(edges.degree(), generator))), extra, sample)
+    few = edges.block_of(_probed_nodes(edges.degree(), generator))
+    return exact_form(call, block_input(call, edges, few, rows_of, edge_values, device), extra, sample)
 
 
 def _probed_nodes(degree: Tensor, generator: torch.Generator) -> Tensor:

@@ -87,7 +87,7 @@ class _Inference:
     def __init__(self, model: nn.Module, data: Data, batch_size: int, max_edges: int, call: Call) -> None:
         self.limits = Limits(batch_size, max_edges)
         self.device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-        self.edge_key, edge_index, self.per_node, self.per_edge = _taken_apart(data)
+        self.edge_key, edge_index, self.per_node, self.per_edge = taken_apart(data)
         self.num_nodes = int(data.num_nodes or 0)
         if self.num_nodes == 0:
             raise ValueError("'data' has no nodes")
@@ -205,7 +205,7 @@ class _Inference:
         return {i: arguments.leaves[i] for i in wanted}
 
 
-def _taken_apart(data: Data) -> tuple[str, Tensor, dict[str, Tensor], dict[str, Tensor]]:
+def taken_apart(data: Data) -> tuple[str, Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Return where the edges are, the edge list, the tensors with a row per node, and those with a row per edge."""
     key = "edge_index" if "edge_index" in data else "adj_t"
     per_node, per_edge = {}, {}

@@ -71,3 +71,34 @@ def test_generators_of_a_loader():
     assert own_generators(DataLoader([random_graph()], shuffle=True, generator=generator)) == [generator]
     sampler = torch.utils.data.RandomSampler([1, 2], generator=generator)
     assert own_generators(torch.utils.data.DataLoader([1, 2], sampler=sampler)) == [generator]
+
+
+def test_weights_of_nodes_in_the_loss():
+    data, model = random_graph(), build_model(MODELS["GCN"], 0).eval()
+    plain = task(data).loss(model, data, 0).detach()
+    logits = model(data.x, data.edge_index).detach()
+    weight = torch.rand(60, generator=torch.Generator().manual_seed(0))
+    each = F.cross_entropy(logits, data.y, reduction="none")
+    data.loss_weight = weight
+    expected = sum(float(weight[i] * each[i]) for i in range(60) if data.train_mask[i])
+    assert float(task(data).loss(model, data, 0).detach()) == pytest.approx(expected, rel=1e-5)
+    data.batch_size = 30
+    expected = sum(float(weight[i] * each[i]) for i in range(30) if data.train_mask[i])
+    assert float(task(data).loss(model, data, 0).detach()) == pytest.approx(expected, rel=1e-5)
+    del data.batch_size
+    data.loss_weight = torch.full((60,), 1 / 20)  # of 20 training nodes: their mean
+    torch.testing.assert_close(task(data).loss(model, data, 0).detach(), plain)
+    for wrong in (torch.ones(59), 3.0):
+        data.loss_weight = wrong
+        with pytest.raises(ValueError, match=r"'loss_weight' of a batch must hold one weight per node, \[60\]"):
+            task(data).loss(model, data, 0)
+
+
+def test_a_loader_may_ask_for_a_model_that_sums():
+    class Weighted(list):
+        needs_weighted_sums = True
+
+    data = random_graph()
+    with pytest.raises(ValueError, match="normalises the weights again"):
+        task(data, loader=Weighted([data])).check(GCN(8, 16, 2, 3))
+    task(data, loader=Weighted([data])).check(GCN(8, 16, 2, 3, normalize=False))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch_geometric.data import Data
-from torch_geometric.nn import GraphSAGE
+from torch_geometric.nn import GCN, GraphSAGE, MessagePassing, SAGEConv
 
 from graphsparse.nn import accelerate
 from graphsparse.utils.call_model import call_model
@@ -38,3 +38,95 @@ def test_never_drops_edge_weights_silently():
     without = graph(edge_index=torch.empty(2, 0, dtype=torch.int64))
     fast = accelerate(model)
     torch.testing.assert_close(call_model(fast, data), call_model(fast, without))
+
+
+def layered(num_layers):
+    """Three nodes; layer k has the one edge k -> k + 1, of weight k + 2."""
+    edges = [(torch.tensor([[k], [k + 1]]), torch.tensor([k + 2.0])) for k in range(num_layers)]
+    return Data(x=torch.tensor([[1.0], [0.0], [0.0]]), layer_edges=edges)
+
+
+class Sum(MessagePassing):
+    """Weighted sums; notes what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = []
+
+    def forward(self, x, edge_index, edge_weight=None):
+        self.given.append(edge_index)
+        return self.propagate(edge_index, x=x, edge_weight=edge_weight)
+
+    def message(self, x_j, edge_weight):
+        return edge_weight[:, None] * x_j
+
+
+class Twice(torch.nn.Module):
+    def __init__(self, first, second, fail=False):
+        super().__init__()
+        self.first, self.second, self.fail = first, second, fail
+
+    def forward(self, x, edge_index, edge_weight):
+        x = self.first(x, edge_index, edge_weight=edge_weight)
+        if self.fail:
+            raise KeyError("in the model")
+        return self.second(x, edge_index, edge_weight)
+
+
+def num_hooks(model):
+    return sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules())
+
+
+def test_every_layer_gets_its_own_edges():
+    data, model = layered(2), Twice(Sum(), Sum())
+    assert call_model(model, data).tolist() == [[0], [0], [6]]
+    assert [layer.given[0].tolist() for layer in (model.first, model.second)] == [[[0], [1]], [[1], [2]]]
+    shared = Sum()
+    assert call_model(Twice(shared, shared), data).tolist() == [[0], [0], [6]]
+    assert num_hooks(model) == num_hooks(shared) == 0
+    gcn = GCN(1, 4, 2, 2, normalize=False)
+    x = gcn.convs[0](data.x, *data.layer_edges[0]).relu()
+    assert torch.equal(call_model(gcn, data), gcn.convs[1](x, *data.layer_edges[1]))
+    fast = accelerate(GraphSAGE(1, 4, 2, 2, aggr="sum"))  # its layers take the weights as a fourth argument
+    x = fast.convs[0](data.x, data.layer_edges[0][0], edge_weight=data.layer_edges[0][1]).relu()
+    expected = fast.convs[1](x, data.layer_edges[1][0], edge_weight=data.layer_edges[1][1])
+    torch.testing.assert_close(call_model(fast, data), expected)
+
+
+def test_a_layer_inside_a_layer_is_not_counted():
+    class Outer(Sum):
+        def __init__(self):
+            super().__init__()
+            self.inner = Sum()
+
+        def forward(self, x, edge_index, edge_weight=None):
+            return self.inner(x, edge_index, edge_weight)
+
+    assert call_model(Twice(Outer(), Outer()), layered(2)).tolist() == [[0], [0], [6]]
+
+
+def test_the_number_of_layers_must_fit():
+    model = Twice(Sum(), Sum())
+    with pytest.raises(ValueError, match="holds edges for 1 layers, but the model calls more"):
+        call_model(model, layered(1))
+    data = layered(2)
+    data.layer_edges.append(data.layer_edges[0])
+    with pytest.raises(ValueError, match="holds edges for 3 layers, but the model called 2"):
+        call_model(model, data)
+    assert num_hooks(model) == 0
+
+
+def test_nothing_stays_after_an_error():
+    model = Twice(Sum(), Sum(), fail=True)
+    with pytest.raises(KeyError, match="in the model"):
+        call_model(model, layered(2))
+    assert num_hooks(model) == 0
+    model.fail = False
+    assert call_model(model, layered(2)).tolist() == [[0], [0], [6]]
+
+
+def test_layers_that_take_no_weights():
+    with pytest.raises(ValueError, match="'data.layer_edges' is given, but GraphSAGE does not take edge weights"):
+        call_model(GraphSAGE(1, 4, 2, 2), layered(2))
+    with pytest.raises(ValueError, match="'data.layer_edges' holds weights, but SAGEConv does not take edge weights"):
+        call_model(Twice(Sum(), SAGEConv(1, 1)), layered(2))

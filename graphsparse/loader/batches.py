@@ -1,0 +1,170 @@
+"""What all loaders of this package have in common: their generator, their checks, and how a batch is cut out."""
+
+import copy
+import numbers
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.utils import select
+
+from graphsparse.loader.draws import new_generator
+from graphsparse.ops.check import check_edge_index
+
+#: Said wherever edge weights are needed and not there.
+NEEDS_WEIGHTS = (
+    "'data.edge_weight' is missing: this sampler estimates sums over weighted edges; normalise the graph once, with "
+    "torch_geometric.transforms: data = T.GCNNorm()(data), and take layers that do not normalise again, such as "
+    "GCN(..., normalize=False)"
+)
+
+
+class Batches(ABC):
+    """An iterable of training batches that are cut out of one graph.
+
+    All randomness comes from :attr:`generator`, so that its state between two epochs is all there is to save. Every
+    ``iter()`` is a new epoch with fresh draws. Batches lie on the device of ``data``; draws are made on the CPU.
+
+    Args:
+        data: The graph, with ``edge_index``. What is derived from its edges is built once; change none of them later.
+        seed: Seed of the generator.
+
+    Attributes:
+        generator: Where all randomness comes from.
+        needs_weighted_sums: Whether its batches estimate something only in models that sum messages with the weights
+            of their edges, see :func:`~graphsparse.loader.check_sums_weighted_messages`.
+        keeps_targets: Whether a node that is computed in one layer is computed in those before it too.
+    """
+
+    needs_weighted_sums: bool = False
+    keeps_targets: bool = True
+
+    def __init__(self, data: Data, seed: int) -> None:
+        check_integer(seed, "seed", least=0)
+        self.data = data
+        self.generator = new_generator(int(seed))
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Data]:
+        """Draw an epoch."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+
+
+def check_graph(data: Data, *, train: bool = False, weights: bool = False) -> None:
+    """Refuse what no batch can be cut out of.
+
+    Args:
+        data: The graph.
+        train: Whether training nodes are needed.
+        weights: Whether edge weights are needed.
+
+    Raises:
+        TypeError: If ``data`` is no ``Data``, or a tensor of it has a type that cannot be cut.
+        ValueError: If something is missing or has the wrong shape, or a weight is negative or not finite.
+    """
+    if not isinstance(data, Data):
+        raise TypeError(f"'data' must be a torch_geometric Data (got {type(data).__name__})")
+    if data.get("edge_index") is None:
+        raise ValueError(f"'data' must hold 'edge_index' to be cut into batches (got {sorted(data.keys())})")
+    num_nodes = data.num_nodes
+    check_edge_index(data.edge_index, num_nodes, "data.edge_index")
+    if not num_nodes:
+        raise ValueError("'data' is an empty graph: it has no nodes")
+    x = data.get("x")
+    if isinstance(x, Tensor) and x.layout != torch.strided:
+        raise TypeError(f"'data.x' must be dense to be cut into batches (got layout {x.layout})")
+    if train:
+        mask = data.get("train_mask")
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (num_nodes,):
+            raise ValueError(f"'data.train_mask' must be a bool mask [{num_nodes}] (got {_shape(mask)})")
+        if not mask.any():
+            raise ValueError("'data.train_mask' marks no node")
+    if weights:
+        _check_weight(data.get("edge_weight"), data.edge_index.size(1))
+
+
+def _check_weight(weight: Tensor | None, num_edges: int) -> None:
+    if weight is None:
+        raise ValueError(NEEDS_WEIGHTS)
+    if not isinstance(weight, Tensor) or not weight.is_floating_point() or weight.shape != (num_edges,):
+        raise ValueError(f"'data.edge_weight' must hold a float for each edge, [{num_edges}] (got {_shape(weight)})")
+    if num_edges and not (weight.min() >= 0 and weight.isfinite().all()):
+        raise ValueError("'data.edge_weight' must be finite and not negative")
+
+
+def _shape(value: object) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def check_integer(value: int, name: str, least: int = 1) -> None:
+    """Refuse what is no integer, or one that is too small."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"'{name}' must be an integer (got {value!r} of type {type(value).__name__})")
+    if value < least:
+        raise ValueError(f"'{name}' must be at least {least} (got {value})")
+
+
+def check_flag(value: bool, name: str) -> None:
+    """Refuse what is neither true nor false."""
+    if not isinstance(value, bool):
+        raise TypeError(f"'{name}' must be True or False (got {value!r} of type {type(value).__name__})")
+
+
+def train_nodes(data: Data) -> Tensor:
+    """Return the training nodes, ``[T]``, on the CPU."""
+    found: Tensor = data.train_mask.nonzero().view(-1).cpu()
+    return found
+
+
+def shuffled_groups(items: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield items in random order, so many at a time."""
+    yield from torch.split(items[torch.randperm(items.numel(), generator=generator)], size)
+
+
+def cut_out(data: Data, nodes: Tensor, edge_index: Tensor | None = None, edges: Tensor | None = None) -> Data:
+    """Return a graph of some nodes, with all that ``data`` knows about them and about its edges.
+
+    Args:
+        data: The whole graph.
+        nodes: Nodes ``[n]``, kept as ``n_id``.
+        edge_index: Edges ``[2, m]`` as positions in ``nodes``; ``None`` for a graph without any edge, and without
+            what is known of edges.
+        edges: The same edges as positions in ``data.edge_index``, ``[m]``, kept as ``e_id``.
+
+    Example:
+        >>> from graphsparse.testing import random_graph
+        >>> cut_out(random_graph(), torch.tensor([3, 5]), torch.tensor([[0], [1]]), torch.tensor([7])).x.shape
+        torch.Size([2, 8])
+    """
+    out = copy.copy(data)
+    for key in data.to_dict():
+        if key in ("edge_index", "adj_t"):
+            del out[key]
+        elif key == "num_nodes":
+            out.num_nodes = nodes.numel()
+        elif data.is_node_attr(key):
+            out[key] = _take(data, key, nodes)
+        elif data.is_edge_attr(key):
+            if edges is None:
+                del out[key]
+            else:
+                out[key] = _take(data, key, edges)
+    device = data.edge_index.device
+    out.n_id = nodes.to(device)
+    if edge_index is not None and edges is not None:
+        out.edge_index = edge_index.to(device)
+        out.e_id = edges.to(device)
+    return out
+
+
+def _take(data: Data, key: str, index: Tensor) -> object:
+    value = data[key]
+    if isinstance(value, Tensor):
+        index = index.to(value.device)
+    taken: object = select(value, index, dim=data.__cat_dim__(key, value))
+    return taken

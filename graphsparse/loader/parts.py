@@ -1,0 +1,132 @@
+"""Batches of induced subgraphs that together hold every node once: of clusters, and of random nodes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from graphsparse.loader.batches import Batches, check_graph, check_integer, cut_out
+from graphsparse.loader.in_graph import InGraph
+from graphsparse.loader.partition_file import stored_partition
+
+
+class ClusterBatches(Batches):
+    r"""Batches of a few clusters each, with the edges inside them and between them.
+
+    The graph is cut once, into ``num_parts`` parts. An epoch deals the parts out at random,
+    ``parts_per_batch`` = :math:`q` at a time; a batch is the subgraph induced by its parts. It holds a share
+    :math:`q / K` of the nodes, and of the cut edges a share :math:`q(q-1) / (K(K-1))`. Batches may have no training
+    node; :func:`~graphsparse.training.fit` passes them over.
+
+    Args:
+        data: The graph.
+        num_parts: Number of parts :math:`K`.
+        parts_per_batch: Parts in a batch :math:`q`; fewer in the last one where they do not come out even.
+        method: ``metis`` or ``random``, see :func:`~graphsparse.utils.partition_graph`.
+        node_weight: Weight of every node ``[N]`` for the balance of the parts.
+        partition_seed: Seed of the partition, which is apart from ``seed`` so that many trainings share one.
+        save_dir: Folder to keep the partition in; one of another graph is never read.
+        seed: Seed of the batches.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or the graph has no ``edge_index``.
+
+    Example:
+        >>> from graphsparse.testing import random_graph
+        >>> loader = ClusterBatches(random_graph(), num_parts=6, parts_per_batch=2)
+        >>> len(loader), sum(batch.num_nodes for batch in loader)
+        (3, 60)
+
+    Source: Chiang et al., *Cluster-GCN*, arXiv 1905.07953, Section 3.2 (stochastic multiple partitions).
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        *,
+        num_parts: int = 32,
+        parts_per_batch: int = 4,
+        method: str = "metis",
+        node_weight: Tensor | None = None,
+        partition_seed: int = 0,
+        save_dir: str | Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_graph(data)
+        check_integer(parts_per_batch, "parts_per_batch")
+        super().__init__(data, seed)
+        part = stored_partition(
+            data.edge_index,
+            num_parts,
+            data.num_nodes,
+            method=method,
+            node_weight=node_weight,
+            seed=partition_seed,
+            save_dir=save_dir,
+        ).cpu()
+        if parts_per_batch > num_parts:
+            raise ValueError(f"'parts_per_batch' must be at most 'num_parts', {num_parts} (got {parts_per_batch})")
+        self.num_parts, self.batch_size = num_parts, parts_per_batch
+        self._members = torch.split(part.argsort(stable=True), torch.bincount(part, minlength=num_parts).tolist())
+        self._graph = InGraph(data.edge_index, data.num_nodes)
+
+    def __iter__(self) -> Iterator[Data]:
+        """Deal the parts out anew."""
+        order = torch.randperm(self.num_parts, generator=self.generator)
+        for parts in torch.split(order, self.batch_size):
+            yield induced(self.data, self._graph, torch.cat([self._members[part] for part in parts.tolist()]))
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return -(-self.num_parts // self.batch_size)
+
+
+class RandomNodeBatches(Batches):
+    """Deals all nodes out at random into groups of about equal size, and gives the subgraph that each group induces.
+
+    Of all edges a share of about ``1 / num_parts`` is seen in an epoch, another one each time.
+
+    Args:
+        data: The graph.
+        num_parts: Number of batches; no more than there are nodes.
+        seed: Seed of the batches.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or the graph has no ``edge_index``.
+
+    Example:
+        >>> from graphsparse.testing import random_graph
+        >>> [batch.num_nodes for batch in RandomNodeBatches(random_graph(), num_parts=7)]
+        [9, 9, 9, 9, 8, 8, 8]
+
+    Source: the random partition that Chiang et al., arXiv 1905.07953, Table 2, compare clusters with.
+    """
+
+    def __init__(self, data: Data, *, num_parts: int = 4, seed: int = 0) -> None:
+        check_graph(data)
+        check_integer(num_parts, "num_parts")
+        if num_parts > data.num_nodes:
+            raise ValueError(f"'num_parts' must be at most the number of nodes, {data.num_nodes} (got {num_parts})")
+        super().__init__(data, seed)
+        self.num_parts = num_parts
+        self._graph = InGraph(data.edge_index, data.num_nodes)
+
+    def __iter__(self) -> Iterator[Data]:
+        """Deal the nodes out anew."""
+        order = torch.randperm(self.data.num_nodes, generator=self.generator)
+        for nodes in order.tensor_split(self.num_parts):
+            yield induced(self.data, self._graph, nodes.sort().values)
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return self.num_parts
+
+
+def induced(data: Data, graph: InGraph, nodes: Tensor) -> Data:
+    """Return the subgraph that some nodes induce."""
+    edge_index, place = graph.between(nodes)
+    return cut_out(data, nodes, edge_index, graph.edge_id(place))

@@ -1,0 +1,114 @@
+"""Short trainings of ingredients, and samplers that note where they run, wait, fail or kill their own process."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch_geometric.nn import GCN
+
+from graphsparse.loader import RandomNodeBatches
+from graphsparse.soups.store import IngredientStore
+from graphsparse.soups.train_ingredients import train_ingredients
+from graphsparse.testing import random_graph
+
+EPOCHS = 6
+
+
+class Net(nn.Module):
+    """A network of a user, with dropout and batch normalisation."""
+
+    def __init__(self, hidden=16, dropout=0.5):
+        super().__init__()
+        self.gcn = GCN(8, hidden, 2, 3, dropout=dropout, norm="batch_norm")
+
+    def forward(self, x, edge_index):
+        return self.gcn(x, edge_index)
+
+
+class NotedBatches(RandomNodeBatches):
+    """Batches of random nodes; every start of an epoch is noted, and may wait."""
+
+    def __init__(self, data, *, seed=0, num_parts=3, notes=None, wait=0.0):
+        super().__init__(data, num_parts=num_parts, seed=seed)
+        self.notes, self.wait, self.seed, self.begun = notes, wait, seed, 0
+
+    def __iter__(self):
+        self.begun += 1
+        if self.notes is not None:
+            with Path(self.notes).open("a") as file:
+                file.write(f"{os.getpid()} {self.seed} {self.begun}\n")
+        time.sleep(self.wait)
+        return super().__iter__()
+
+
+class DeadlyBatches(NotedBatches):
+    """Kills its process in the middle of the third epoch it begins, unless that happened before."""
+
+    def __init__(self, data, *, seed=0, marker=None, **options):
+        super().__init__(data, seed=seed, **options)
+        self.marker = marker
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            yield batch
+            if self.begun == 3 and self.marker is not None:
+                try:
+                    Path(self.marker).open("x").close()
+                except FileExistsError:
+                    continue
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FailingBatches(RandomNodeBatches):
+    """Raises an error in the epoch after so many, for a certain number of times."""
+
+    def __init__(self, data, *, seed=0, error=RuntimeError, notes=None, times=10**6):
+        super().__init__(data, num_parts=2, seed=seed)
+        self.error, self.notes, self.times = error, Path(notes), times
+
+    def __iter__(self):
+        failed = self.notes.read_text().count("\n") if self.notes.exists() else 0
+        if failed < self.times:
+            with self.notes.open("a") as file:
+                file.write("failed\n")
+            raise self.error("this sampler fails")
+        return super().__iter__()
+
+
+def train(store, num=2, *, make_model=Net, data=None, **options):
+    """Train ingredients in this process unless told otherwise."""
+    options = {"epochs": EPOCHS, "workers": 0, "lr": 0.02, **options}
+    return train_ingredients(make_model, random_graph() if data is None else data, num, store, **options)
+
+
+def weights(store):
+    """Digests of the weights of all ingredients of a store."""
+    return [store.meta(i)["weights"] for i in range(len(store))]
+
+
+def notes_of(path):
+    """Pairs of process and seed that began a first epoch."""
+    lines = [line.split() for line in Path(path).read_text().splitlines()]
+    return [(int(pid), int(seed)) for pid, seed, begun in lines if begun == "1"]
+
+
+def assert_equal_states(first, second):
+    """Assert that two stores hold the same weights, bit for bit."""
+    assert isinstance(first, IngredientStore)
+    assert len(first) == len(second) > 0
+    for i in range(len(first)):
+        assert list(first[i]) == list(second[i])
+        assert all(torch.equal(first[i][name], second[i][name]) for name in first[i])
+
+
+def leftovers(store):
+    """Files that a finished store should not have."""
+    names = ("state.pt", "FAILED")
+    return [
+        path
+        for path in Path(store).rglob("*")
+        if path.name in names or path.name.startswith((".", "lease-", "failure-"))
+    ]

@@ -1,0 +1,123 @@
+import pytest
+import torch
+from torch_geometric.data import Data
+from torch_geometric.transforms import GCNNorm
+
+from graphsparse.loader.batches import (
+    Batches,
+    check_flag,
+    check_graph,
+    check_integer,
+    cut_out,
+    shuffled_groups,
+    train_nodes,
+)
+from graphsparse.loader.in_graph import InGraph
+from graphsparse.testing import random_graph
+
+
+def changed(**more):
+    data = GCNNorm()(random_graph())
+    for key, value in more.items():
+        data[key] = value
+    return data
+
+
+def test_a_batch_is_the_subgraph_of_pyg():
+    data = random_graph()
+    data.edge_attr = torch.rand(data.num_edges, 2)
+    data.name, data.scale = "graph", torch.tensor(3.0)
+    nodes = torch.tensor([4, 7, 9, 20, 21, 50])
+    graph = InGraph(data.edge_index, 60)
+    edge_index, place = graph.between(nodes)
+    ours, theirs = cut_out(data, nodes, edge_index, graph.edge_id(place)), data.subgraph(nodes)
+    for key in ("x", "y", "train_mask", "val_mask", "test_mask", "scale"):
+        assert torch.equal(ours[key], theirs[key]), key
+    assert ours.name == "graph"
+    assert torch.equal(ours.n_id, nodes)
+    assert torch.equal(nodes[ours.edge_index], data.edge_index[:, ours.e_id])
+    assert torch.equal(ours.edge_attr, data.edge_attr[ours.e_id])
+    order = lambda edges: edges[0].mul(10).add(edges[1]).argsort()  # noqa: E731
+    assert torch.equal(ours.edge_index[:, order(ours.edge_index)], theirs.edge_index[:, order(theirs.edge_index)])
+    assert data.edge_index.size(1) == data.edge_attr.size(0)
+    assert "n_id" not in data
+
+
+def test_the_number_of_nodes_may_be_given_and_lists_are_cut():
+    data = Data(edge_index=torch.tensor([[0, 1], [1, 0]]), num_nodes=3, names=["a", "b", "c"])
+    batch = cut_out(data, torch.tensor([2, 0]), torch.empty(2, 0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+    assert batch.num_nodes == 2
+    assert batch.names == ["c", "a"]
+    assert data.num_nodes == 3
+
+
+def test_as_many_edges_as_nodes():
+    data = Data(x=torch.arange(2.0)[:, None], edge_index=torch.tensor([[0, 1], [1, 1]]), edge_weight=torch.rand(2))
+    batch = cut_out(data, torch.tensor([1]), torch.tensor([[0], [0]]), torch.tensor([1]))
+    assert torch.equal(batch.edge_weight, data.edge_weight[1:])
+    assert torch.equal(batch.x, data.x[1:])
+
+
+def test_without_edges_nothing_is_known_of_them():
+    batch = cut_out(changed(), torch.tensor([1, 2]))
+    assert batch.edge_index is None
+    assert "edge_weight" not in batch
+    assert "e_id" not in batch
+
+
+def test_training_nodes_in_random_groups():
+    data = random_graph()
+    assert train_nodes(data).tolist() == data.train_mask.nonzero().flatten().tolist()
+    groups = list(shuffled_groups(torch.arange(7), 3, torch.Generator().manual_seed(0)))
+    assert [len(group) for group in groups] == [3, 3, 1]
+    assert sorted(torch.cat(groups).tolist()) == list(range(7)) != torch.cat(groups).tolist()
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (3, TypeError, "'data' must be a torch_geometric Data (got int)"),
+        (Data(x=torch.ones(2, 1)), ValueError, "'data' must hold 'edge_index' to be cut into batches (got ['x'])"),
+        (changed(edge_index=torch.tensor([[0], [60]])), ValueError, "'data.edge_index' holds the index 60"),
+        (Data(edge_index=torch.empty(2, 0, dtype=torch.int64), num_nodes=0), ValueError, "it has no nodes"),
+        (changed(x=torch.eye(60).to_sparse_csr()), TypeError, "'data.x' must be dense"),
+        (changed(train_mask=None), ValueError, "'data.train_mask' must be a bool mask [60] (got NoneType)"),
+        (changed(train_mask=torch.zeros(60).bool()), ValueError, "'data.train_mask' marks no node"),
+        (random_graph(), ValueError, r"data = T.GCNNorm()(data), and take layers that do not normalise again"),
+        (random_graph(), ValueError, r"GCN(..., normalize=False)"),
+        (changed(edge_weight=torch.ones(3)), ValueError, "'data.edge_weight' must hold a float for each edge"),
+        (changed(edge_weight=changed().edge_weight * -1), ValueError, "'data.edge_weight' must be finite and not"),
+        (changed(edge_weight=changed().edge_weight / 0), ValueError, "'data.edge_weight' must be finite and not"),
+    ],
+)
+def test_bad_graphs(data, error, message):
+    with pytest.raises(error) as found:
+        check_graph(data, train=True, weights=True)
+    assert message in str(found.value)
+
+
+def test_bad_numbers():
+    check_graph(changed(), train=True, weights=True)
+    check_integer(3, "size")
+    with pytest.raises(ValueError, match="'size' must be at least 1"):
+        check_integer(0, "size")
+    for value in (1.0, True, "1"):
+        with pytest.raises(TypeError, match="'size' must be an integer"):
+            check_integer(value, "size")
+    with pytest.raises(TypeError, match="'flag' must be True or False"):
+        check_flag(1, "flag")
+
+
+def test_a_loader_needs_a_seed():
+    class Empty(Batches):
+        def __iter__(self):
+            return iter(())
+
+        def __len__(self):
+            return 0
+
+    assert isinstance(Empty(random_graph(), 3).generator, torch.Generator)
+    with pytest.raises(ValueError, match="'seed'"):
+        Empty(random_graph(), -1)
+    with pytest.raises(TypeError, match="'seed'"):
+        Empty(random_graph(), None)

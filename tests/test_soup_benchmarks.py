@@ -1,0 +1,64 @@
+import csv
+
+import ingredient_scaling
+import pytest
+import soup_cost
+import soups
+
+
+def test_cached_evaluation_takes_the_decisions_of_the_plain_loop(tmp_path, capsys, monkeypatch, data_root):
+    monkeypatch.setenv("GRAPHSPARSE_DATA", str(data_root))
+    options = ["--data", "cora", "--hidden", "8", "--net", "SAGE", "--granularity", "5"]
+    rows = soup_cost.main([*options, "--ingredients", "3", "--learned", "2", "6", "--out", str(tmp_path)])
+    assert [row["path"] for row in rows] == ["plain PyG", "graphsparse", "learned, 2", "learned, 6"]
+    assert rows[1]["same"] is True
+    assert rows[0]["right"] == rows[1]["right"]
+    out = capsys.readouterr().out
+    assert "the same" in out
+    assert "OTHERS" not in out
+    assert "| SAGE | 6 ingredients |" in (tmp_path / "soup_cost.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory, data_root):
+    out = tmp_path_factory.mktemp("soups")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("GRAPHSPARSE_DATA", str(data_root))
+    options = ["--data", "cora", "--net", "GCN", "--sampler", "full", "--ingredients", "3", "--epochs", "5"]
+    lines = soups.main([*options, "--repeats", "2", "--workers", "0", "--out", str(out)])
+    yield out, lines, options
+    patch.undo()
+
+
+def test_every_method_has_a_row(small_run):
+    out, lines, _ = small_run
+    assert [line["method"] for line in lines] == list(soups.METHODS)
+    with (out / "soups.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(lines)
+    best = next(line for line in lines if line["method"] == "best ingredient")
+    assert (best["minus best mean"], best["wins"]) == (0, 0)
+    for line in lines:
+        assert line["minus best mean"] == pytest.approx(line["test mean"] - best["test mean"], abs=0.02)
+    assert "**cora** (2 repeats" in (out / "soups.md").read_text()
+    assert (out / "soups_cora.png").stat().st_size > 0
+
+
+def test_a_second_run_trains_nothing(small_run, monkeypatch, capsys):
+    out, lines, options = small_run
+    monkeypatch.setattr(soups, "run", None)
+    again = soups.main([*options, "--repeats", "2", "--workers", "0", "--out", str(out)])
+    assert again == lines
+    assert "2 of them done before" in capsys.readouterr().out
+
+
+def test_every_network_can_be_built():
+    data = soups.graph("synthetic")
+    for net in soups.NETS:
+        assert soups.make_net(net, data, soups.SMALL)(data.x, data.edge_index).shape == (2000, 7)
+
+
+def test_workers_end_with_the_same_weights(tmp_path):
+    options = ["--data", "synthetic", "--ingredients", "2", "--epochs", "2", "--hidden", "4"]
+    found = ingredient_scaling.main([*options, "--workers", "1", "2", "--out", str(tmp_path)])
+    assert list(found) == [1, 2]
+    assert "| 2 |" in (tmp_path / "ingredient_scaling.md").read_text()
