@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
         ["mypy"],
         ["lint-imports"],
         # The leg without extensions comes first: pytest's closing line of the full leg is then the last one.
-        ["pytest", "--without-extensions", "-m", "not slow and not network and not cuda and not bands"],
+        ["pytest", "--without-extensions", "-m", "not slow and not network and not cuda and not bands and not once"],
         ["pytest"],
     ]
     if "--fast" in argv:

@@ -5,6 +5,8 @@ import pytest
 import soup_cost
 import soups
 
+pytestmark = pytest.mark.once
+
 
 def test_cached_evaluation_takes_the_decisions_of_the_plain_loop(tmp_path, capsys, monkeypatch, data_root):
     monkeypatch.setenv("GRAPHSPARSE_DATA", str(data_root))

@@ -8,6 +8,8 @@ import untrained_curves as curves
 
 from graphsparse.tickets import find_untrained_ticket
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def run(tmp_path, capsys):

@@ -13,6 +13,8 @@ from graphsparse.tickets.search_task import SearchTask
 from graphsparse.training import predict
 from graphsparse.typing import has_module
 
+pytestmark = pytest.mark.once
+
 DATA = synthetic_citation(400, num_features=16, num_val=100, num_test=100)
 
 

@@ -14,6 +14,8 @@ from graphsparse.tickets.search_task import SearchTask
 from graphsparse.transforms import LeaveOutClasses, PerturbEdges, PerturbFeatures
 from graphsparse.typing import has_module
 
+pytestmark = pytest.mark.once
+
 DATA = NormalizeFeatures()(synthetic_citation(400, num_features=16, num_val=100, num_test=100))
 SETTING = {"sparsity": 0.5, "epochs": 5, "dense_epochs": 4, "lr": 0.02, "hidden": 8, "layers": 2, "dropout": [0.0, 0.5]}
 

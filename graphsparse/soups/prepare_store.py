@@ -47,7 +47,7 @@ def prepare_store(path: Path, graph: Data, model: Mapping[str, str], start: Mapp
         raise ValueError(f"'store' must be a folder (got the file {str(path)!r})")
     if not (path / "store.json").exists():
         others = sorted(entry.name for entry in path.iterdir() if entry.name[0] != ".") if path.exists() else []
-        if others:
+        if others and "store.json" not in others:  # else another call has just made it
             raise ValueError(
                 f"'store' {str(path)!r} is a folder with other things in it, such as {others[0]!r}; name a new one"
             )

@@ -6,6 +6,8 @@ from graphsparse.datasets import load
 from graphsparse.datasets.load import _BUILDERS
 from graphsparse.datasets.pyg_source import PYG_SOURCES, read_pyg
 
+pytestmark = pytest.mark.once
+
 PUBLIC = {"cora": (140, 500, 1000), "citeseer": (120, 500, 1000), "pubmed": (60, 500, 1000)}
 
 # name: nodes, columns of edge_index, features, classes, both directions there, edge homophily as published or None.

@@ -16,6 +16,8 @@ import graphsparse.datasets.ogb as module
 import graphsparse.datasets.ogb_files as ogb_files
 from graphsparse.datasets.ogb import load_ogb
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def loads(monkeypatch):

@@ -14,6 +14,8 @@ from graphsparse.datasets import load, pyg_source
 from graphsparse.datasets.cache import cache_root
 from graphsparse.datasets.pyg_source import PYG_SOURCES, read_pyg
 
+pytestmark = pytest.mark.once
+
 
 def listing(folder):
     return sorted(

@@ -10,6 +10,8 @@ from torch_geometric.utils import to_networkx
 
 from graphsparse.datasets import load, synthetic_citation
 
+pytestmark = pytest.mark.once
+
 
 def test_default_against_networkx():
     data = synthetic_citation()

@@ -13,6 +13,8 @@ from torch_geometric.nn import GAT, GCN
 
 from graphsparse.soups.description import content_key, describe, describe_function, describe_model, differences
 
+pytestmark = pytest.mark.once
+
 HERE = Path(__file__).parents[1] / "helpers"
 
 

@@ -16,6 +16,8 @@ from graphsparse.testing import random_graph
 from graphsparse.training import predict
 from graphsparse.utils import layerwise_inference
 
+pytestmark = pytest.mark.once
+
 
 def test_comes_back_whole_in_another_process(tmp_path):
     """A class that no module holds, a lambda, and a module that only this process knows where to find."""

@@ -17,6 +17,8 @@ from graphsparse.soups.lease import Lease
 from graphsparse.soups.local_backend import gpu_tokens, run_local, threads_of
 from graphsparse.soups.report import Report
 
+pytestmark = pytest.mark.once
+
 STUB = Path(__file__).parents[1] / "helpers" / "stub_worker.py"
 
 

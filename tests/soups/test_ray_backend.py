@@ -13,6 +13,8 @@ from graphsparse.soups.job import Job, dump_job
 from graphsparse.soups.lease import Lease
 from graphsparse.soups.ray_backend import TryAgainError, train_task
 
+pytestmark = pytest.mark.once
+
 BATCHES = {"num_parts": 3}
 
 

@@ -21,6 +21,8 @@ from graphsparse.soups.ties import tie, tied_names
 from graphsparse.soups.uniform import uniform_soup
 from graphsparse.testing import random_graph
 
+pytestmark = pytest.mark.once
+
 GUARDED = {
     "greedy": greedy_soup,
     "interpolation": lambda *args, **kwargs: interpolation_soup(*args, granularity=5, **kwargs),

@@ -21,6 +21,8 @@ from graphsparse.soups.store import IngredientStore
 from graphsparse.testing import random_graph
 from graphsparse.utils import atomic_write as atomic_module
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -77,7 +79,13 @@ def python(code, *arguments):
     paths = [str(ROOT), str(ROOT / "tests" / "helpers")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def hear_interruptions():
+        """Undo what a shell does to its background jobs, which would be handed down to the new process."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, preexec_fn=hear_interruptions, **pipes)
 
 
 def test_two_supervisors_on_one_store_train_each_ingredient_once(tmp_path, undisturbed):

@@ -18,6 +18,8 @@ from graphsparse.nn.supermask import Supermask
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Ticket
 
+pytestmark = pytest.mark.once
+
 NUM = 1433 * 256 + 256 * 7
 # As many, and as long, as those that a search leaves behind.
 CONFIG = {

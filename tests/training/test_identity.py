@@ -12,6 +12,8 @@ from graphsparse.metrics import accuracy
 from graphsparse.testing import random_graph
 from graphsparse.training.identity import describe_loader, digest, graph_tensors, training_identity
 
+pytestmark = pytest.mark.once
+
 PROGRAM = """
 import torch
 from torch_geometric.nn import GCN
