@@ -4,9 +4,10 @@ python benchmarks/untrained_curves.py --data cora citeseer --workers 2      # 0.
 python benchmarks/untrained_curves.py --data pubmed --net GCN --whole-grid  # 16 sparsities: many hours
 
 Every method is searched, or trained, for 400 epochs from seeds 0, 1, 2, ..., none of them chosen; the dense model takes
-the dropout that is best on the validation set. `published` is what the figures of the papers show at that sparsity. All
-networks have two layers of width 256 and no biases, features are normalised by row. Results are kept in a file of JSON
-lines, one training each: a run that was stopped goes on where it was.
+the dropout that is best on the validation set. Weights under several coats are scaled for the first of them, as
+published, or, `even`, so that their variance stays the same with any number of coats. `published` is what the figures
+of the papers show at that sparsity. All networks have two layers of width 256 and no biases, features are normalised by
+row. Results are kept in a file of JSON lines, one training each: a run that was stopped goes on where it was.
 """
 
 import argparse
@@ -37,8 +38,10 @@ GRID = (0, 0.01, 0.03, 0.05, 0.08, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 
 METHODS = {
     "UGT": ("ugt", {}),
     "edge-popup": ("edge_popup", {}),
-    "multicoated 3": ("multicoated", {"coats": 3}),
-    "multicoated 5": ("multicoated", {"coats": 5}),
+    "multicoated 3": ("multicoated", {"coats": 3, "scaled": "first"}),
+    "multicoated 5": ("multicoated", {"coats": 5, "scaled": "first"}),
+    "multicoated 3, even": ("multicoated", {"coats": 3}),
+    "multicoated 5, even": ("multicoated", {"coats": 5}),
 }
 CONTROLS = {"dense": "dense", "random mask": "random_untrained"}
 KEYS = ("data", "net", "method", "sparsity", "seed")

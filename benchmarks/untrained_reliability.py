@@ -99,7 +99,7 @@ def run_group(group, setting):
     if preset is None:
         found = train(make_model, task, lr=lr, epochs=setting["dense_epochs"], dropouts=setting["dropout"])
     else:
-        options = {"coats": 3} if preset == "multicoated" else {}
+        options = {"coats": 3, "scaled": "first"} if preset == "multicoated" else {}  # as published
         found = search(make_model, task, preset, setting["sparsity"], lr=lr, **options)
     common = {"val": found.val, "epoch": found.epoch, "dropout": found.dropout}
     common["seconds"] = round(time.perf_counter() - begin, 2)

@@ -29,20 +29,20 @@ SMALL = ("--net", "GCN", "--sparsity", "0.5", "0.9", "--seeds", "2", "--main-see
 def test_table_plot_and_resume(run, tmp_path):
     means, first = run(*SMALL)
     # Two seeds of five methods at two sparsities, and of the dense model.
-    assert "22 trainings, 0 of them done before" in first
+    assert "30 trainings, 0 of them done before" in first
     assert set(means) == {
         "synthetic/GCN/dense/0",
         *(f"synthetic/GCN/{method}/{s}" for method in (*curves.METHODS, "random mask") for s in (0.5, 0.9)),
     }
     store = tmp_path / "untrained_curves.jsonl"
     rows = [json.loads(line) for line in store.read_text().splitlines()]
-    assert len(rows) == 22
+    assert len(rows) == 30
     mean = sum(100 * row["test"] for row in rows if (row["method"], row["sparsity"]) == ("UGT", 0.9)) / 2
     assert means["synthetic/GCN/UGT/0.9"] == pytest.approx(mean, abs=0.006)
 
     with (tmp_path / "untrained_curves.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 11
+    assert len(lines) == 15
     assert {line["seeds"] for line in lines} == {"2"}
     assert {line["published"] for line in lines} == {""}
     text = (tmp_path / "untrained_curves.md").read_text()
@@ -54,11 +54,11 @@ def test_table_plot_and_resume(run, tmp_path):
     kept = store.read_text().splitlines()
     store.write_text("\n".join([*kept[:15], kept[15][:30]]))
     again, second = run(*SMALL)
-    assert "22 trainings, 15 of them done before" in second
+    assert "30 trainings, 15 of them done before" in second
     assert again == means
     assert (tmp_path / "untrained_curves.md").read_text() == text
     # Another setting starts anew.
-    assert "22 trainings, 0 of them done before" in run(*SMALL, "--lr", "0.02")[1]
+    assert "30 trainings, 0 of them done before" in run(*SMALL, "--lr", "0.02")[1]
 
 
 def test_every_net_on_a_real_graph(run, tmp_path, data_root, monkeypatch):
@@ -80,7 +80,7 @@ def test_only_the_dense_model(run):
 
 
 def test_a_cell_is_the_search_of_the_package(tmp_path, run):
-    run("--net", "GIN", "--method", "multicoated 3", "dense", "random mask", "--sparsity", "0.5", "--seeds", "1")
+    run("--net", "GIN", "--method", "multicoated 3, even", "dense", "random mask", "--sparsity", "0.5", "--seeds", "1")
     rows = [json.loads(line) for line in (tmp_path / "untrained_curves.jsonl").read_text().splitlines()]
     found = {row["method"]: row for row in rows}
     data = curves.graph("synthetic")
@@ -92,8 +92,8 @@ def test_a_cell_is_the_search_of_the_package(tmp_path, run):
         epochs=4,
     )
     for part in ("val", "test"):
-        assert found["multicoated 3"][part] == ticket.metrics[f"{part}_accuracy"]
-    assert found["multicoated 3"]["epoch"] == ticket.metrics["best_epoch"]
+        assert found["multicoated 3, even"][part] == ticket.metrics[f"{part}_accuracy"]
+    assert found["multicoated 3, even"]["epoch"] == ticket.metrics["best_epoch"]
     # The random mask and the dense model are controls of the plain search.
     ticket = find_untrained_ticket(
         lambda: curves.make_net("GIN", data.num_features, 8, 2, data.num_classes),

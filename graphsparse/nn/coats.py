@@ -2,6 +2,7 @@ r"""Sparsities of the coats of a multicoated mask: nested masks whose sum is a w
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -84,6 +85,23 @@ def coat_sparsities(
     valid = [t for coat, t in enumerate(thresholds) if spacing == "linear" or coat == 0 or t < alpha]
     below = torch.searchsorted(size, torch.tensor(valid, dtype=size.dtype)).tolist()
     return (first, *(max(first, count / size.numel()) for count in below[1:]))
+
+
+def mean_square(sparsities: Sequence[float]) -> float:
+    r"""Return the mean square of the number of coats that cover a weight.
+
+    Coats are nested: the share :math:`1 - k_n` of the weights is covered by at least :math:`n` of them, so that
+
+    .. math:: \mathrm{E}[m^2] = \sum_{n=1}^{N} (2 n - 1)(1 - k_n)
+
+    Args:
+        sparsities: That of every coat, ascending.
+
+    Example:
+        >>> mean_square([0.75]), mean_square([0.5, 0.75])  # a quarter once; a quarter once, a quarter twice
+        (0.25, 1.25)
+    """
+    return float(sum((2 * n + 1) * (1 - sparsity) for n, sparsity in enumerate(sparsities)))
 
 
 def _normalised(scores: Tensor | None, spacing: str) -> Tensor:

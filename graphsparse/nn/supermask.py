@@ -5,13 +5,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from graphsparse.nn.coats import ALPHA, CoatSpacing, coat_sparsities
+from graphsparse.nn.coats import ALPHA, CoatSpacing, coat_sparsities, mean_square
 from graphsparse.nn.flat_layout import draw_flat_scores, lay_out, one_of_each
 from graphsparse.nn.folding import fold_roles
 from graphsparse.nn.parameter_roles import ParameterFilter, ParameterRole, Role, parameter_roles
@@ -75,7 +75,10 @@ class Supermask(nn.Module):
             of every 4 weights along the input dimension, which is a sparsity of 0.5.
         transform: ``"identity"`` ranks the scores, ``"abs"`` their absolute values.
         law: Law of the weights: ``"kaiming_uniform"``, ``"kaiming_normal"`` or ``"signed_constant"``.
-        scaled: Scale the weights by :math:`1 / \sqrt{1 - \mathrm{sparsity}}`.
+        scaled: Scale the weights so that the masked ones have the variance of the whole: by
+            :math:`1 / \sqrt{1 - \mathrm{sparsity}}`, and with several coats by :math:`1 / \sqrt{\mathrm{E}[m^2]}`
+            with the number :math:`m` of coats on a weight. ``"first"`` takes the sparsity of the first coat for any
+            number of them, as published; with more coats the signal then grows, which attention does not bear.
         score_law: Law of the initial scores: ``"kaiming_uniform"``, ``"edge_popup"`` or ``"kaiming_normal_fan_out"``.
         coats: Number of nested masks whose sum multiplies the weights.
         coat_spacing: ``"uniform"``, ``"linear"`` or ``"adaptive_linear"``, see
@@ -127,7 +130,7 @@ class Supermask(nn.Module):
         scope: str = "global",
         transform: Transform = "identity",
         law: WeightLaw = "kaiming_uniform",
-        scaled: bool = False,
+        scaled: bool | Literal["first"] = False,
         score_law: ScoreLaw = "kaiming_uniform",
         coats: int = 1,
         coat_spacing: CoatSpacing = "uniform",
@@ -148,13 +151,13 @@ class Supermask(nn.Module):
         for name, value, known in (("law", law, WEIGHT_LAWS), ("score_law", score_law, SCORE_LAWS)):
             if value not in known:
                 raise ValueError(f"'{name}' must be one of {known} (got {value!r})")
-        if not isinstance(scaled, bool):
-            raise TypeError(f"'scaled' must be a bool (got {scaled!r})")
+        if not isinstance(scaled, bool) and scaled != "first":
+            raise TypeError(f"'scaled' must be a bool or 'first' (got {scaled!r})")
         if coat_spacing != "uniform" and transform != "abs":
             raise ValueError(f"'coat_spacing' {coat_spacing!r} measures absolute scores and needs transform='abs'")
         ramp_factor(0, total_steps, ramp, end=ramp_end)
         self.ramp, self.total_steps, self.ramp_end = ramp, total_steps, ramp_end
-        self.law, self.scaled, self.first_sparsity = law, scaled, first
+        self.law = law
 
         roles = fold_roles(model, parameter_roles(model, select, train), fold, share_masks=share_masks)
         frozen = [entry for entry in roles if entry.role in ("weights", "columns", "dense")]
@@ -167,11 +170,13 @@ class Supermask(nn.Module):
         self.register_buffer("frozen", torch.empty(num, device=device, dtype=dtype), persistent=False)
         longest = max((e.parameter.numel() for e in roles if e.role == "zero"), default=0)
         self.register_buffer("zeros", torch.zeros(longest, device=device, dtype=dtype), persistent=False)
-        self.redraw()
         self.scores = nn.Parameter(draw_flat_scores(self._layout, score_law, self.seed, device, dtype))
         if coat_spacing == "linear" and coat_scores is None:
             coat_scores = self.scores
         sparsities = coat_sparsities(first, coats, coat_spacing, scores=coat_scores, alpha=alpha)
+        #: What the frozen weights are scaled for: the mean square of the mask.
+        self.mean_square = mean_square(sparsities[:1] if scaled == "first" else sparsities) if scaled else 1.0
+        self.redraw()
         sizes = tuple(entry.of_scores(self.scores).numel() for entry in self._layout.values())
         widths = tuple(entry.shape[-1] for entry in self._layout.values())
         self._thresholds = Thresholds(ThresholdPlan(sizes, widths, sparsities, scope, transform))
@@ -208,9 +213,9 @@ class Supermask(nn.Module):
         for name, entry in (self._layout | self._dense).items():
             if name in self._borrowed:
                 continue
-            sparsity = self.first_sparsity if self.scaled and name in self._layout else None
+            square = self.mean_square if name in self._layout else 1.0
             drawn = draw_weight(
-                entry.shape, self.law, seed=self.seed, name=name, sparsity=sparsity, device=self.frozen.device
+                entry.shape, self.law, seed=self.seed, name=name, mean_square=square, device=self.frozen.device
             )
             entry.of_weights(self.frozen).copy_(drawn)
 
@@ -323,8 +328,7 @@ class Supermask(nn.Module):
         """Everything that the frozen weights depend on, as one number."""
         tensors = {name: (entry.weight, entry.shape) for name, entry in (self._layout | self._dense).items()}
         columns = [name for name, entry in self._layout.items() if entry.columns]
-        scale = self.first_sparsity if self.scaled else None
-        text = json.dumps([self.seed, self.law, scale, tensors, columns, list(self._layout)])
+        text = json.dumps([self.seed, self.law, self.mean_square, tensors, columns, list(self._layout)])
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return torch.tensor(int.from_bytes(digest, "little", signed=True))
 

@@ -1,6 +1,7 @@
 """Laws of frozen weights and of initial scores, drawn so that every device gets the same bits."""
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -8,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse.ops.check import check_sparsity
 from graphsparse.utils.counter_random import CounterRandom
 
 #: Law of the frozen weights.
@@ -52,7 +52,7 @@ def draw_weight(
     *,
     seed: int,
     name: str,
-    sparsity: float | None = None,
+    mean_square: float = 1.0,
     device: torch.device | str | None = None,
 ) -> Tensor:
     r"""Draw the frozen weights of one tensor, a function of the seed and the name of the tensor alone.
@@ -70,16 +70,16 @@ def draw_weight(
         law: One of the names above.
         seed: Seed of all tensors of a model.
         name: Name of this one.
-        sparsity: Multiply by :math:`1 / \sqrt{1 - \mathrm{sparsity}}`, so that what is left after masking has the
-            variance that the whole would have had. ``None`` leaves the weights as they are.
+        mean_square: Divide by its root, so that the product with a mask of this mean square has the variance that the
+            whole would have had; 1 leaves the weights as they are.
         device: Where to draw; the numbers do not depend on it.
 
     Returns:
         float32 weights of the shape.
 
     Raises:
-        TypeError: If ``seed``, ``name`` or ``sparsity`` has the wrong type.
-        ValueError: If the law is unknown, the shape is empty or ``sparsity`` is outside ``[0, 1)``.
+        TypeError: If ``seed``, ``name`` or ``mean_square`` has the wrong type.
+        ValueError: If the law is unknown, the shape is empty or ``mean_square`` is not finite and above 0.
 
     Example:
         >>> draw_weight((2, 3), "signed_constant", seed=0, name="weight")
@@ -88,7 +88,7 @@ def draw_weight(
 
     Source: He et al., arXiv 1502.01852; Ramanujan et al., arXiv 1911.13299, for the signed constant and the scaling.
     """
-    kept = 1.0 if sparsity is None else 1 - check_sparsity(sparsity)
+    kept = check_mean_square(mean_square)
     stream = _stream("weight", seed, name)
     if law == "kaiming_uniform":
         return _uniform(stream, shape, math.sqrt(6 / (fan_in(shape) * kept)), device)
@@ -98,6 +98,15 @@ def draw_weight(
     if law == "signed_constant":
         return stream.signs(math.prod(shape), device=device).mul_(scale).view(tuple(shape))
     raise ValueError(f"'law' must be one of {WEIGHT_LAWS} (got {law!r})")
+
+
+def check_mean_square(mean_square: float) -> float:
+    """Refuse what can be no mean square of a mask."""
+    if isinstance(mean_square, bool) or not isinstance(mean_square, numbers.Real):
+        raise TypeError(f"'mean_square' must be a number (got {mean_square!r} of type {type(mean_square).__name__})")
+    if not 0 < mean_square < math.inf:
+        raise ValueError(f"'mean_square' must be finite and above 0 (got {mean_square!r})")
+    return float(mean_square)
 
 
 def draw_scores(

@@ -91,8 +91,8 @@ def _frozen_weights(supermask: Supermask) -> FrozenWeights:
         role = cast(FrozenRole, entry.role)
         tensors[first] = FrozenTensor(role, tuple(entry.parameter.shape), entry.source or first)
         same |= dict.fromkeys(more, first)
-    scale = supermask.first_sparsity if supermask.scaled else None
-    return FrozenWeights(supermask.seed, supermask.law, scale, entries[0].parameter.dtype, tensors, same)
+    square = supermask.mean_square
+    return FrozenWeights(supermask.seed, supermask.law, square, entries[0].parameter.dtype, tensors, same)
 
 
 def _graph_of(data: Data | None, edge_mask: Tensor | None) -> tuple[Tensor | None, str | None]:

@@ -9,8 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from graphsparse.nn.weight_laws import WEIGHT_LAWS, WeightLaw, draw_weight
-from graphsparse.ops.check import check_sparsity
+from graphsparse.nn.weight_laws import WEIGHT_LAWS, WeightLaw, check_mean_square, draw_weight
 from graphsparse.tickets.mask_code import decode_masks, encode_masks
 from graphsparse.utils.counter_random import check_seed
 
@@ -59,7 +58,7 @@ class FrozenWeights:
     Args:
         seed: Seed of all weights.
         law: Law of all weights.
-        scale: Sparsity whose :math:`1 / \sqrt{1 - \mathrm{sparsity}}` multiplies masked tensors; ``None`` for no scale.
+        mean_square: By whose root masked tensors are divided; 1 for no scale.
         dtype: Type of the tensors.
         tensors: What each tensor is, by its name.
         same: Further names, each with the name in ``tensors`` of the tensor that it stands for, mask included.
@@ -76,7 +75,7 @@ class FrozenWeights:
 
     seed: int
     law: WeightLaw
-    scale: float | None = None
+    mean_square: float = 1.0
     dtype: torch.dtype = torch.float32
     tensors: Mapping[str, FrozenTensor] = field(default_factory=dict)
     same: Mapping[str, str] = field(default_factory=dict)
@@ -86,8 +85,7 @@ class FrozenWeights:
         check_seed(self.seed)
         if self.law not in WEIGHT_LAWS:
             raise ValueError(f"'law' must be one of {WEIGHT_LAWS} (got {self.law!r})")
-        if self.scale is not None:
-            check_sparsity(self.scale)
+        check_mean_square(self.mean_square)
         if not isinstance(self.dtype, torch.dtype) or not self.dtype.is_floating_point:
             raise TypeError(f"'dtype' must be a floating point type (got {self.dtype!r})")
         for name, other in self.same.items():
@@ -121,8 +119,8 @@ class FrozenWeights:
         entry = self.tensors[self.same.get(name, name)]
         if entry.role == "zero":
             return torch.zeros(entry.shape, dtype=self.dtype, device=device)
-        scale = None if entry.role == "dense" else self.scale
-        drawn = draw_weight(entry.shape, self.law, seed=self.seed, name=entry.source, sparsity=scale, device=device)
+        square = 1.0 if entry.role == "dense" else self.mean_square
+        drawn = draw_weight(entry.shape, self.law, seed=self.seed, name=entry.source, mean_square=square, device=device)
         return drawn.to(self.dtype)
 
     @torch.no_grad()
@@ -200,7 +198,7 @@ class FrozenWeights:
         return {
             "seed": int(self.seed),
             "law": self.law,
-            "scale": self.scale,
+            "mean_square": self.mean_square,
             "dtype": str(self.dtype).removeprefix("torch."),
             "tensors": tensors | dict(self.same),
         }
@@ -224,7 +222,7 @@ class FrozenWeights:
             }
             same = {name: entry for name, entry in value["tensors"].items() if isinstance(entry, str)}
             dtype = getattr(torch, value["dtype"])
-            return cls(value["seed"], value["law"], value["scale"], dtype, tensors, same)
+            return cls(value["seed"], value["law"], value["mean_square"], dtype, tensors, same)
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             raise ValueError(f"not a description of frozen weights: {error!r}") from error
 

@@ -78,7 +78,7 @@ def test_any_model(name):
             assert "bias" in key
             assert weight.count_nonzero() == 0
         else:
-            drawn = draw_weight(weight.shape, seed=3, name=key, sparsity=0.6)
+            drawn = draw_weight(weight.shape, seed=3, name=key, mean_square=0.4)
             assert torch.equal(weight, drawn * mask)
     masks, views, num = masked.masks(), masked.score_views(), masked.scores.numel()
     assert sum(view.numel() for view in views.values()) == num
@@ -125,8 +125,20 @@ def test_coats_are_nested_and_multiply():
         assert int((counts > coat).sum()) == num - math.floor(sparsity * num)
         assert masked.scores.detach().abs()[counts > coat].min() > masked.scores.detach().abs()[counts <= coat].max()
     weight = masked.materialize().convs[0].lin.weight
-    scale = math.sqrt(2 / 8 / 0.45)
+    scale = math.sqrt(2 / 8 / (0.45 + 3 * 0.3 + 5 * 0.15))
     assert torch.allclose((weight / scale).abs().unique(), torch.arange(4.0))
+
+
+@pytest.mark.parametrize("coats", [1, 2, 5])
+def test_scaled_coats_keep_the_variance_of_the_whole(coats):
+    """The mean square of all masked weights is that of Kaiming's law without a mask, however many coats there are."""
+    options = {"coats": coats, "transform": "abs", "law": "signed_constant"}
+    masked = Supermask(nn.Linear(400, 300, bias=False), 0.6, scaled=True, **options)
+    square = float(masked.materialize().weight.double().square().mean())
+    assert square == pytest.approx(2 / 400, rel=1e-4)
+    first = Supermask(nn.Linear(400, 300, bias=False), 0.6, scaled="first", **options)
+    ratio = float(first.materialize().weight.double().square().mean()) / square
+    assert ratio == pytest.approx(sum((2 * n + 1) * (1 - n / coats) for n in range(coats)), rel=1e-3)
 
 
 def test_linear_coats_from_scores():
@@ -241,7 +253,7 @@ BAD = [
     ({"transform": "square"}, ValueError, "'transform' must be one of"),
     ({"law": "xavier"}, ValueError, "'law' must be one of .*got 'xavier'"),
     ({"score_law": "zero"}, ValueError, "'score_law' must be one of .*got 'zero'"),
-    ({"scaled": 1}, TypeError, "'scaled' must be a bool"),
+    ({"scaled": 1}, TypeError, "'scaled' must be a bool or 'first'"),
     ({"coats": 0}, ValueError, "'coats' must be at least 1"),
     ({"coat_spacing": "log", "transform": "abs"}, ValueError, "'spacing' must be one of"),
     ({"coat_spacing": "linear"}, ValueError, "needs transform='abs'"),

@@ -19,14 +19,14 @@ def test_fan_in_is_that_of_torch(shape):
     assert fan_in((9,)) == 9
 
 
-@pytest.mark.parametrize("sparsity", [None, 0.0, 0.75])
+@pytest.mark.parametrize("mean_square", [1.0, 0.25, 3.0])
 @pytest.mark.parametrize("shape", [(300, 200), (1, 30, 400)])
 @pytest.mark.parametrize("law", WEIGHT_LAWS)
-def test_spread_of_the_weights(law, shape, sparsity):
-    weight = draw_weight(shape, law, seed=1, name="w", sparsity=sparsity)
+def test_spread_of_the_weights(law, shape, mean_square):
+    weight = draw_weight(shape, law, seed=1, name="w", mean_square=mean_square)
     assert weight.shape == shape
     assert weight.dtype == torch.float32
-    variance = 2 / fan_in(shape) / (1 - (sparsity or 0))
+    variance = 2 / fan_in(shape) / mean_square
     fourth = {"kaiming_uniform": 1.8, "kaiming_normal": 3.0, "signed_constant": 1.0}[law]
     num = weight.numel()
     assert abs(float(weight.double().mean())) < 5 * (variance / num) ** 0.5
@@ -70,7 +70,7 @@ KNOWN = {
 @pytest.mark.parametrize("law", WEIGHT_LAWS)
 def test_known_bits(law):
     # Written down once: they must never change, or no ticket could be read again.
-    weight = draw_weight((40, 30), law, seed=42, name="convs.0.lin.weight", sparsity=0.9)
+    weight = draw_weight((40, 30), law, seed=42, name="convs.0.lin.weight", mean_square=1 - 0.9)
     assert hashlib.sha256(weight.numpy().astype("<f4").tobytes()).hexdigest()[:16] == KNOWN[law]
 
 
@@ -96,5 +96,8 @@ def test_bad_arguments():
         for shape in ((), (0, 3), (3, 0)):
             with pytest.raises(ValueError, match="'shape' must have at least one dimension and one entry"):
                 draw(shape, seed=0, name="a")
-    with pytest.raises(ValueError, match=r"'sparsity' is the fraction removed and must be in \[0, 1\) \(got 1.0\)"):
-        draw_weight((2, 2), seed=0, name="a", sparsity=1.0)
+    for value in (0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="'mean_square' must be finite and above 0"):
+            draw_weight((2, 2), seed=0, name="a", mean_square=value)
+    with pytest.raises(TypeError, match="'mean_square' must be a number"):
+        draw_weight((2, 2), seed=0, name="a", mean_square=None)

@@ -38,16 +38,16 @@ def bits(tensor):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("scale", [None, 0.55])
+@pytest.mark.parametrize("square", [1.0, 0.55])
 @pytest.mark.parametrize("law", WEIGHT_LAWS)
-def test_weights_are_those_of_the_law(law, scale, dtype):
-    weights = frozen(law, scale=scale, dtype=dtype)
+def test_weights_are_those_of_the_law(law, square, dtype):
+    weights = frozen(law, mean_square=square, dtype=dtype)
     masks = draw_masks(coats=3)
     state = weights.state(masks)
     assert list(state) == weights.names() == [*TENSORS, *SAME]
     assert {tensor.dtype for tensor in state.values()} == {dtype}
-    a = draw_weight((5, 6), law, seed=3, name="a", sparsity=scale).to(dtype)
-    table = draw_weight((7, 4), law, seed=3, name="table", sparsity=scale).to(dtype)
+    a = draw_weight((5, 6), law, seed=3, name="a", mean_square=square).to(dtype)
+    table = draw_weight((7, 4), law, seed=3, name="table", mean_square=square).to(dtype)
     for name, expected in {
         "a": a * masks["a"].to(dtype),
         "again": a * masks["a"].to(dtype),
@@ -75,7 +75,7 @@ def test_folded_layers_draw_once(monkeypatch):
 
 @pytest.mark.parametrize("coats", [1, 3])
 def test_what_a_file_holds_round_trips(coats):
-    weights = frozen(scale=0.5, dtype=torch.float64)
+    weights = frozen(mean_square=0.5, dtype=torch.float64)
     small = draw_masks(coats)
     state = weights.state(small)
     masks = {name: mask.expand(state[name].shape) for name, mask in small.items()} | {"again": small["a"]}
@@ -139,8 +139,8 @@ def test_digest_sees_every_bit():
         {"law": "gaussian"},
         {"seed": -1},
         {"seed": "3"},
-        {"scale": 1.5},
-        {"scale": "x"},
+        {"mean_square": 0},
+        {"mean_square": "x"},
         {"dtype": "int64"},
         {"dtype": "load"},
         {"dtype": "no_such_type"},
@@ -184,5 +184,5 @@ def test_parts_that_make_no_sense_are_refused():
 def test_every_device_draws_the_same():
     masks = draw_masks(coats=3)
     for law in WEIGHT_LAWS:
-        weights = frozen(law, scale=0.9)
+        weights = frozen(law, mean_square=0.9)
         assert digest(weights.state(masks, device="cuda")) == digest(weights.state(masks))
