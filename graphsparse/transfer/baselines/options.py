@@ -1,0 +1,70 @@
+"""What all trained baselines have in common, so that they are compared on equal terms."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from graphsparse.transfer.link_model import Encoder, sage_encoder
+from graphsparse.transfer.link_training import LinkTraining
+from graphsparse.typing import Log
+
+
+@dataclass(frozen=True)
+class BaselineOptions:
+    """Options of the trained baselines; the heuristics read none of them.
+
+    Args:
+        hidden: Width of the hidden layers and of the vectors of graph neural networks.
+        student_hidden: Width of the hidden layers of networks without a graph.
+        num_layers: Number of layers of both.
+        dropout: Dropout between layers.
+        input_dropout: Dropout of the features.
+        num_neg: Non-links per link.
+        training: Training of graph neural networks.
+        student_training: Training of networks without a graph.
+        pretraining_epochs: Most epochs of DGI and EGI.
+        num_neighbors: Fan-out of each hop, for batches; the whole graph at once when ``None``.
+        batch_size: Links in a batch.
+        encoder: Builds an encoder for a number of features, in place of GraphSAGE.
+        progress: Whether to show progress bars.
+        log: Receives the entries of the history of every training.
+
+    Example:
+        >>> BaselineOptions(training=LinkTraining(epochs=60, lr=5e-3)).hidden
+        256
+    """
+
+    hidden: int = 256
+    student_hidden: int = 256
+    num_layers: int = 2
+    dropout: float = 0.3
+    input_dropout: float = 0.0
+    num_neg: int = 3
+    training: LinkTraining = field(default_factory=LinkTraining)
+    student_training: LinkTraining = field(default_factory=LinkTraining)
+    pretraining_epochs: int = 100
+    num_neighbors: Sequence[int] | None = None
+    batch_size: int = 4096
+    encoder: Encoder | None = None
+    progress: bool = False
+    log: Log | None = None
+
+    @classmethod
+    def small(cls, epochs: int = 60, student_epochs: int = 120) -> "BaselineOptions":
+        """Return options for graphs of some thousand nodes with words as features.
+
+        Example:
+            >>> BaselineOptions.small().input_dropout
+            0.5
+        """
+        training = LinkTraining(epochs=epochs, lr=5e-3)
+        return cls(
+            hidden=64,
+            student_hidden=128,
+            input_dropout=0.5,
+            training=training,
+            student_training=replace(training, epochs=student_epochs),
+        )
+
+    def make_encoder(self) -> Encoder:
+        """Return what builds the encoder."""
+        return sage_encoder(self.hidden, self.num_layers, self.dropout) if self.encoder is None else self.encoder

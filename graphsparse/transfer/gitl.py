@@ -1,0 +1,231 @@
+"""Teacher, student and propagation in a chain, with all that is chosen chosen on validation pairs of the target."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from torch import Tensor
+
+from graphsparse.transfer.edge_propagation import LAMBDA_GRID, EdgeLabelPropagation
+from graphsparse.transfer.leak import assert_no_leak
+from graphsparse.transfer.link_model import sage_encoder
+from graphsparse.transfer.link_training import LinkTraining, check_number
+from graphsparse.transfer.propagation_step import PropagationStep
+from graphsparse.transfer.queries import check_queries, check_split
+from graphsparse.transfer.student import MLPStudent
+from graphsparse.transfer.teacher import LinkTeacher
+from graphsparse.transfer.xmc import XMCPropagation
+from graphsparse.typing import Log
+
+if TYPE_CHECKING:
+    from graphsparse.transfer.pair import SharedNodePair
+    from graphsparse.transfer.split import LinkSplit
+
+#: What may be added to the scores.
+Propagation: TypeAlias = EdgeLabelPropagation | XMCPropagation
+
+
+class GITL:
+    r"""Predicts links of a sparse target with the help of a dense source, through the nodes that both share.
+
+    1. A *teacher*, a graph neural network, learns links among the shared nodes from both graphs.
+    2. A *student*, a network that sees features only, learns the teacher's vectors of the shared nodes and the training
+       links of the target; so it serves target nodes without any link, too.
+    3. A *propagation* adds what the known links around a pair say to its score, with a weight that is chosen on the
+       validation pairs. 0 is always among the weights to choose from, so that a step that does not help is left out.
+
+    Each may be left out. What scores is the student, or the teacher without one. All choices (epochs, weight) are made
+    on validation pairs of the target; test pairs are never read, and no held-out link is in any graph.
+
+    Args:
+        teacher: A teacher; ``True`` for one of default options, ``False`` for none.
+        student: A student; ``True`` for one of default options, ``False`` for none.
+        propagation: ``EdgeLabelPropagation`` or ``XMCPropagation``; ``True`` for the former with default options,
+            ``False`` for none.
+        grid: Weights of the propagation to choose from, with 0 among them.
+
+    Attributes:
+        weight: Weight of the propagation that was chosen, once fitted; 0 without one.
+        validation: Metric on the validation pairs of each stage, and for each weight, once fitted.
+
+    Raises:
+        TypeError: If a stage is none.
+        ValueError: If there is neither teacher nor student, the student needs a teacher and there is none, or 0 is not
+            among the weights.
+
+    Example:
+        >>> import torch
+        >>> from graphsparse.testing import random_graph
+        >>> from graphsparse.transfer.link_split import split_links
+        >>> from graphsparse.transfer.pair import SharedNodePair
+        >>> data, early, late = random_graph(), torch.arange(45), torch.arange(15, 60)
+        >>> pair = SharedNodePair(data.subgraph(early), data.subgraph(late), early, late)
+        >>> split = split_links(pair)
+        >>> gitl = GITL.small(epochs=10, student_epochs=20).fit(pair, split, seed=0)
+        >>> gitl.score(torch.tensor([[0, 1], [2, 3]])).shape
+        torch.Size([2])
+        >>> print(gitl.summary())
+        GITL on 45 target nodes, 30 shared nodes, ... training links; metric on the validation pairs:
+          teacher: 0..., epoch ... of 10
+          student: 0..., epoch ... of 20
+          propagation: EdgeLabelPropagation(...)
+            weight ... of 0: 0...
+
+    Source: Zheng et al., *You Only Transfer What You Share*, arXiv 2302.14189.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: LinkTeacher | bool = True,
+        student: MLPStudent | bool = True,
+        propagation: Propagation | bool = True,
+        grid: Sequence[float] = LAMBDA_GRID,
+    ) -> None:
+        for name, stage, kinds in (
+            ("teacher", teacher, (LinkTeacher,)),
+            ("student", student, (MLPStudent,)),
+            ("propagation", propagation, (EdgeLabelPropagation, XMCPropagation)),
+        ):
+            if not isinstance(stage, (bool, *kinds)):
+                known = " or ".join(kind.__name__ for kind in kinds)
+                raise TypeError(f"'{name}' must be True, False or {known} (got {type(stage).__name__})")
+        self.teacher: LinkTeacher | None = LinkTeacher() if teacher is True else teacher or None
+        self.student: MLPStudent | None = MLPStudent() if student is True else student or None
+        self.propagation: Propagation | None = EdgeLabelPropagation() if propagation is True else propagation or None
+        if self.teacher is None and self.student is None:
+            raise ValueError("'teacher' and 'student' are both False: there is nothing that scores")
+        if self.teacher is None and self.student is not None and self.student.needs_teacher:
+            raise ValueError("'teacher' is False, but 'student' has a weight for what a teacher knows")
+        for weight in grid:
+            check_number(weight, "grid", least=0, most=1)
+        self.grid = sorted(set(map(float, grid)))
+        if 0 not in self.grid:
+            raise ValueError(f"'grid' must hold 0, so that a step that does not help is left out (got {list(grid)})")
+        self.weight = 0.0
+        self.validation: dict[str, float] = {}
+        self._num_nodes: int | None = None
+
+    @classmethod
+    def small(
+        cls,
+        epochs: int = 60,
+        student_epochs: int = 120,
+        *,
+        scope: str = "intersection",
+        propagation: Propagation | bool = True,
+    ) -> "GITL":
+        """Return a chain for graphs of some thousand nodes with words as features.
+
+        Args:
+            epochs: Epochs of the teacher.
+            student_epochs: Epochs of the student.
+            scope: Scope of the teacher.
+            propagation: As for the class.
+
+        Example:
+            >>> GITL.small(propagation=False).propagation is None
+            True
+        """
+        teacher = LinkTeacher(
+            sage_encoder(64), scope=scope, input_dropout=0.5, training=LinkTraining(epochs=epochs, lr=5e-3)
+        )
+        student = MLPStudent(128, training=LinkTraining(epochs=student_epochs, lr=5e-3))
+        return cls(teacher=teacher, student=student, propagation=propagation)
+
+    def fit(
+        self,
+        pair: "SharedNodePair",
+        split: "LinkSplit",
+        *,
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        progress: bool = False,
+        log: Log | None = None,
+    ) -> "GITL":
+        """Fit the chain on what the split leaves.
+
+        Args:
+            pair: Source and target.
+            split: Links of the target that are held out.
+            seed: Seed of all that is drawn in any stage.
+            checkpoint: Folder for a file per stage, from which a killed training goes on.
+            progress: Whether to show progress bars.
+            log: Receives the entries of the histories of teacher and student one by one.
+
+        Returns:
+            The object itself.
+
+        Raises:
+            TypeError: If the graphs are heterogeneous.
+            ValueError: If the split is that of another pair or breaks a rule against leaks, or a stage has nothing to
+                learn from.
+        """
+        check_split(pair, split)
+        assert_no_leak(split, pair)
+        self._num_nodes, self.weight, self.validation = None, 0.0, {}
+        files = {
+            name: None if checkpoint is None else Path(checkpoint) / f"{name}.pt" for name in ("teacher", "student")
+        }
+        if self.teacher is not None:
+            self.teacher.fit(pair, split, seed=seed, checkpoint=files["teacher"], progress=progress, log=log)
+        if self.student is not None:
+            self.student.fit(
+                pair, split, self.teacher, seed=seed, checkpoint=files["student"], progress=progress, log=log
+            )
+        for name, stage in (("teacher", self.teacher), ("student", self.student)):
+            if stage is not None and stage.result is not None:
+                self.validation[name] = stage.result.val
+        self._sizes = {
+            "target nodes": pair.num_nodes,
+            "shared nodes": int(pair.shared.sum()),
+            "training links": split.train.size(1),
+        }
+        scorer = self.teacher if self.student is None else self.student
+        assert scorer is not None
+        self._score = scorer.score
+        if self.propagation is not None:
+            step = PropagationStep(self.propagation, scorer.score, self.grid, scorer.training.metric)
+            step.fit(pair, split, seed)
+            self.weight, self._score = step.weight, step.score
+            self.validation |= {f"propagation {weight:g}": value for weight, value in step.tried.items()}
+        self._num_nodes = pair.num_nodes
+        return self
+
+    def score(self, pairs: Tensor) -> Tensor:
+        """Return scores ``[Q]`` of pairs ``[2, Q]`` of target nodes, higher = more likely a link.
+
+        They are logits, save where ``XMCPropagation`` was given a weight: then they are a probability plus its scores.
+
+        Raises:
+            RuntimeError: If nothing has been fitted.
+            ValueError: If a node is not in the target, or a pair is a self-loop.
+        """
+        if self._num_nodes is None:
+            raise RuntimeError("nothing has been learned yet: call 'fit(pair, split)' first")
+        return self._score(check_queries(pairs, self._num_nodes))
+
+    def summary(self) -> str:
+        """Return what was fitted and what was chosen, as a few lines.
+
+        Raises:
+            RuntimeError: If nothing has been fitted.
+        """
+        if self._num_nodes is None:
+            raise RuntimeError("nothing has been learned yet: call 'fit(pair, split)' first")
+        sizes = ", ".join(f"{count} {name}" for name, count in self._sizes.items())
+        lines = [f"GITL on {sizes}; metric on the validation pairs:"]
+        for name, stage in (("teacher", self.teacher), ("student", self.student)):
+            if stage is None or stage.result is None:
+                lines.append(f"  {name}: none")
+                continue
+            result = stage.result
+            lines.append(f"  {name}: {result.val:.4f}, epoch {result.best_epoch + 1} of {result.epochs_run}")
+        if self.propagation is None:
+            lines.append("  propagation: none")
+        else:
+            tried = {k.split()[1]: v for k, v in self.validation.items() if k.startswith("propagation ")}
+            listed = ", ".join(f"{weight}: {value:.4f}" for weight, value in tried.items())
+            lines.append(f"  propagation: {self.propagation!r}")
+            lines.append(f"    weight {self.weight:g} of {listed}")
+        return "\n".join(lines)

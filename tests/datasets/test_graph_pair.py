@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import torch
+
+from graphsparse.datasets.graph_pair import both_directions, check_share, cut_graph, kept_at_random
+
+
+def test_cut():
+    nodes = torch.tensor([1, 3, 4])
+    data = cut_graph(
+        nodes, torch.tensor([[4, 1], [3, 4]]), {"x": torch.eye(5), "y": None}, {"edge_year": torch.tensor([7, 8])}
+    )
+    assert data.edge_index.tolist() == [[2, 0], [1, 2]]
+    assert torch.equal(data.x, torch.eye(5)[nodes])
+    assert (data.key.tolist(), data.num_nodes, data.edge_year.tolist()) == ([1, 3, 4], 3, [7, 8])
+    assert "y" not in data
+    data.validate()
+    x = torch.eye(3)
+    assert cut_graph(torch.arange(3), torch.empty(2, 0, dtype=torch.int64), {"x": x}, {}).x is x
+
+
+def test_both_directions():
+    assert both_directions(torch.tensor([[0, 0], [3, 1]])).tolist() == [[0, 0, 1, 3], [1, 3, 0, 0]]
+
+
+def test_directions_are_dropped_together():
+    pairs = torch.randint(30, (2, 400), generator=torch.Generator().manual_seed(0))
+    pairs = torch.cat([pairs, pairs.flip(0)], dim=1)
+    kept = kept_at_random(pairs, 30, 0.6, np.random.default_rng(0))
+    found = {}
+    for pair, keep in zip(pairs.t().tolist(), kept.tolist(), strict=True):
+        assert found.setdefault(frozenset(pair), keep) == keep
+    share = sum(found.values()) / len(found)
+    assert abs(share - 0.4) < 5 * (0.24 / len(found)) ** 0.5
+    assert kept_at_random(pairs, 30, 0.0, np.random.default_rng(0)).all()
+    assert not kept_at_random(pairs, 30, 1.0, np.random.default_rng(0)).any()
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), None, True, "1"])
+def test_shares(value):
+    with pytest.raises(ValueError, match="'drop' must be a number in .0, 1."):
+        check_share(value, "drop")

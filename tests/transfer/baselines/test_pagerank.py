@@ -1,0 +1,52 @@
+import networkx as nx
+import pytest
+import torch
+
+from graphsparse.transfer.baselines.pagerank import PersonalizedPageRank
+
+
+def both_ways(found):
+    edges = torch.tensor([*found.edges]).t()
+    return torch.cat([edges, edges.flip(0)], 1)
+
+
+@pytest.mark.parametrize("block_size", [1, 3, None])
+@pytest.mark.parametrize("share", [0.05, 0.3])  # with the former, some nodes have no links
+def test_equals_networkx(share, block_size):
+    found = nx.gnp_random_graph(25, share, seed=2)
+    ranks = PersonalizedPageRank(both_ways(found), 25, symmetric=False, block_size=block_size, tol=1e-10)
+    pairs = torch.cartesian_prod(torch.arange(25), torch.arange(25)).t()
+    expected = [nx.pagerank(found, alpha=0.85, personalization={u: 1}, tol=1e-12, max_iter=1000) for u in range(25)]
+    wanted = torch.tensor([expected[u][v] for u, v in pairs.t().tolist()])
+    assert torch.allclose(ranks.score(pairs), wanted, atol=1e-6)
+    pairs = pairs[:, torch.randperm(pairs.size(1), generator=torch.Generator().manual_seed(0))]
+    wanted = torch.tensor([(expected[u][v] + expected[v][u]) / 2 for u, v in pairs.t().tolist()])
+    both = PersonalizedPageRank(both_ways(found), 25, block_size=block_size, tol=1e-10)
+    assert torch.allclose(both.score(pairs), wanted, atol=1e-6)
+
+
+def test_directed_walks_follow_the_edges():
+    found = nx.gnp_random_graph(20, 0.15, seed=1, directed=True)
+    ranks = PersonalizedPageRank(torch.tensor([*found.edges]).t(), 20, symmetric=False, tol=1e-10)
+    expected = nx.pagerank(found, personalization={3: 1}, tol=1e-12, max_iter=1000)
+    pairs = torch.stack([torch.full((20,), 3), torch.arange(20)])
+    assert torch.allclose(ranks.score(pairs), torch.tensor([expected[v] for v in range(20)]), atol=1e-6)
+
+
+def test_columns_add_up_to_one():
+    found = nx.gnp_random_graph(25, 0.05, seed=2)
+    walk = PersonalizedPageRank(both_ways(found), 25).walk(torch.arange(25))
+    assert torch.allclose(walk.sum(0), torch.ones(25, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"damping": 1.0}, "'damping'"), ({"tol": 0.0}, "'tol'"), ({"block_size": 0}, "'block_size'")],
+)
+def test_what_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        PersonalizedPageRank(torch.tensor([[0], [1]]), 2, **options)
+
+
+def test_no_pairs():
+    assert PersonalizedPageRank(torch.tensor([[0], [1]]), 2).score(torch.empty(2, 0, dtype=torch.int64)).shape == (0,)

@@ -1,0 +1,42 @@
+import pytest
+import torch
+from transfer_pairs import small_pair
+
+from graphsparse.transfer.baselines import BASELINES, BaselineOptions
+from graphsparse.transfer.baselines.registry import plain_student
+from graphsparse.transfer.link_training import LinkTraining
+
+TRAINING = LinkTraining(epochs=4, lr=1e-2, eval_every=2)
+OPTIONS = BaselineOptions(
+    hidden=8, student_hidden=8, training=TRAINING, student_training=TRAINING, pretraining_epochs=3
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small_pair()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_scores_pairs_and_follows_from_the_seed(data, name):
+    pair, split = data
+    first, second = (BASELINES[name](pair, split, 3, OPTIONS).score(split.test_neg) for _ in range(2))
+    assert first.shape == (split.test_neg.size(1),)
+    assert first.isfinite().all()
+    assert torch.equal(first, second)
+    # The order of a pair does not matter, and no query influences another.
+    scorer = BASELINES[name](pair, split, 3, OPTIONS)
+    few = split.test_neg[:, [5, 2, 9]]
+    assert torch.allclose(scorer.score(few.flip(0)), first[[5, 2, 9]], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_split_of_another_pair_is_refused(data, name):
+    with pytest.raises(ValueError, match="another pair"):
+        BASELINES[name](data[0], small_pair(1)[1], 0, OPTIONS)
+
+
+def test_networks_without_a_graph_are_students_without_a_teacher(data):
+    pair, split = data
+    student = plain_student("enriched_target", OPTIONS).fit(pair, split, seed=3)
+    assert torch.equal(BASELINES["mlp_enriched"](pair, split, 3, OPTIONS).score(split.test), student.score(split.test))
