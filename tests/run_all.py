@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+#: Two processes; a file stays in one of them, as its tests share what they set up.
+PARALLEL = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+NOT_IN_FIRST = "not slow and not network and not cuda and not bands and not once"
 
 
 def main(argv: list[str]) -> int:
@@ -21,8 +24,8 @@ def main(argv: list[str]) -> int:
         ["mypy"],
         ["lint-imports"],
         # The leg without extensions comes first: pytest's closing line of the full leg is then the last one.
-        ["pytest", "--without-extensions", "-m", "not slow and not network and not cuda and not bands and not once"],
-        ["pytest"],
+        ["pytest", *PARALLEL, "--without-extensions", "-m", NOT_IN_FIRST],
+        ["pytest", *PARALLEL],
     ]
     if "--fast" in argv:
         del legs[4]

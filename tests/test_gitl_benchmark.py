@@ -52,3 +52,11 @@ def test_methods_controls_and_resumption(tmp_path, monkeypatch, data_root, capsy
     monkeypatch.setattr(gitl, "run_group", None)
     assert gitl.main([*options, *methods]) == gaps
     assert f"{2 * len(rows)} of them done before" in capsys.readouterr().out
+
+
+def test_pairs_without_features(tmp_path, monkeypatch, data_root):
+    monkeypatch.setenv("GRAPHSPARSE_DATA", str(data_root))
+    options = ["--pairs", "freebase-mam-mdm", "--epochs", "2", "--workers", "0", "--seeds", "2", "--out", str(tmp_path)]
+    gitl.main([*options, "--methods", "chain", "controls", "common_neighbors", "gnn_target", "cosine"])
+    with (tmp_path / "gitl.csv").open() as file:
+        assert [row["method"] for row in csv.DictReader(file)] == ["teacher", "GITL", "common_neighbors", "gnn_target"]

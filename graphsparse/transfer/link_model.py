@@ -13,6 +13,7 @@ from torch_geometric.nn import GraphSAGE
 from graphsparse.nn import accelerate
 from graphsparse.training import build_model
 from graphsparse.transfer.decoders import make_decoder
+from graphsparse.transfer.node_table import NodeTable
 from graphsparse.utils.call_model import call_model
 from graphsparse.utils.eval_mode import eval_mode
 from graphsparse.utils.layerwise_inference import layerwise_inference
@@ -30,6 +31,7 @@ class LinkModel(nn.Module):
         decoder: Called as ``decoder(h, pairs)``, returns logits ``[P]``.
         normalize: Divide each row of the features by its length first.
         input_dropout: Dropout of the features.
+        table: Looks up what stands for the features, where ``x`` is the number of each node.
 
     Example:
         >>> from torch_geometric.nn import GraphSAGE
@@ -41,16 +43,24 @@ class LinkModel(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, *, normalize: bool = True, input_dropout: float = 0.0
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        *,
+        normalize: bool = True,
+        input_dropout: float = 0.0,
+        table: NodeTable | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder, self.table = encoder, decoder, table
         self.normalize, self.input_dropout = normalize, input_dropout
         self.supports_edge_weight = takes_edge_weight(encoder)
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Return the vectors ``[N, d]``."""
-        if self.normalize:
+        if self.table is not None:
+            x = self.table(x)
+        elif self.normalize:
             x = F.normalize(x)
         x = F.dropout(x, self.input_dropout, self.training)
         h: Tensor = self.encoder(x, edge_index) if edge_weight is None else self.encoder(x, edge_index, edge_weight)
@@ -85,6 +95,7 @@ def build_link_model(
     input_dropout: float = 0.0,
     directed: bool = False,
     fast: bool = True,
+    table: NodeTable | None = None,
 ) -> LinkModel:
     """Return a model whose initial weights follow from the seed.
 
@@ -97,6 +108,7 @@ def build_link_model(
         input_dropout: Dropout of the features.
         directed: Whether the order in a pair matters.
         fast: Use the convolutions of this package for those of PyG that it has; they share their weights.
+        table: Looks up what stands for the features, where ``x`` is the number of each node.
 
     Raises:
         TypeError: If ``encoder`` is neither, or does not return vectors.
@@ -110,21 +122,21 @@ def build_link_model(
     if isinstance(encoder, nn.Module):
         module = encoder
     elif callable(encoder):
-        module = build_model(lambda: encoder(graph.num_features), seed)
+        num_features = graph.num_features if table is None else table.weight.size(1)
+        module = build_model(lambda: encoder(num_features), seed)
     else:
         raise TypeError(
             "'encoder' must be a torch.nn.Module, or a function that builds one for a number of features "
             f"(got {type(encoder).__name__})"
         )
     module = accelerate(module) if fast else module
-    width = _width(module, graph)
+    width = _width(module, graph.x[:2] if table is None else table(graph.x[:2]).detach())
     found = build_model(lambda: make_decoder(decoder, width, directed=directed), seed)
-    return LinkModel(module, found, normalize=normalize, input_dropout=input_dropout)
+    return LinkModel(module, found, normalize=normalize, input_dropout=input_dropout, table=table)
 
 
-def _width(encoder: nn.Module, graph: Data) -> int:
-    """Find the width of the vectors on two nodes and an edge between them."""
-    x = graph.x[:2]
+def _width(encoder: nn.Module, x: Tensor) -> int:
+    """Find the width of the vectors on two nodes with features ``x`` and an edge between them."""
     edges = torch.arange(x.size(0), device=x.device).repeat(2, 1)
     with eval_mode(encoder), torch.no_grad():
         h = encoder(x, edges)

@@ -71,10 +71,10 @@ def check_features(pair: "SharedNodePair") -> None:
         >>> check_features(SimpleNamespace(target=Data(num_nodes=3)))
         Traceback (most recent call last):
         ...
-        ValueError: the target has no features 'x'; 'pair.with_x' returns a pair that has
+        ValueError: the target has no features 'x' to learn from; 'pair.with_x' returns a pair that has
     """
     x = pair.target.get("x")
     if x is None:
-        raise ValueError("the target has no features 'x'; 'pair.with_x' returns a pair that has")
+        raise ValueError("the target has no features 'x' to learn from; 'pair.with_x' returns a pair that has")
     if x.layout != torch.strided or not x.is_floating_point():
         raise TypeError(f"'x' of the target must be dense floating point numbers (got {x.dtype}, {x.layout})")

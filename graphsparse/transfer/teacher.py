@@ -14,7 +14,8 @@ from graphsparse.transfer.link_batches import SAMPLERS
 from graphsparse.transfer.link_model import Encoder, LinkModel, build_link_model, encode, sage_encoder
 from graphsparse.transfer.link_task import LinkTask, check_link_model
 from graphsparse.transfer.link_training import LinkTraining, check_number, split_identity
-from graphsparse.transfer.queries import check_features, check_queries, check_split
+from graphsparse.transfer.node_table import featured
+from graphsparse.transfer.queries import check_queries, check_split
 from graphsparse.transfer.validation import Validation
 from graphsparse.typing import Log
 
@@ -55,6 +56,8 @@ class LinkTeacher:
         source_edge_weight: Weight of what only a source has, in messages and in the loss, from 0 to 1. Other values
             than 1 need an encoder that takes ``edge_weight``.
         normalize: Divide each row of the features by its length first.
+        id_channels: Where the pair has no features, a vector of this width is trained for each node in their place.
+            Only for ``scope="enriched_target"``: in the intersection the other target nodes would learn none.
         input_dropout: Dropout of the features.
         training: Epochs, learning rate, metric and the like.
         num_neighbors: Fan-out of each hop, one per layer of the encoder, -1 for all: train in batches of links and
@@ -98,6 +101,7 @@ class LinkTeacher:
         mask_supervision_ratio: float = 0.0,
         source_edge_weight: float = 1.0,
         normalize: bool = True,
+        id_channels: int = 256,
         input_dropout: float = 0.0,
         training: LinkTraining | None = None,
         num_neighbors: Sequence[int] | None = None,
@@ -111,7 +115,12 @@ class LinkTeacher:
             raise ValueError(f"'scope' must be one of {tuple(SCOPES)} (got {scope!r})")
         if sampler not in SAMPLERS:
             raise ValueError(f"'sampler' must be one of {SAMPLERS} (got {sampler!r})")
-        for name, count in (("num_neg", num_neg), ("batch_size", batch_size), ("chunk_size", chunk_size)):
+        for name, count in (
+            ("num_neg", num_neg),
+            ("id_channels", id_channels),
+            ("batch_size", batch_size),
+            ("chunk_size", chunk_size),
+        ):
             check_number(count, name, least=1)
         for name, share in (
             ("mask_supervision_ratio", mask_supervision_ratio),
@@ -123,7 +132,7 @@ class LinkTeacher:
         self.decoder, self.scope = decoder, scope
         self.num_neg, self.mask_supervision_ratio = num_neg, mask_supervision_ratio
         self.source_edge_weight = source_edge_weight
-        self.normalize, self.input_dropout = normalize, input_dropout
+        self.normalize, self.id_channels, self.input_dropout = normalize, id_channels, input_dropout
         self.training = LinkTraining() if training is None else training
         self.num_neighbors, self.batch_size, self.sampler = num_neighbors, batch_size, sampler
         self.accelerate, self.chunk_size = accelerate, chunk_size
@@ -157,11 +166,17 @@ class LinkTeacher:
             The teacher itself.
 
         Raises:
-            ValueError: If the split is that of another pair, there is no link to learn from, or the encoder takes no
-                edge weights and ``source_edge_weight`` is not 1.
+            ValueError: If the split is that of another pair, there is no link to learn from, the pair has no features
+                and the scope is the intersection, or the encoder takes no edge weights and ``source_edge_weight`` is
+                not 1.
         """
         check_split(pair, split)
-        check_features(pair)
+        pair, table = featured(pair, self.id_channels, seed)
+        if table is not None and self.scope == "intersection":
+            raise ValueError(
+                "the pair has no features 'x', and no vectors of target nodes outside the intersection can be learned "
+                "in it: 'scope' must be 'enriched_target' (got 'intersection'); or give features with 'pair.with_x'"
+            )
         directed = pair.directed
         check_decoder(self.decoder, directed)
         self._pair, self._split, self._vectors, self.result = pair, split, {}, None
@@ -175,6 +190,7 @@ class LinkTeacher:
             input_dropout=self.input_dropout,
             directed=directed,
             fast=self.accelerate,
+            table=table,
         )
         check_link_model(self.model, [graph, target])
         task = LinkTask(
@@ -210,6 +226,7 @@ class LinkTeacher:
             "mask_supervision_ratio": self.mask_supervision_ratio,
             "source_edge_weight": self.source_edge_weight,
             "normalize": self.normalize,
+            "id_channels": self.id_channels,
             "input_dropout": self.input_dropout,
             "num_neighbors": str(None if self.num_neighbors is None else list(self.num_neighbors)),
             "batch_size": self.batch_size,

@@ -68,7 +68,6 @@ def infer(model, data):
         {"jitter": {"lr": [0.03]}},
         {"data": other_graph()},
     ],
-    ids=str,
 )
 def test_the_key_changes_with_whatever_changes_the_weights(options):
     assert not set(keys(**options)) & set(keys())

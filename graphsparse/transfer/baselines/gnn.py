@@ -12,7 +12,8 @@ from graphsparse.transfer.baselines.options import BaselineOptions
 from graphsparse.transfer.decoders import score_in_chunks
 from graphsparse.transfer.link_model import LinkModel, build_link_model, encode
 from graphsparse.transfer.link_task import LinkTask
-from graphsparse.transfer.queries import check_features, check_queries, check_split
+from graphsparse.transfer.node_table import featured
+from graphsparse.transfer.queries import check_queries, check_split
 from graphsparse.transfer.validation import Validation
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class GraphLinkPredictor:
     """A graph neural network trained on one graph of a pair, and perhaps on a second one afterwards.
 
     Held-out links are in none of the graphs. The epoch is chosen on the validation pairs of the target, scored with the
-    vectors that the encoder makes on ``messages``.
+    vectors that the encoder makes on ``messages``. Where the pair has no features, a vector per node is trained
+    instead.
 
     Args:
         train_on: Graph that it learns the links of: ``"target"``, ``"union"``, ``"enriched_target"``,
@@ -86,8 +88,8 @@ class GraphLinkPredictor:
             ValueError: If the split is that of another pair, or there is no link to learn from.
         """
         check_split(pair, split)
-        check_features(pair)
         options = self.options
+        pair, table = featured(pair, options.hidden, seed)
         graph, messages = (pair.graph(name, without=split) for name in (self.train_on, self.messages))
         model = build_link_model(
             options.make_encoder(),
@@ -96,6 +98,7 @@ class GraphLinkPredictor:
             seed=seed,
             input_dropout=options.input_dropout,
             directed=pair.directed,
+            table=table,
         )
         self.results = [self._train(model, graph, messages, pair, split, seed)]
         if self.fine_tune is not None:
