@@ -76,7 +76,8 @@ def fit(
             Another one makes an inductive training.
         loader: Any PyG loader of training batches, or a list of them. Of a batch with ``batch_size``, such as
             ``NeighborLoader``'s, the first so many nodes count, of others all; in both cases those in ``train_mask``.
-            Batches are moved to the device of the model.
+            The loss is their mean, or the sum with the weights ``loss_weight`` of a batch, where it has them. Batches
+            are moved to the device of the model.
         extra_loss: A further term, ``(logits, batch, epoch) -> scalar``.
         after_step: Callables ``(model, epoch)``, run after every step of the optimiser.
         metric: Figure of merit, higher is better, ``(logits, y, mask) -> float``.
@@ -96,8 +97,7 @@ def fit(
         seed: Seed of dropout, of loaders and of everything else that draws from the global generators of PyTorch,
             Python and NumPy; their state is restored.
         progress: Whether to show a progress bar.
-        log: Receives a copy of the entries of ``history`` one by one; after a kill not those of
-            before.
+        log: Receives a copy of the entries of ``history`` one by one; after a kill not those of before.
 
     Returns:
         The result at the best epoch.
