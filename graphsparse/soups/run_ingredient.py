@@ -4,7 +4,6 @@ import copy
 import platform
 import sys
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +63,7 @@ def run_ingredient(store: str | Path, key: str, job: Job, *, timeout: float = TI
 def _train(folder: IngredientFolder, job: Job) -> tuple[dict[str, Tensor], dict[str, Any]]:
     spec = folder.read_spec()
     start = time.monotonic()
-    notes = [] if _is_whole(folder.state) else ["its saved state was damaged, so that it was trained from scratch"]
-    if notes:
-        folder.state.unlink()
+    notes = []
     resumed = folder.state.exists()
     try:
         result = _fit(folder, job, spec)
@@ -138,17 +135,6 @@ def _initial_model(store: Path, job: Job, spec: dict[str, Any]) -> nn.Module:
         raise ValueError(f"{str(path)!r} does not hold the initial weights of this name; delete it to write it anew")
     model.load_state_dict(state)
     return model.to(job.device)
-
-
-def _is_whole(path: Path) -> bool:
-    """Say whether a saved state is missing or can be read to its end, with the sums of its parts."""
-    if not path.exists():
-        return True
-    try:
-        with zipfile.ZipFile(path) as parts:
-            return parts.testzip() is None
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, NotImplementedError):
-        return False
 
 
 def _peak_memory() -> int:

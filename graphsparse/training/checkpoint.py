@@ -10,6 +10,7 @@ import torch
 
 from graphsparse.training.check import check_count
 from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.is_whole import is_whole
 
 #: What tells one training from another: names and plain values.
 Identity: TypeAlias = Mapping[str, str | int | float | bool | None]
@@ -57,6 +58,10 @@ class Checkpoint:
             raise ValueError(
                 f"'checkpoint' {str(self.path)!r} cannot be read as one of a training: {_reason(error)}"
             ) from error
+        if not is_whole(self.path):
+            raise ValueError(
+                f"'checkpoint' {str(self.path)!r} is damaged: it does not hold what was saved. Delete it to start anew"
+            )
         if not isinstance(saved, dict) or saved.get("format") != FORMAT:
             raise ValueError(f"'checkpoint' {str(self.path)!r} is no checkpoint of a training of this release")
         differences = _differences(saved["identity"], self.identity)

@@ -52,6 +52,17 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(content, tmp_pat
     assert path.read_bytes() == before
 
 
+def test_a_changed_bit_is_noticed(tmp_path):
+    path = tmp_path / "a.pt"
+    Checkpoint(path, None, IDENTITY).write({"x": torch.zeros(1000)})
+    stored = bytearray(path.read_bytes())
+    place = stored.index(bytes(4000)) + 2000
+    stored[place] ^= 1
+    path.write_bytes(stored)
+    with pytest.raises(ValueError, match="is damaged"):
+        Checkpoint(path, None, IDENTITY).load()
+
+
 class Unsafe:
     pass
 
