@@ -1,6 +1,7 @@
 """Teacher, student and propagation in a chain, with all that is chosen chosen on validation pairs of the target."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -114,6 +115,7 @@ class GITL:
         *,
         scope: str = "intersection",
         propagation: Propagation | bool = True,
+        links_per_epoch: int | None = None,
     ) -> "GITL":
         """Return a chain for graphs of some thousand nodes with words as features.
 
@@ -122,15 +124,15 @@ class GITL:
             student_epochs: Epochs of the student.
             scope: Scope of the teacher.
             propagation: As for the class.
+            links_per_epoch: Most links that are learned from in an epoch, for a dense source.
 
         Example:
             >>> GITL.small(propagation=False).propagation is None
             True
         """
-        teacher = LinkTeacher(
-            sage_encoder(64), scope=scope, input_dropout=0.5, training=LinkTraining(epochs=epochs, lr=5e-3)
-        )
-        student = MLPStudent(128, training=LinkTraining(epochs=student_epochs, lr=5e-3))
+        training = LinkTraining(epochs=epochs, lr=5e-3, links_per_epoch=links_per_epoch)
+        teacher = LinkTeacher(sage_encoder(64), scope=scope, input_dropout=0.5, training=training)
+        student = MLPStudent(128, training=replace(training, epochs=student_epochs))
         return cls(teacher=teacher, student=student, propagation=propagation)
 
     def fit(

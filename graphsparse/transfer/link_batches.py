@@ -103,6 +103,19 @@ class PyGLinkBatches:
             yield LinkBatch(batch, batch.edge_label_index, picked)
 
 
+def some_of(total: int, most: int | None, generator: torch.Generator) -> Tensor | None:
+    """Draw so many of ``0, 1, ..., total - 1``, none twice; ``None``, and nothing drawn, where that would be all.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> some_of(3, 3, generator) is some_of(3, None, generator) is None
+        True
+        >>> some_of(4, 2, generator).unique().numel()
+        2
+    """
+    return None if most is None or total <= most else torch.randperm(total, generator=generator)[:most]
+
+
 def dealt(order: Tensor, num_negative: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield links, so many at a time, and for each group its share of the non-links.
 

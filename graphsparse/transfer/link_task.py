@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.training.loop import Evaluation
-from graphsparse.transfer.link_batches import LinkBatch, make_link_batches
+from graphsparse.transfer.link_batches import LinkBatch, make_link_batches, some_of
 from graphsparse.transfer.link_loss import link_loss
 from graphsparse.transfer.link_model import LinkModel, encode, message_graph
 from graphsparse.transfer.negatives import UniformNegatives, is_among, pair_keys
@@ -55,6 +55,7 @@ class LinkTask:
         num_neg: Non-links per link, drawn anew in every epoch among the nodes of ``graph``.
         mask_ratio: See above; 0 for none.
         source_weight: Weight of a link that only a source has, in the loss.
+        links_per_epoch: Most links that are learned from in an epoch, drawn anew each time; all when ``None``.
         directed: Whether each direction is a link of its own.
         num_neighbors: Fan-out of each hop, for batches; one batch of the whole graph when ``None``.
         batch_size: Links in a batch.
@@ -78,6 +79,7 @@ class LinkTask:
         num_neg: int = 3,
         mask_ratio: float = 0.0,
         source_weight: float = 1.0,
+        links_per_epoch: int | None = None,
         directed: bool = False,
         num_neighbors: Sequence[int] | None = None,
         batch_size: int = 4096,
@@ -85,6 +87,7 @@ class LinkTask:
     ) -> None:
         self.graph, self.eval_graph, self.validation = message_graph(graph), eval_graph, validation
         self.num_neg, self.mask_ratio, self.directed = num_neg, mask_ratio, directed
+        self.links_per_epoch = links_per_epoch
         self.links, at = links_of(graph, directed=directed)
         if self.links.size(1) == 0:
             raise ValueError("the training graph has no link to learn from, besides what is held out")
@@ -108,6 +111,9 @@ class LinkTask:
         links, weight, keep = self.links, self.weight, None
         if self.mask_ratio > 0:
             links, weight, keep = self._masked()
+        elif (drawn := some_of(links.size(1), self.links_per_epoch, self.generator)) is not None:
+            picked = drawn.to(links.device)
+            links, weight = links[:, picked], None if weight is None else weight[picked]
         negative = self.negatives(self.num_neg * links.size(1)).to(links.device)
         if self.batcher is None:
             graph = self.graph if keep is None else message_graph(self.graph, keep)
@@ -122,7 +128,7 @@ class LinkTask:
     def _masked(self) -> tuple[Tensor, Tensor | None, Tensor]:
         """Draw the links to learn from; return them, their weights, and which edges are left as messages."""
         total, num_nodes = self.links.size(1), self.graph.num_nodes
-        count = min(total, max(1, round(self.mask_ratio * total)))
+        count = min(total, max(1, round(self.mask_ratio * total)), self.links_per_epoch or total)
         picked = torch.randperm(total, generator=self.generator)[:count].to(self.links.device)
         links = self.links[:, picked]
         hidden = pair_keys(links, num_nodes, directed=self.directed).sort().values

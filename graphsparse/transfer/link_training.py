@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Adam
 
-from graphsparse.training.check import check_callable, check_loop, check_model
+from graphsparse.training.check import check_callable, check_count, check_loop, check_model
 from graphsparse.training.checkpoint import Checkpoint, check_checkpoint
 from graphsparse.training.identity import training_identity
 from graphsparse.training.loop import Loop, Task
@@ -30,6 +30,8 @@ class LinkTraining:
         clip: Largest length of the gradient of all parameters together; no limit when ``None``.
         eval_every: Evaluate on the validation pairs every so many epochs, and after the last one.
         patience: Stop after so many epochs without a better validation metric; never when ``None``.
+        links_per_epoch: Learn in each epoch from at most so many links, drawn anew, where there are more; from all when
+            ``None``.
         metric: Figure of merit on the validation pairs, higher is better, ``(links, non_links) -> float``.
 
     Raises:
@@ -47,6 +49,7 @@ class LinkTraining:
     clip: float | None = 2.0
     eval_every: int = 5
     patience: int | None = None
+    links_per_epoch: int | None = None
     metric: LinkMetric = link_average_precision
 
     def __post_init__(self) -> None:
@@ -54,6 +57,8 @@ class LinkTraining:
         check_callable(self.metric, "metric")
         check_number(self.lr, "lr", least=0, strictly=True)
         check_number(self.weight_decay, "weight_decay", least=0)
+        if self.links_per_epoch is not None:
+            check_count(self.links_per_epoch, "links_per_epoch")
         if self.clip is not None:
             check_number(self.clip, "clip", least=0, strictly=True)
 
@@ -102,7 +107,7 @@ class LinkTraining:
                 seed=seed,
                 functions={"metric": self.metric},
                 after_step=(),
-                data={"clip": self.clip, **(identity or {})},
+                data={"clip": self.clip, "links_per_epoch": self.links_per_epoch, **(identity or {})},
             )
             file = Checkpoint(checkpoint, None, described)
         handle = optimizer.register_step_pre_hook(_Clip(trained, self.clip))

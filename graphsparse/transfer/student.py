@@ -221,6 +221,7 @@ class MLPStudent:
             num_neg=self.num_neg,
             directed=pair.directed,
             batch_size=self.batch_size,
+            links_per_epoch=self.training.links_per_epoch,
         )
         taught = {} if lesson is None else {"lesson.nodes": lesson.nodes, "lesson.vectors": lesson.vectors}
         self.result = self.training.run(

@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from graphsparse.training.loop import Evaluation
 from graphsparse.transfer.decoders import score_in_chunks
 from graphsparse.transfer.distil_loss import embedding_loss, logit_loss
+from graphsparse.transfer.link_batches import some_of
 from graphsparse.transfer.link_loss import link_loss
 from graphsparse.transfer.link_model import LinkModel
 from graphsparse.transfer.negatives import UniformNegatives
@@ -72,6 +73,8 @@ class StudentTask:
         num_neg: Non-links per link, drawn anew in every epoch.
         directed: Whether each direction is a link of its own.
         batch_size: Links in a batch; all at once when ``None``.
+        links_per_epoch: Most links, and most of the lesson's, that are learned from in an epoch, drawn anew each time;
+            all when ``None``.
     """
 
     unit = "link"
@@ -91,7 +94,9 @@ class StudentTask:
         num_neg: int = 3,
         directed: bool = False,
         batch_size: int | None = None,
+        links_per_epoch: int | None = None,
     ) -> None:
+        self.links_per_epoch = links_per_epoch
         self.x, self.links, self.validation, self.lesson = graph.x, links, validation, lesson
         self.emb_weight, self.logit_weight, self.sup_weight = weights
         self.temperature, self.num_neg, self.batch_size = temperature, num_neg, batch_size
@@ -113,12 +118,13 @@ class StudentTask:
         lesson = self.lesson
         links, negative, known, taught = none, none, none[0], none
         if self.negatives is not None:
-            links, negative = self.links, self.negatives(self.num_neg * self.links.size(1)).to(self.links)
+            links = self._some(self.links, self.drawn)
+            negative = self.negatives(self.num_neg * links.size(1)).to(links)
         if lesson is not None and self.emb_weight > 0:
             known = torch.arange(lesson.nodes.numel(), device=self.x.device)
         if lesson is not None and self.untaught is not None:
-            fresh = self.untaught(self.num_neg * lesson.links.size(1)).to(lesson.links)
-            taught = torch.cat([lesson.links, fresh], 1)
+            taught = self._some(lesson.links, self.taught)
+            taught = torch.cat([taught, self.untaught(self.num_neg * taught.size(1)).to(taught)], 1)
         if self.batch_size is None:
             yield StudentBatch(torch.cat([links, negative], 1), links.size(1), known, taught)
             return
@@ -132,6 +138,10 @@ class StudentTask:
             drawn = negative[:, _share(negative.size(1), ends, length)]
             pairs = torch.cat([links[:, picked], drawn], 1)
             yield StudentBatch(pairs, picked.numel(), known[nodes], taught[:, told])
+
+    def _some(self, links: Tensor, generator: torch.Generator) -> Tensor:
+        picked = some_of(links.size(1), self.links_per_epoch, generator)
+        return links if picked is None else links[:, picked.to(links.device)]
 
     def loss(self, model: Any, batch: StudentBatch, epoch: int) -> Tensor | None:
         """Return the weighted sum of the terms that have something to learn from in this batch."""

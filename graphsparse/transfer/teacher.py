@@ -201,6 +201,7 @@ class LinkTeacher:
             num_neg=self.num_neg,
             mask_ratio=self.mask_supervision_ratio,
             source_weight=self.source_edge_weight,
+            links_per_epoch=self.training.links_per_epoch,
             directed=directed,
             num_neighbors=self.num_neighbors,
             batch_size=self.batch_size,

@@ -41,6 +41,57 @@ def test_an_epoch_has_all_links_and_fresh_non_links(parts):
 
 
 @pytest.mark.parametrize("num_neighbors", [None, [-1, -1]])
+def test_so_many_links_an_epoch_drawn_anew_and_all_of_them_messages(parts, num_neighbors):
+    graph, validation = parts
+    task = LinkTask(graph, graph, validation, seed=0, links_per_epoch=20, num_neighbors=num_neighbors)
+    links, epochs = as_set(links_of(graph)[0]), []
+    for _ in range(2):
+        ((batch, _),) = list(task.batches())
+        n_id = torch.arange(graph.num_nodes)
+        if num_neighbors is None:
+            assert torch.equal(batch.graph.edge_index, graph.edge_index)
+        else:  # features tell the nodes of a batch
+            n_id = (batch.graph.x[:, None] == graph.x[None]).all(2).nonzero()[:, 1]
+        epochs.append(as_set(n_id[batch.pairs[:, : batch.picked.numel()]]))
+        assert batch.pairs.size(1) == 4 * 20
+        assert len(epochs[-1]) == 20
+        assert epochs[-1] <= links | {(v, u) for u, v in links}
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"source_weight": 0.5}])
+def test_a_limit_that_is_not_reached_changes_nothing(parts, options):
+    graph, validation = parts
+    graph = graph.clone()
+    graph.edge_origin = torch.arange(graph.num_edges) % 3
+    first, second = (LinkTask(graph, graph, validation, seed=0, links_per_epoch=n, **options) for n in (None, 10**6))
+    for (a, _), (b, _) in zip(first.batches(), second.batches(), strict=True):
+        assert torch.equal(a.pairs, b.pairs)
+
+
+def test_weights_belong_to_the_links_that_were_drawn(parts):
+    graph, validation = parts
+    graph = graph.clone()
+    graph.edge_origin = torch.arange(graph.num_edges) % 3
+    task = LinkTask(graph, graph, validation, seed=0, source_weight=0.5, links_per_epoch=20)
+    ((batch, weight),) = list(task.batches())
+    links, at = links_of(graph)
+    expected = {
+        tuple(pair): 0.5 if graph.edge_origin[i] == 2 else 1.0 for pair, i in zip(links.t().tolist(), at, strict=True)
+    }
+    assert [expected[tuple(pair)] for pair in batch.pairs[:, :20].t().tolist()] == weight.tolist()
+    assert set(weight.tolist()) == {0.5, 1.0}
+
+
+def test_what_is_masked_is_what_is_learned_from_under_a_limit(parts):
+    graph, validation = parts
+    task = LinkTask(graph, graph, validation, seed=0, mask_ratio=0.5, links_per_epoch=20)
+    ((batch, _),) = list(task.batches())
+    assert batch.picked.numel() == 20
+    assert batch.graph.num_edges == graph.num_edges - 2 * 20
+
+
+@pytest.mark.parametrize("num_neighbors", [None, [-1, -1]])
 def test_what_is_learned_from_is_no_message_with_a_mask(parts, num_neighbors):
     graph, validation = parts
     task = LinkTask(graph, graph, validation, seed=0, mask_ratio=0.3, num_neighbors=num_neighbors, batch_size=10)

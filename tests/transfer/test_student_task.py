@@ -47,6 +47,17 @@ def test_terms_are_those_of_the_formula():
         assert torch.allclose(asked.loss(student, own, 0), expected, atol=1e-5)
 
 
+def test_so_many_links_an_epoch_drawn_anew():
+    asked = task(links_per_epoch=2)
+    epochs = [batch for _ in range(8) for batch in asked.batches()]
+    every = set(map(tuple, LINKS.t().tolist()))
+    drawn = [frozenset(map(tuple, batch.pairs[:, :2].t().tolist())) for batch in epochs]
+    assert all(len(links) == batch.num_links == 2 for links, batch in zip(drawn, epochs, strict=True))
+    assert all(batch.pairs.size(1) == 2 + 3 * 2 for batch in epochs)
+    assert set().union(*drawn) == every
+    assert len(set(drawn)) > 1
+
+
 def test_no_gradient_reaches_the_teacher():
     vectors = torch.randn(4, 3, requires_grad=True)
     asked = task(lesson=Lesson(NODES, vectors, LESSON.links, DotDecoder()))

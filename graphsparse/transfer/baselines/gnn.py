@@ -126,6 +126,7 @@ class GraphLinkPredictor:
             Validation(split.val, split.val_neg, options.training.metric),
             seed=seed,
             num_neg=options.num_neg,
+            links_per_epoch=options.training.links_per_epoch,
             directed=pair.directed,
             num_neighbors=options.num_neighbors,
             batch_size=options.batch_size,

@@ -49,14 +49,21 @@ class BaselineOptions:
     log: Log | None = None
 
     @classmethod
-    def small(cls, epochs: int = 60, student_epochs: int = 120) -> "BaselineOptions":
-        """Return options for graphs of some thousand nodes with words as features.
+    def small(
+        cls, epochs: int = 60, student_epochs: int = 120, links_per_epoch: int | None = None
+    ) -> "BaselineOptions":
+        """Return options for graphs of some thousand nodes with words as features, those of ``GITL.small``.
+
+        Args:
+            epochs: Epochs of graph neural networks.
+            student_epochs: Epochs of networks without a graph.
+            links_per_epoch: Most links that are learned from in an epoch.
 
         Example:
             >>> BaselineOptions.small().input_dropout
             0.5
         """
-        training = LinkTraining(epochs=epochs, lr=5e-3)
+        training = LinkTraining(epochs=epochs, lr=5e-3, links_per_epoch=links_per_epoch)
         return cls(
             hidden=64,
             student_hidden=128,

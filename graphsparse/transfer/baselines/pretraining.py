@@ -168,6 +168,7 @@ class PretrainedLinkPredictor:
             seed=seed,
             num_neg=options.num_neg,
             directed=pair.directed,
+            links_per_epoch=options.student_training.links_per_epoch,
         )
         second = options.student_training.run(model, task, seed=seed, progress=options.progress, log=options.log)
         self.results, self.model, self._vectors = [first, second], model, encode_nodes(model, z)
