@@ -5,6 +5,7 @@ from torch import Tensor
 
 from graphsparse.ops.check import check_edge_index
 from graphsparse.transfer.pair_table import BLOCK, blocks
+from graphsparse.transfer.sorted_keys import is_among, pair_keys
 from graphsparse.utils.counter_random import check_seed
 
 #: Permutations after which links whose partner was refused are given up.
@@ -60,7 +61,7 @@ def degree_matched_negatives(
             break
         second = second[torch.randperm(second.numel(), generator=generator)]
         key = _keys(torch.stack([first, second]), num_nodes)
-        fresh = (first != second) & ~_is_in(key, known) & ~_is_in(key, taken)
+        fresh = (first != second) & ~is_among(key, known) & ~is_among(key, taken)
         place = fresh.nonzero().squeeze(1)
         # Of pairs that come twice in one permutation one is kept: the first in a stable order.
         ascending, order = key[place].sort(stable=True)
@@ -76,14 +77,5 @@ def _keys(pairs: Tensor, num_nodes: int) -> Tensor:
     """Return one number per undirected pair."""
     key = torch.empty(pairs.size(1), dtype=torch.int64)
     for where in blocks(key.numel(), 16 * BLOCK):
-        u, v = pairs[:, where].cpu().long()
-        key[where] = torch.minimum(u, v) * num_nodes + torch.maximum(u, v)
+        key[where] = pair_keys(pairs[:, where].cpu(), num_nodes)
     return key
-
-
-def _is_in(key: Tensor, known: Tensor) -> Tensor:
-    """Say of each key whether it is among sorted ones."""
-    if known.numel() == 0:
-        return torch.zeros_like(key, dtype=torch.bool)
-    place = torch.searchsorted(known, key).clamp_(max=known.numel() - 1)
-    return known[place] == key

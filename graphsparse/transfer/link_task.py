@@ -12,7 +12,8 @@ from graphsparse.training.loop import Evaluation
 from graphsparse.transfer.link_batches import LinkBatch, make_link_batches, some_of
 from graphsparse.transfer.link_loss import link_loss
 from graphsparse.transfer.link_model import LinkModel, encode, message_graph
-from graphsparse.transfer.negatives import UniformNegatives, is_among, pair_keys
+from graphsparse.transfer.negatives import UniformNegatives
+from graphsparse.transfer.sorted_keys import is_among, pair_keys
 from graphsparse.transfer.validation import Validation
 from graphsparse.utils.call_model import call_model
 from graphsparse.utils.undirected import BLOCK

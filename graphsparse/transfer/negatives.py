@@ -3,38 +3,12 @@
 import torch
 from torch import Tensor
 
+from graphsparse.transfer.sorted_keys import is_among, pair_keys
+
 #: Rounds of drawing after which a graph counts as having too few non-links left.
 _ROUNDS = 200
 #: Drawn at a time: bounds what is held besides the result.
 _BLOCK = 1 << 22
-
-
-def pair_keys(pairs: Tensor, num_nodes: int, *, directed: bool = False) -> Tensor:
-    """Return one number per pair, ``low * num_nodes + high``, or ``u * num_nodes + v`` where directions count.
-
-    Example:
-        >>> pair_keys(torch.tensor([[0, 2], [1, 1]]), 3)
-        tensor([1, 5])
-    """
-    u, v = pairs.long()
-    if not directed:
-        u, v = torch.minimum(u, v), torch.maximum(u, v)
-    key: Tensor = u * num_nodes + v
-    return key
-
-
-def is_among(keys: Tensor, known: Tensor) -> Tensor:
-    """Say of each key whether it is among sorted known ones.
-
-    Example:
-        >>> is_among(torch.tensor([3, 4]), torch.tensor([1, 4, 9]))
-        tensor([False,  True])
-    """
-    if known.numel() == 0:
-        return torch.zeros_like(keys, dtype=torch.bool)
-    place = torch.searchsorted(known, keys).clamp_(max=known.numel() - 1)
-    found: Tensor = known[place] == keys
-    return found
 
 
 class UniformNegatives:

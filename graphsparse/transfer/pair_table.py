@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from graphsparse.ops.check import check_edge_index
 from graphsparse.ops.sort import edge_order, index_dtype
+from graphsparse.transfer.sorted_keys import find_sorted, pair_keys
 
 #: Pairs handled at a time: the temporaries of a block stay in the cache of a core.
 BLOCK = 1 << 16
-#: Pairs looked up at a time. Larger blocks, once sorted, walk through the table in smaller steps.
-_LOOK_UP = 1 << 20
+#: Pairs looked up at a time.
+_QUERIES = 1 << 20
 
 
 class PairTable:
@@ -97,24 +97,8 @@ class PairTable:
     def find(self, pairs: Tensor) -> Tensor:
         """Return the place of each given pair in canonical order, ``[Q]`` int64, -1 where it is not in the table."""
         place = torch.empty(pairs.size(1), dtype=torch.int64, device=pairs.device)
-        for where in blocks(pairs.size(1), _LOOK_UP):
-            u, v = pairs[:, where].long()
-            place[where] = self._find(torch.minimum(u, v) * self.num_nodes + torch.maximum(u, v))
-        return place
-
-    def _find(self, key: Tensor) -> Tensor:
-        if len(self) == 0:
-            return torch.full_like(key, -1)
-        if key.device.type != "cpu" or len(self) < BLOCK:
-            place = torch.searchsorted(self._key, key).clamp_(max=len(self) - 1)
-            return place.masked_fill_(self._key[place] != key, -1)
-        # Sorted keys are found several times as fast as those in a random order, in a table that fits no cache.
-        order = torch.from_numpy(np.argsort(key.numpy()))
-        ascending = key[order]
-        found = torch.searchsorted(self._key, ascending).clamp_(max=len(self) - 1)
-        found.masked_fill_(self._key[found] != ascending, -1)
-        place = torch.empty_like(found)
-        place[order] = found
+        for where in blocks(pairs.size(1), _QUERIES):
+            place[where] = find_sorted(pair_keys(pairs[:, where], self.num_nodes), self._key)
         return place
 
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphsparse.transfer import negatives
-from graphsparse.transfer.negatives import UniformNegatives, is_among, pair_keys
+from graphsparse.transfer.negatives import UniformNegatives
+from graphsparse.transfer.sorted_keys import pair_keys
 
 
 def generator(seed=0):
@@ -62,10 +63,3 @@ def test_follows_from_the_generator_and_is_fresh_each_time(monkeypatch):
     monkeypatch.setattr(negatives, "_BLOCK", 7)
     assert second(100).shape == (2, 100)
     assert second(0).shape == (2, 0)
-
-
-def test_keys_and_look_up():
-    pairs = torch.tensor([[3, 1], [1, 3]])
-    assert pair_keys(pairs, 10).tolist() == [13, 13]
-    assert pair_keys(pairs, 10, directed=True).tolist() == [31, 13]
-    assert is_among(torch.tensor([1, 2]), torch.empty(0, dtype=torch.int64)).tolist() == [False, False]

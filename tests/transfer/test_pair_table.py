@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from pairs_reference import pair_sets, some_pairs
 
-from graphsparse.transfer import pair_table
+from graphsparse.transfer import pair_table, sorted_keys
 from graphsparse.transfer.pair_table import PairTable, blocks
 
 
@@ -36,9 +36,9 @@ def test_blocks_change_nothing(monkeypatch):
     whole = PairTable(pairs, 40)
     expected = whole.find(queries)
     assert (expected >= 0).sum() > 20
-    monkeypatch.setattr(pair_table, "_LOOK_UP", 7)
+    monkeypatch.setattr(pair_table, "_QUERIES", 7)
     monkeypatch.setattr(blocks, "__defaults__", (3,))
-    monkeypatch.setattr(pair_table, "BLOCK", 3)  # so that queries are sorted before they are looked up
+    monkeypatch.setattr(sorted_keys, "_FEW", 3)  # so that queries are sorted before they are looked up
     table = PairTable(pairs, 40)
     assert torch.equal(table.low, whole.low)
     assert torch.equal(table.high, whole.high)

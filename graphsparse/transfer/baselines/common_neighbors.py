@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.check import check_edge_index
-from graphsparse.transfer.negatives import is_among
+from graphsparse.transfer.sorted_keys import is_among
 
 #: Weight of a common neighbour from the degrees of all nodes.
 NeighborWeight: TypeAlias = Callable[[Tensor], Tensor]

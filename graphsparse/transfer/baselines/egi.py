@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from graphsparse.loader.draws import new_generator
 from graphsparse.loader.in_graph import InGraph
 from graphsparse.loader.neighbor import draw_into
-from graphsparse.transfer.negatives import is_among
+from graphsparse.transfer.sorted_keys import is_among
 
 
 @dataclass(frozen=True)
