@@ -103,18 +103,25 @@ def constant_features(x: Any, reuse: bool) -> Tensor:
         made_dense: Tensor = to_dense(x)
         return made_dense
     if is_torch_sparse_tensor(x):
-        return _multiplied(remember([x], "features", lambda: Adjacency.from_torch_csr(x.to_sparse_csr())))
+        return linear_input(remember([x], "features", lambda: Adjacency.from_torch_csr(x.to_sparse_csr())))
     if is_sparse(x):
         held = [part for part in x.coo() if part is not None]
-        return _multiplied(remember(held, ("features", tuple(x.sizes())), lambda: Adjacency.from_sparse_tensor(x)))
+        return linear_input(remember(held, ("features", tuple(x.sizes())), lambda: Adjacency.from_sparse_tensor(x)))
     dense: Tensor = x
     if not reuse or dense.requires_grad or dense.dim() != 2 or dense.dtype not in (torch.float32, torch.float64):
         return dense
-    found = remember_repeated([dense], "features", lambda: _sparse_if_worth_it(dense))
-    return dense if found is None else _multiplied(found, dense)
+    found = remember_repeated([dense], "features", lambda: sparse_if_worth_it(dense))
+    return dense if found is None else linear_input(found, dense)
 
 
-def _multiplied(matrix: Adjacency, dense: Tensor | None = None) -> LinearInput:
+def linear_input(matrix: Adjacency, dense: Tensor | None = None) -> LinearInput:
+    """Return a sparse matrix, whose dense form may be known already, as the input of a linear layer.
+
+    Example:
+        >>> x = linear_input(Adjacency.from_torch_csr(torch.eye(3).to_sparse_csr()))
+        >>> x.shape, F.linear(x, torch.ones(2, 3)).tolist()[0]
+        (torch.Size([3, 3]), [1.0, 1.0])
+    """
     like = torch.empty(0, device=matrix.device) if matrix.value is None else matrix.value
     return LinearInput(
         like,
@@ -124,7 +131,13 @@ def _multiplied(matrix: Adjacency, dense: Tensor | None = None) -> LinearInput:
     )
 
 
-def _sparse_if_worth_it(x: Tensor) -> Adjacency | None:
+def sparse_if_worth_it(x: Tensor) -> Adjacency | None:
+    """Return dense features as a sparse matrix, or ``None`` where too many are not zero.
+
+    Example:
+        >>> sparse_if_worth_it(torch.ones(3, 4)), sparse_if_worth_it(torch.eye(30)).num_edges
+        (None, 30)
+    """
     if x.numel() == 0 or int(x.count_nonzero()) > SPARSE_BELOW * x.numel():
         return None
     return Adjacency.from_torch_csr(x.to_sparse_csr())

@@ -11,6 +11,8 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GraphSAGE
 
 from graphsparse.nn import accelerate
+from graphsparse.nn.features import linear_input, sparse_if_worth_it
+from graphsparse.ops.remember import remember
 from graphsparse.training import build_model
 from graphsparse.transfer.decoders import make_decoder
 from graphsparse.transfer.node_table import NodeTable
@@ -32,6 +34,9 @@ class LinkModel(nn.Module):
         normalize: Divide each row of the features by its length first.
         input_dropout: Dropout of the features.
         table: Looks up what stands for the features, where ``x`` is the number of each node.
+        sparse_input: Give features of which few are not zero to the encoder as a
+            :class:`~graphsparse.nn.features.LinearInput`: its first linear layer multiplies, and dropout draws, only
+            for what is there.
 
     Example:
         >>> from torch_geometric.nn import GraphSAGE
@@ -50,21 +55,35 @@ class LinkModel(nn.Module):
         normalize: bool = True,
         input_dropout: float = 0.0,
         table: NodeTable | None = None,
+        sparse_input: bool = True,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.table = encoder, decoder, table
-        self.normalize, self.input_dropout = normalize, input_dropout
+        self.normalize, self.input_dropout, self.sparse_input = normalize, input_dropout, sparse_input
         self.supports_edge_weight = takes_edge_weight(encoder)
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Return the vectors ``[N, d]``."""
-        if self.table is not None:
-            x = self.table(x)
-        elif self.normalize:
-            x = F.normalize(x)
-        x = F.dropout(x, self.input_dropout, self.training)
+        x = self._inputs(x)
         h: Tensor = self.encoder(x, edge_index) if edge_weight is None else self.encoder(x, edge_index, edge_weight)
         return h
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        if self.table is not None:
+            return F.dropout(self.table(x), self.input_dropout, self.training)
+
+        def scaled() -> Tensor:
+            return F.normalize(x) if self.normalize else x
+
+        known = not x.requires_grad and x.dtype in (torch.float32, torch.float64)
+        if self.sparse_input and known and type(x) is Tensor:
+            # At once and not when they come for the second time: dropout draws otherwise for what is sparse, and a
+            # training that goes on after a kill must draw what it would have drawn.
+            matrix = remember([x], ("link features", self.normalize), lambda: sparse_if_worth_it(scaled()))
+            if matrix is not None and matrix.value is not None:
+                kept = F.dropout(matrix.value, self.input_dropout, self.training)
+                return linear_input(matrix.with_value(kept))
+        return F.dropout(scaled(), self.input_dropout, self.training)
 
 
 def takes_edge_weight(encoder: nn.Module) -> bool:
@@ -107,7 +126,8 @@ def build_link_model(
         normalize: Divide each row of the features by its length first.
         input_dropout: Dropout of the features.
         directed: Whether the order in a pair matters.
-        fast: Use the convolutions of this package for those of PyG that it has; they share their weights.
+        fast: Use the convolutions of this package for those of PyG that it has, which share their weights; and give
+            sparse features to the encoder as such.
         table: Looks up what stands for the features, where ``x`` is the number of each node.
 
     Raises:
@@ -132,7 +152,7 @@ def build_link_model(
     module = accelerate(module) if fast else module
     width = _width(module, graph.x[:2] if table is None else table(graph.x[:2]).detach())
     found = build_model(lambda: make_decoder(decoder, width, directed=directed), seed)
-    return LinkModel(module, found, normalize=normalize, input_dropout=input_dropout, table=table)
+    return LinkModel(module, found, normalize=normalize, input_dropout=input_dropout, table=table, sparse_input=fast)
 
 
 def _width(encoder: nn.Module, x: Tensor) -> int:

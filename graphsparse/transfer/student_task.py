@@ -209,4 +209,6 @@ def encode_nodes(model: LinkModel, x: Tensor, rows: int = _ROWS) -> Tensor:
         torch.Size([5, 3])
     """
     with eval_mode(model), torch.no_grad():
-        return torch.cat([model(part, no_edges(part)) for part in torch.split(x, rows)])
+        # The whole, and no view of it, where it is one part: what was found out about it is then still known.
+        parts = [x] if x.size(0) <= rows else torch.split(x, rows)
+        return torch.cat([model(part, no_edges(part)) for part in parts])

@@ -4,7 +4,15 @@ from torch import nn
 from torch_geometric.nn import GAT, GCN, GraphSAGE
 
 from graphsparse.testing import random_graph
-from graphsparse.transfer.link_model import build_link_model, encode, message_graph, sage_encoder, takes_edge_weight
+from graphsparse.transfer.decoders import make_decoder
+from graphsparse.transfer.link_model import (
+    LinkModel,
+    build_link_model,
+    encode,
+    message_graph,
+    sage_encoder,
+    takes_edge_weight,
+)
 
 
 @pytest.mark.parametrize("make", [lambda f: GCN(f, 16, 2), lambda f: GAT(f, 16, 2, heads=2), sage_encoder(16)])
@@ -75,3 +83,66 @@ class OneNumber(nn.Module):
 def test_what_is_no_encoder(encoder, error, message):
     with pytest.raises(error, match=message):
         build_link_model(encoder, "dot", random_graph(), seed=0)
+
+
+def with_few_words():
+    graph = random_graph()
+    generator = torch.Generator().manual_seed(1)
+    graph.x = (torch.rand(60, 40, generator=generator) < 0.05) * torch.rand(60, 40, generator=generator)
+    return graph
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(
+    "make", [lambda f: GCN(f, 16, 2), lambda f: GAT(f, 16, 2, heads=2), sage_encoder(16, dropout=0)]
+)
+def test_sparse_features_give_what_dense_ones_give(make, normalize):
+    graph, found = with_few_words(), []
+    for sparse in (True, False):
+        model = build_link_model(make, "dot", graph, seed=3, normalize=normalize)
+        assert model.sparse_input
+        model.sparse_input = sparse
+        h = model.train()(graph.x, graph.edge_index)
+        h.square().sum().backward()
+        found.append([h, *(p.grad for p in model.parameters()), encode(model, graph)])
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_dropout_of_sparse_features_keeps_so_large_a_share_and_scales_it():
+    x = torch.eye(2000)
+    model = LinkModel(Words(), make_decoder("dot", 2000), normalize=False, input_dropout=0.25).train()
+    first, second = model(x, None).diagonal(), model(x, None).diagonal()
+    assert sorted(first.unique().tolist()) == pytest.approx([0, 1 / 0.75])
+    assert abs(float((first > 0).float().mean()) - 0.75) < 0.04  # four standard errors
+    assert not torch.equal(first, second)
+    assert torch.equal(model.eval()(x, None), x)
+
+
+class Words(nn.Module):
+    """An encoder that gives the features back."""
+
+    def forward(self, x, edge_index):
+        return torch.nn.functional.linear(x, torch.eye(x.size(1)))
+
+
+def test_features_that_are_changed_in_place_are_seen():
+    graph = with_few_words()
+    model = build_link_model(sage_encoder(16), "dot", graph, seed=0)
+    before = encode(model, graph)
+    graph.x.mul_(torch.rand(60, 40))
+    model.sparse_input = False
+    expected = encode(model, graph)
+    model.sparse_input = True
+    assert torch.allclose(encode(model, graph), expected, atol=1e-5)
+    assert not torch.allclose(before, expected, atol=1e-3)
+
+
+def test_a_training_on_sparse_features_draws_the_same_from_the_first_step():
+    draws = []
+    graph = with_few_words()
+    for _ in range(2):  # the second time the features are known
+        torch.manual_seed(0)
+        model = build_link_model(sage_encoder(16), "dot", graph, seed=0, input_dropout=0.5).train()
+        draws.append([model(graph.x, graph.edge_index).detach() for _ in range(3)])
+    assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))
