@@ -7,7 +7,8 @@ Every method is searched, or trained, for 400 epochs from seeds 0, 1, 2, ..., no
 the dropout that is best on the validation set. Weights under several coats are scaled for the first of them, as
 published, or, `even`, so that their variance stays the same with any number of coats. `published` is what the figures
 of the papers show at that sparsity. All networks have two layers of width 256 and no biases, features are normalised by
-row. Results are kept in a file of JSON lines, one training each: a run that was stopped goes on where it was.
+row. Results are kept in a file of JSON lines, one training each: a run that was stopped goes on where it was, and
+`--report` makes tables of what is whole so far.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import torch
-from cells import compute
+from cells import compute, read
 from tables import deviation, versions, write_csv, write_text
 from torch_geometric.transforms import NormalizeFeatures
 from untrained_nets import make_net
@@ -66,7 +67,8 @@ def graph(name):
 def jobs(args):
     """Return the trainings of a run; the dense model belongs to no sparsity."""
     for data, net, method in product(args.data, args.net, args.method):
-        seeds = range(max(args.seeds, args.main_seeds if net == "GCN" else 0))
+        main = net == "GCN" and not method.endswith("even")
+        seeds = range(max(args.seeds, args.main_seeds if main else 0))
         for sparsity, seed in product((0,) if method == "dense" else args.sparsity, seeds):
             yield {"data": data, "net": net, "method": method, "sparsity": sparsity, "seed": seed}
 
@@ -123,6 +125,16 @@ def summarise(rows):
     return lines
 
 
+def whole(rows, args):
+    """Return the rows of methods that have all sparsities and seeds for a data set and a network."""
+    wanted, there = {}, {tuple(row[name] for name in KEYS) for row in rows}
+    for job in jobs(args):
+        wanted.setdefault((job["data"], job["net"], job["method"]), set()).add(tuple(job[name] for name in KEYS))
+    chosen = {key for keys in wanted.values() if keys <= there for key in keys}
+    found = {tuple(row[name] for name in KEYS): row for row in rows}
+    return [found[key] for keys in wanted.values() for key in sorted(keys) if key in chosen]
+
+
 def markdown(lines, data, net):
     """Format one table for a data set and a network: methods against sparsities."""
     lines = [line for line in lines if (line["data"], line["net"]) == (data, net)]
@@ -175,7 +187,8 @@ def main(argv=None):
     parser.add_argument("--sparsity", nargs="+", type=float, default=list(SPARSITIES))
     parser.add_argument("--whole-grid", action="store_true", help="all 16 sparsities of the published figure")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--main-seeds", type=int, default=10, help="seeds of the GCN, if more")
+    parser.add_argument("--main-seeds", type=int, default=10, help="seeds of the GCN, if more, but for the rows `even`")
+    parser.add_argument("--report", action="store_true", help="tables of what is there, nothing is computed")
     parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--hidden", type=int, default=256)
@@ -189,19 +202,16 @@ def main(argv=None):
     setting = {name: getattr(args, name) for name in ("epochs", "lr", "hidden", "layers")} | {
         "torch": torch.__version__
     }
-    rows = compute(
-        list(jobs(args)),
-        run_group,
-        args.out / "untrained_curves.jsonl",
-        setting=setting,
-        keys=KEYS,
-        group_by=itemgetter("data", "net"),
-        workers=args.workers,
-        group_size=4,
-    )
+    path = args.out / "untrained_curves.jsonl"
+    if args.report:
+        rows = whole(read(path, setting), args)
+    else:
+        options = {"group_by": itemgetter("data", "net"), "workers": args.workers, "group_size": 4}
+        rows = compute(list(jobs(args)), run_group, path, setting=setting, keys=KEYS, **options)
     lines = summarise(rows)
     write_csv(args.out / "untrained_curves.csv", lines)
-    text = "\n\n".join(markdown(lines, data, net) for data, net in product(args.data, args.net))
+    tables = dict.fromkeys((line["data"], line["net"]) for line in lines)
+    text = "\n\n".join(markdown(lines, *table) for table in tables)
     text += f"\n\n{args.layers} layers of width {args.hidden}, {args.epochs} epochs, lr {args.lr:g}, {versions()}.\n"
     write_text(args.out / "untrained_curves.md", text)
     for data in args.data:

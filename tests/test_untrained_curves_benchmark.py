@@ -57,6 +57,11 @@ def test_table_plot_and_resume(run, tmp_path):
     assert "30 trainings, 15 of them done before" in second
     assert again == means
     assert (tmp_path / "untrained_curves.md").read_text() == text
+    # Tables of what is whole, without computing anything.
+    store.write_text("\n".join(line for line in kept if '"method": "edge-popup"' not in line or '"seed": 0' in line))
+    report, third = run(*SMALL, "--report")
+    assert "trainings" not in third
+    assert report == {name: mean for name, mean in means.items() if "edge-popup" not in name}
     # Another setting starts anew.
     assert "30 trainings, 0 of them done before" in run(*SMALL, "--lr", "0.02")[1]
 
@@ -144,11 +149,11 @@ def test_figures_of_cells_by_hand():
 
 def test_jobs_have_the_seeds_they_should():
     class Args:
-        data, net, method, sparsity = ["cora"], ["GCN", "GAT"], ["UGT", "dense"], [0.5, 0.9]
+        data, net, method, sparsity = ["cora"], ["GCN", "GAT"], ["UGT", "multicoated 3, even", "dense"], [0.5, 0.9]
         seeds, main_seeds = 2, 3
 
     jobs = list(curves.jobs(Args))
-    assert len(jobs) == (3 + 2) * (2 + 1)
+    assert len(jobs) == (3 + 2) * (2 + 1) + (2 + 2) * 2
     assert len({tuple(job[name] for name in curves.KEYS) for job in jobs}) == len(jobs)
     assert [job["seed"] for job in jobs if (job["net"], job["method"], job["sparsity"]) == ("GCN", "UGT", 0.9)] == [
         0,
