@@ -5,6 +5,8 @@ import numbers
 import torch
 from torch import Tensor
 
+from graphsparse.metrics.accuracy import counted
+
 #: Logits turned into float64 at once.
 _BLOCK = 1 << 19
 
@@ -51,20 +53,7 @@ def expected_calibration_error(
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = getattr(logits, "dtype", type(logits).__name__)
         raise TypeError(f"'logits' must be a floating point tensor (got {kind})")
-    if (
-        logits.dim() != 2
-        or logits.size(1) == 0
-        or y.shape != logits.shape[:1]
-        or (mask is not None and mask.shape != y.shape)
-    ):
-        shapes = [list(t.shape) for t in (logits, y, mask) if t is not None]
-        raise ValueError(f"'logits', 'y' and 'mask' must be [N, C] with C > 0, [N] and [N] (got {shapes})")
-    if mask is not None and mask.dtype != torch.bool:  # numbers would pick nodes instead of marking them
-        raise TypeError(f"'mask' must be a bool tensor (got {mask.dtype})")
-    if mask is not None:
-        logits, y = logits[mask], y[mask]
-    if y.numel() == 0:
-        raise ValueError("'mask' marks no node")
+    logits, y = counted(logits, y, mask)
     correct, confidence = _predictions(logits.detach(), y, probabilities)
     edges = torch.arange(1, int(num_bins), dtype=torch.float64, device=logits.device) / int(num_bins)
     where = torch.bucketize(confidence, edges)  # number of inner edges below the confidence

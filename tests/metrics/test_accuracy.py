@@ -33,7 +33,7 @@ def test_mask_of_numbers_is_refused(dtype):
 @pytest.mark.parametrize(
     ("logits", "y", "mask", "message"),
     [
-        (torch.zeros(3), torch.zeros(3), None, r"must be \[N, C\], \[N\] and \[N\]"),
+        (torch.zeros(3), torch.zeros(3), None, r"must be \[N, C\] with C > 0, \[N\] and \[N\]"),
         (torch.zeros(3, 2), torch.zeros(3, 1), None, "must be"),
         (torch.zeros(3, 2), torch.zeros(3), torch.ones(2, dtype=torch.bool), "must be"),
         (torch.zeros(3, 2), torch.zeros(3), torch.zeros(3, dtype=torch.bool), "'mask' marks no node"),
