@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from multiprocessing import get_context
@@ -75,10 +77,22 @@ def _in_processes(run_group, parts, setting, workers):
     # memory halves the time of messages on edges. It reads these when a process starts, that is in the workers.
     for name, value in KEEP_MEMORY.items():
         os.environ.setdefault(name, value)
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_with_parent)
     try:
         for future in as_completed([pool.submit(run_group, part, setting) for part in parts]):
             yield future.result()
     finally:
         # After an error what has not begun would be computed for nothing.
         pool.shutdown(cancel_futures=True)
+
+
+def _leave_with_parent():
+    """End this process when the one that started it was killed: nobody would take its rows."""
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

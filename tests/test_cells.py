@@ -2,8 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cells
+import noted_jobs
 import pytest
 from noted_jobs import run_group
 
@@ -112,3 +117,45 @@ def test_what_was_done_before_an_error_is_kept(compute, workers):
     ran = {number for _, numbers in groups for number in numbers}
     assert 0 not in ran
     assert 7 in ran
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path[:0] = {paths}
+import cells, noted_jobs
+
+if __name__ == "__main__":
+    options = dict(setting={{"notes": {notes!r}}}, keys=("n",), group_by=lambda job: 0, workers=1)
+    cells.compute([{{"n": 0}}], noted_jobs.wait, Path({rows!r}), **options)
+"""
+
+
+def test_a_worker_ends_when_the_run_is_killed(tmp_path):
+    notes, script = tmp_path / "notes", tmp_path / "run.py"
+    paths = [str(Path(module.__file__).parent) for module in (cells, noted_jobs)]
+    script.write_text(KILLED.format(paths=paths, notes=str(notes), rows=str(tmp_path / "rows.jsonl")))
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: notes.exists() and notes.read_text())
+    finally:
+        parent.kill()
+        parent.wait()
+    worker = int(notes.read_text())
+    wait_for(lambda: not is_running(worker))
+
+
+def wait_for(happened):
+    for _ in range(600):
+        if happened():
+            return
+        time.sleep(0.1)
+    raise AssertionError("did not happen within a minute")
+
+
+def is_running(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 
@@ -12,3 +13,9 @@ def run_group(group, setting):
     if any(job.get("fails") for job in group):
         raise ValueError("this job fails")
     return [{**job, "result": setting["factor"] * job["number"] ** 2} for job in group]
+
+
+def wait(group, setting):
+    """Note the process and go on for a minute."""
+    Path(setting["notes"]).write_text(str(os.getpid()))
+    time.sleep(60)
