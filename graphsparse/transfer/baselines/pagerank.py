@@ -7,8 +7,8 @@ from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.check import check_edge_index
 from graphsparse.transfer.link_training import check_number
 
-#: Numbers held for a block of starting nodes.
-_NUMBERS = 1 << 25
+#: Numbers held for a block of starting nodes, and the fewest of these: fewer would waste the reading of the edges.
+_NUMBERS, _LEAST_COLUMNS = 1 << 18, 16
 _MOST_ITERATIONS = 1000
 
 
@@ -20,8 +20,10 @@ class PersonalizedPageRank:
 
     with the transition matrix :math:`P = D^{-1} A`; a walk that is at a node without links returns. Power iteration
     runs for a block of starting nodes at once, as sparse products with a matrix of a column per starting node, until
-    every column moves by less than ``tol`` in sum; the rest goes on alone whenever half have got there. Each node at an
-    end of a pair is a starting node, so that time is linear in their number times that of the edges.
+    a step moves every column by less than ``tol`` in sum; the rest goes on alone whenever half have got there. On
+    undirected graphs, where the eigenvalues of :math:`\alpha P^\top` are real, Chebyshev's weights between the last two
+    iterates make the error shrink by 0.56 a step in place of 0.85. Each node at an end of a pair is a starting node, so
+    that time is linear in their number times that of the edges.
 
     Args:
         edge_index: Edges ``[2, E]``; walks follow their directions.
@@ -29,7 +31,8 @@ class PersonalizedPageRank:
         damping: :math:`\alpha`.
         tol: See above.
         symmetric: Take the mean of both directions; :math:`\pi_u[v]` alone otherwise.
-        block_size: Starting nodes in a block; as many as a matrix of 2^25 numbers has columns for when ``None``.
+        block_size: Starting nodes in a block; when ``None``, as many as a matrix of 2^18 numbers, which a cache holds,
+            has columns for, and at least 16.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -41,7 +44,8 @@ class PersonalizedPageRank:
         >>> bool(near > far > 0)
         True
 
-    Source: Jeh and Widom, *Scaling personalized web search*, WWW 2003.
+    Source: Jeh and Widom, *Scaling personalized web search*, WWW 2003; Golub and Varga, *Chebyshev semi-iterative
+    methods*, Numerische Mathematik 3, 1961.
     """
 
     def __init__(
@@ -61,7 +65,7 @@ class PersonalizedPageRank:
         if damping >= 1:
             raise ValueError(f"'damping' must be below 1: the walk must return (got {damping})")
         self.num_nodes, self.damping, self.tol, self.symmetric = num_nodes, damping, tol, symmetric
-        self.block_size = max(1, _NUMBERS // max(num_nodes, 1)) if block_size is None else block_size
+        self.block_size = max(_LEAST_COLUMNS, _NUMBERS // max(num_nodes, 1)) if block_size is None else block_size
         degree = torch.bincount(edge_index[0], minlength=num_nodes)
         self._adj = Adjacency.from_edge_index(edge_index, None, num_nodes)
         self._share = torch.where(degree > 0, 1 / degree.clamp(min=1).double(), 0.0)[:, None]
@@ -100,19 +104,30 @@ class PersonalizedPageRank:
         at = torch.zeros(self.num_nodes, starts.numel(), dtype=torch.float64)
         found = torch.empty_like(at)
         at[starts, column] = 1
-        for _ in range(_MOST_ITERATIONS):
+        before, weight = at, 1.0
+        for step in range(_MOST_ITERATIONS):
             after = self.damping * spmm(self._adj, at * self._share)
             back = self.damping * (self._stuck @ at) + (1 - self.damping)
             after[starts, torch.arange(starts.numel())] += back
             moved = (after - at).abs_().sum(0)
-            at, moving = after, moved >= self.tol
+            moving = moved >= self.tol
+            if self._adj.is_symmetric:
+                weight = _next_weight(weight, step, self.damping)
+            before, at = at, torch.lerp(before, after, weight)
             # Walks of small components take ten times the steps of others. Once half of the columns are done the rest
             # goes on without them; sooner would copy too often.
             if 2 * int(moving.sum()) <= column.numel():
-                found[:, column] = at
+                found[:, column] = after
                 if not moving.any():
                     return found
-                starts, column, at = starts[moving], column[moving], at[:, moving]
+                starts, column, at, before = starts[moving], column[moving], at[:, moving], before[:, moving]
         raise RuntimeError(
             f"walks still moved by {float(moved.max())} after {_MOST_ITERATIONS} steps, 'tol' is {self.tol}"
         )
+
+
+def _next_weight(weight: float, step: int, damping: float) -> float:
+    """Return the weight of the newest iterate in Chebyshev's recurrence for eigenvalues up to ``damping``."""
+    if step == 0:
+        return 1.0
+    return 1 / (1 - damping**2 / (2 if step == 1 else 4) * weight)

@@ -2,6 +2,8 @@ import networkx as nx
 import pytest
 import torch
 
+from graphsparse.ops import spmm
+from graphsparse.transfer.baselines import pagerank
 from graphsparse.transfer.baselines.pagerank import PersonalizedPageRank
 
 
@@ -31,6 +33,26 @@ def test_directed_walks_follow_the_edges():
     expected = nx.pagerank(found, personalization={3: 1}, tol=1e-12, max_iter=1000)
     pairs = torch.stack([torch.full((20,), 3), torch.arange(20)])
     assert torch.allclose(ranks.score(pairs), torch.tensor([expected[v] for v in range(20)]), atol=1e-6)
+
+
+def test_undirected_graphs_take_less_than_half_of_the_steps(monkeypatch):
+    products = []
+
+    def counted(adj, x):
+        products.append(x.size(1))
+        return spmm(adj, x)
+
+    monkeypatch.setattr(pagerank, "spmm", counted)
+    found = nx.barbell_graph(12, 3)  # walks hardly ever cross it
+    undirected = both_ways(found)
+    directed = torch.cat([undirected, torch.tensor([[0], [26]])], 1)
+    steps = []
+    for edge_index in (undirected, directed):
+        products.clear()
+        walk = PersonalizedPageRank(edge_index, 27).walk(torch.arange(4))
+        assert torch.allclose(walk.sum(0), torch.ones(4, dtype=torch.float64))
+        steps.append(len(products))
+    assert 2 * steps[0] < steps[1]
 
 
 def test_columns_add_up_to_one():
