@@ -5,12 +5,14 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import DeepGraphInfomax
 
+from graphsparse.transfer.node_features import take_rows
+
 
 class InfomaxObjective(nn.Module):
     """PyG's ``DeepGraphInfomax`` on one graph: sigmoid of the mean as summary, shuffled rows of features as corruption.
 
     Args:
-        encoder: Called as ``encoder(x, edge_index)``.
+        encoder: Called as ``encoder(x, edge_index)``, with a CSR matrix of features if those of the graph are one.
         width: Width of the features.
         channels: Width of the vectors.
         graph: What is learned, with ``x`` and ``edge_index``.
@@ -48,4 +50,4 @@ def _summary(z: Tensor, *_: Tensor) -> Tensor:
 
 
 def _shuffled(x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
-    return x[torch.randperm(x.size(0)).to(x.device)], edge_index
+    return take_rows(x, torch.randperm(x.size(0))), edge_index

@@ -11,6 +11,8 @@ from torch_geometric.data import Data
 from graphsparse.loader.draws import new_generator
 from graphsparse.loader.in_graph import InGraph
 from graphsparse.loader.neighbor import draw_into
+from graphsparse.nn.features import constant_features
+from graphsparse.transfer.node_features import take_rows
 from graphsparse.transfer.sorted_keys import is_among
 
 
@@ -68,7 +70,7 @@ class EgoObjective(nn.Module):
         \mathrm{mean}(\log(1 + e^{-D'}) + D' - \ln 2) - \mathrm{mean}(\ln 2 - \log(1 + e^{-D})).
 
     Args:
-        encoder: Called as ``encoder(x, edge_index)``.
+        encoder: Called as ``encoder(x, edge_index)``, with a CSR matrix of features if those of the graph are one.
         width: Width of the features.
         channels: Width of the vectors.
         graph: What is learned, with ``x`` and both directions of its links.
@@ -124,7 +126,8 @@ class EgoObjective(nn.Module):
         rings = ego_rings(self._edges, roots, self.hops, self.fan_out, self._generator)
         permuted = torch.randperm(roots.numel(), generator=self._generator)
         near, place = torch.unique(torch.cat([roots, *(ring.nodes for ring in rings)]), return_inverse=True)
-        x = graph.x[near]  # a node that is near many roots is there once
+        # A node that is near many roots is there once.
+        x = constant_features(take_rows(graph.x, near), reuse=False)
         start, *places = place.split([roots.numel(), *(ring.nodes.numel() for ring in rings)])
         real_root = self.of_root(self.encoder(graph.x, graph.edge_index)[roots])
         features, message = self.of_features(x), self.own[0](x).relu()[start]

@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GIN
 
 from graphsparse.nn import accelerate
+from graphsparse.nn.features import sparse_if_worth_it
 from graphsparse.training import build_model
 from graphsparse.training.loop import Evaluation
 from graphsparse.training.result import FitResult
@@ -180,7 +181,8 @@ class PretrainedLinkPredictor:
 
     def _with_inputs(self, graph: Data) -> Data:
         x = one_hot_degree(graph) if self.inputs == "degree" else graph.x
-        return Data(x=x, edge_index=graph.edge_index)
+        sparse = sparse_if_worth_it(x) if x.layout == torch.strided else None
+        return Data(x=x if sparse is None else sparse.to_torch_csr(), edge_index=graph.edge_index)
 
     def score(self, pairs: Tensor) -> Tensor:
         """Return the logits ``[Q]`` of pairs ``[2, Q]`` of target nodes.
