@@ -25,6 +25,22 @@ def read(path, setting):
     return rows
 
 
+def whole(jobs, path, *, setting, keys, cell):
+    """Return the rows, in the order of the jobs, of all cells of which no job is missing.
+
+    Args:
+        jobs: Dictionaries.
+        path: File of JSON lines.
+        setting: What rows have in common; those of another one are not used.
+        keys: Entries by which a row belongs to a job.
+        cell: Function of a job; jobs for which it is equal belong to one cell.
+    """
+    done = {tuple(row[name] for name in keys): row for row in read(path, setting)}
+    jobs = [(cell(job), tuple(job[name] for name in keys)) for job in jobs]
+    broken = {where for where, key in jobs if key not in done}
+    return [done[key] for where, key in jobs if where not in broken]
+
+
 def compute(jobs, run_group, path, *, setting, keys, group_by, workers, group_size=12):
     """Run the jobs that are missing and return the rows of all, in the order of the jobs.
 

@@ -9,7 +9,8 @@ Controls teach the student with the links of the source rewired (degrees kept), 
 the source permuted): what remains of its gain then does not come from shared structure. `shared` keeps that share of
 the shared nodes in the source, `weight` multiplies the source's links. Test scores are computed once, from models that
 validation pairs have chosen. Metrics are over 5 non-links per link, in %; 16.7 is chance for average precision.
-Differences are paired by seed, with intervals of 95 % by Student's t. A run that was stopped goes on where it was.
+Differences are paired by seed, with intervals of 95 % by Student's t. A run that was stopped goes on where it was;
+`--report` makes tables of the pairs and methods that have all seeds so far.
 """
 
 import argparse
@@ -18,10 +19,11 @@ import sys
 import time
 from itertools import product
 from math import sqrt
+from operator import itemgetter
 from pathlib import Path
 
 import torch
-from cells import compute
+from cells import compute, whole
 from rewire import rewire
 from scipy.stats import t as student_t
 from tables import command, mean_and_std, versions, write_csv, write_text
@@ -249,6 +251,7 @@ def main(argv=None):
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=60, help="of graph networks; students take twice as many")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="tables of what is whole, nothing is computed")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder of the results")
     args = parser.parse_args(argv)
 
@@ -261,16 +264,16 @@ def main(argv=None):
         if not (values[0].endswith("-C") and values[2] in (*CONTROLS, *SENSITIVITY[: len(SHARES)]))
         and not (values[0].startswith("freebase") and values[2] in NEEDS_FEATURES)
     ]
-    rows = compute(
-        jobs,
-        run_group,
+    path, common = (
         args.out / "gitl.jsonl",
-        setting={"epochs": args.epochs, "torch": torch.__version__},
-        keys=KEYS,
-        group_by=lambda job: (job["pair"], job["seed"]),
-        workers=args.workers,
-        group_size=1000,  # a pair is made once for all methods
+        {"setting": {"epochs": args.epochs, "torch": torch.__version__}, "keys": KEYS},
     )
+    if args.report:
+        rows = whole(jobs, path, cell=itemgetter("pair", "method"), **common)
+    else:
+        # A pair is made once for all methods.
+        options = {"group_by": itemgetter("pair", "seed"), "workers": args.workers, "group_size": 1000}
+        rows = compute(jobs, run_group, path, **options, **common)
     lines, gaps = summarise(rows), differences(rows)
     write_csv(args.out / "gitl.csv", lines)
     if gaps:

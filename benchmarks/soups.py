@@ -8,7 +8,8 @@ them. Ingredients, recipes and ratios are chosen on validation nodes alone. By d
 of them and accepts on the other; `all validation` marks those that use all for both. The best ingredient is that with
 the best score on all validation nodes. Test labels are read once, for the finished soups. The two large graphs are
 real, their features are computed from the structure, so accuracies are below published ones. Results are kept in a file
-of JSON lines, one repeat each: a run that was stopped goes on where it was.
+of JSON lines, one repeat each: a run that was stopped goes on where it was, and `--report` makes tables of what is
+whole so far.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from cells import compute
+from cells import compute, whole
 from tables import command, mean_and_std, versions, write_csv, write_text
 from torch import nn
 from torch_geometric.nn import GAT, GCN, GCN2Conv, GraphSAGE
@@ -215,6 +216,7 @@ def main(argv=None):
     parser.add_argument("--ingredients", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=0, help="instead of those of the graph and the sampler")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="tables of what is whole, nothing is computed")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder of the results")
     args = parser.parse_args(argv)
 
@@ -222,21 +224,18 @@ def main(argv=None):
         dict(zip(KEYS, values, strict=True))
         for values in product(args.data, args.net, args.sampler, range(args.repeats))
     ]
-    rows = compute(
-        jobs,
-        run_group,
-        args.out / "soups.jsonl",
-        setting={"ingredients": args.ingredients, "epochs": args.epochs, "torch": torch.__version__},
-        keys=KEYS,
-        group_by=itemgetter(*KEYS),
-        workers=args.workers,
-    )
+    path, setting = args.out / "soups.jsonl", {"ingredients": args.ingredients, "epochs": args.epochs}
+    common = {"setting": setting | {"torch": torch.__version__}, "keys": KEYS}
+    if args.report:
+        rows = whole(jobs, path, cell=itemgetter(*KEYS[:3]), **common)
+    else:
+        rows = compute(jobs, run_group, path, group_by=itemgetter(*KEYS), workers=args.workers, **common)
     lines = summarise(rows)
     write_csv(args.out / "soups.csv", lines)
-    text = "\n".join(markdown(lines, data) for data in args.data)
+    text = "\n".join(markdown(lines, data) for data in dict.fromkeys(row["data"] for row in rows))
     text += f"\n{args.ingredients} ingredients; {versions()}.\n\n    {command(parser, args, 'soups')}\n"
     write_text(args.out / "soups.md", text)
-    for data in args.data:
+    for data in dict.fromkeys(row["data"] for row in rows):
         plot(lines, data, args.out / f"soups_{data}.png")
     print(text)
     return lines

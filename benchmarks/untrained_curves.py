@@ -22,7 +22,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import torch
-from cells import compute, read
+from cells import compute, whole
 from tables import deviation, versions, write_csv, write_text
 from torch_geometric.transforms import NormalizeFeatures
 from untrained_nets import make_net
@@ -125,16 +125,6 @@ def summarise(rows):
     return lines
 
 
-def whole(rows, args):
-    """Return the rows of methods that have all sparsities and seeds for a data set and a network."""
-    wanted, there = {}, {tuple(row[name] for name in KEYS) for row in rows}
-    for job in jobs(args):
-        wanted.setdefault((job["data"], job["net"], job["method"]), set()).add(tuple(job[name] for name in KEYS))
-    chosen = {key for keys in wanted.values() if keys <= there for key in keys}
-    found = {tuple(row[name] for name in KEYS): row for row in rows}
-    return [found[key] for keys in wanted.values() for key in sorted(keys) if key in chosen]
-
-
 def markdown(lines, data, net):
     """Format one table for a data set and a network: methods against sparsities."""
     lines = [line for line in lines if (line["data"], line["net"]) == (data, net)]
@@ -204,7 +194,7 @@ def main(argv=None):
     }
     path = args.out / "untrained_curves.jsonl"
     if args.report:
-        rows = whole(read(path, setting), args)
+        rows = whole(jobs(args), path, setting=setting, keys=KEYS, cell=itemgetter("data", "net", "method"))
     else:
         options = {"group_by": itemgetter("data", "net"), "workers": args.workers, "group_size": 4}
         rows = compute(list(jobs(args)), run_group, path, setting=setting, keys=KEYS, **options)

@@ -12,7 +12,8 @@ that are best on validation: at the rate of the search deep networks are trained
 before it begins. MAD, the mean average distance between nodes, is that of the input of the last layer and of the
 logits, at the epoch that validation chose: 0 where all nodes have become alike. Zero rows are nodes whose last hidden
 representation is all zero, which are not smooth but lost: MAD counts them as 1 away from every other. Seeds are 0, 1,
-2, ..., the same for all. A run that was stopped goes on where it was, and more seeds can be added to it.
+2, ..., the same for all. A run that was stopped goes on where it was, and more seeds can be added to it;
+`--report` makes tables of what is whole so far.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import torch
-from cells import compute
+from cells import compute, whole
 from tables import command, mean_and_std, versions, write_csv, write_text
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -248,6 +249,7 @@ def main(argv=None):
     parser.add_argument("--dense-lr", nargs="+", type=float, default=[0.005, 0.001], help="validation chooses")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="tables of what is whole, nothing is computed")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder of the results")
     args = parser.parse_args(argv)
     if min(args.layers) < 2:
@@ -255,25 +257,23 @@ def main(argv=None):
 
     names = ("epochs", "dense_epochs", "hidden", "dropout")
     setting = {name: getattr(args, name) for name in names} | {"torch": torch.__version__}
-    rows = compute(
-        list(jobs(args)),
-        run_group,
-        args.out / "untrained_depth.jsonl",
-        setting=setting,
-        keys=KEYS,
-        group_by=itemgetter(*KEYS),  # a training is long enough to be kept on its own
-        workers=args.workers,
-    )
+    path, common = args.out / "untrained_depth.jsonl", {"setting": setting, "keys": KEYS}
+    if args.report:
+        rows = whole(jobs(args), path, cell=itemgetter("data", "net", "method"), **common)
+    else:
+        # A training is long enough to be kept on its own.
+        rows = compute(list(jobs(args)), run_group, path, group_by=itemgetter(*KEYS), workers=args.workers, **common)
     lines = summarise(rows)
     write_csv(args.out / "untrained_depth.csv", lines)
-    text = "\n".join(markdown(lines, data, net) for data, net in product(args.data, args.net))
+    tables = dict.fromkeys((line["data"], line["net"]) for line in lines)
+    text = "\n".join(markdown(lines, *table) for table in tables)
     text += (
         f"\nWidth {args.hidden}; {args.epochs} epochs of search, lr {args.lr:g}; {args.dense_epochs} of training for "
         f"each dropout of {', '.join(f'{p:g}' for p in args.dropout)}; {versions()}.\n\n"
         f"    {command(parser, args, 'untrained_depth')}\n"
     )
     write_text(args.out / "untrained_depth.md", text)
-    for data in args.data:
+    for data in dict.fromkeys(data for data, _ in tables):
         plot(lines, data, args.out)
     print(text)
     return {"/".join(str(line[name]) for name in KEYS[:6]): line["test mean"] for line in lines}

@@ -159,3 +159,14 @@ def is_running(pid):
     except OSError:
         return False
     return state != "Z"
+
+
+def test_whole_cells(compute):
+    """A cell of which one job is missing is left out, and so is a job of no row."""
+    compute([job for job in JOBS if job != {"kind": "a", "number": 2}])
+    options = {"setting": {"factor": 1, "notes": str(compute.path.parent.parent / "notes")}, "keys": ("kind", "number")}
+    assert cells.whole(JOBS, compute.path, cell=lambda job: job["kind"], **options) == expected(JOBS[1::2])
+    rows = cells.whole(JOBS, compute.path, cell=lambda job: job["number"], **options)
+    assert rows == expected([job for job in JOBS if job["number"] != 2])
+    options["setting"] = {"factor": 2}
+    assert cells.whole(JOBS, compute.path, cell=lambda job: job["kind"], **options) == []
