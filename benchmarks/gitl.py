@@ -220,17 +220,19 @@ def markdown(lines, gaps):
 
 def plots(lines, out):
     """Draw the sensitivity of the student to shared nodes and source weight, and all bins of degree."""
-    panels, bins = {}, {}
+    panels, bins, bin_names = {}, {}, []
+    varied = {line["pair"] for line in lines if line["method"] in SENSITIVITY}
     for line in lines:
         point = (line["average precision mean"], line["average precision std"])
         for kind, title in (("shared", "shared nodes kept"), ("weight", "weight of the source's links")):
             if line["method"].startswith(f"student, {kind}"):
                 x = float(line["method"].split()[-1])
                 panels.setdefault(title, {}).setdefault(line["pair"], []).append((x, *point))
-            elif line["method"] == "student" and any(other["method"].startswith(f"student, {kind}") for other in lines):
+            elif line["method"] == "student" and line["pair"] in varied:
                 panels.setdefault(title, {}).setdefault(line["pair"], []).append((1.0, *point))
         if line["method"] in (*CHAIN, "mlp_target", "gnn_target", "gnn_enriched", "cosine"):
             names = [name for name in line if name.startswith("average precision, ") and name.endswith(" mean")]
+            bin_names = [name.removeprefix("average precision, ").removesuffix(" mean") for name in names]
             for i, name in enumerate(names):
                 spread = line[name.removesuffix("mean") + "std"]
                 bins.setdefault(line["pair"], {}).setdefault(line["method"], []).append((i, line[name], spread))
@@ -238,8 +240,7 @@ def plots(lines, out):
     if panels:
         plot_curves(out / "gitl_sensitivity.png", panels, x_label="share", y_label=label)
     if bins:
-        x_label = "bin of training degrees, from cold"
-        plot_curves(out / "gitl_bins.png", bins, x_label=x_label, y_label=label)
+        plot_curves(out / "gitl_bins.png", bins, x_label="", y_label=label, x_names=bin_names)
 
 
 def main(argv=None):

@@ -196,14 +196,14 @@ def markdown(lines, data):
 
 
 def plot(lines, data, path):
-    """Draw the difference from the best ingredient of every method, one panel for each network and sampler."""
-    panels = {}
+    """Draw the difference from the best ingredient of every method, one panel for each network."""
+    panels, names = {}, [name for name in METHODS if name != "best ingredient"]
     for line in lines:
         if line["data"] == data and line["method"] != "best ingredient":
-            point = (METHODS.index(line["method"]), line["minus best mean"], line["minus best std"])
-            panels.setdefault(f"{line['net']}, {line['sampler']}", {}).setdefault(line["method"], []).append(point)
-    label = "test accuracy minus best ingredient (points)"
-    plot_curves(path, panels, x_label="method", y_label=label)
+            point = (names.index(line["method"]), line["minus best mean"], line["minus best std"])
+            panels.setdefault(line["net"], {}).setdefault(line["sampler"], []).append(point)
+    label = "minus best ingredient (points)"
+    plot_curves(path, panels, x_label="", y_label=label, x_names=names, joined=False)
 
 
 def main(argv=None):

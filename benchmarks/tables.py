@@ -44,8 +44,8 @@ def command(parser, args, script):
     words = [f"python benchmarks/{script}.py"]
     for action in parser._actions:
         value = getattr(args, action.dest, None)
-        if action.dest in ("help", "out", "workers") or value == action.default:
+        if action.dest in ("help", "out", "workers", "report") or value == action.default:
             continue
-        values = value if isinstance(value, list) else [value]
+        values = value if isinstance(value, list) else [] if value is True else [value]
         words += [action.option_strings[0], *(f"{v:g}" if isinstance(v, float) else str(v) for v in values)]
     return " ".join(words)

@@ -9,6 +9,7 @@ from graphsparse.utils.atomic_write import atomic_write
 # Colour-blind safe (Okabe and Ito 2008).
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_COLUMNS = 4
 
 
 def plot_curves(
@@ -18,8 +19,12 @@ def plot_curves(
     x_label: str,
     y_label: str,
     levels: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+    x_names: Sequence[str] | None = None,
+    joined: bool = True,
 ) -> None:
     """Draw curves of mean and standard deviation, one panel per title, into a PNG, SVG or PDF file.
+
+    Panels stand in rows of up to four.
 
     Args:
         path: The file; its ending chooses the format. It is there whole or not at all.
@@ -27,6 +32,8 @@ def plot_curves(
         x_label: What the horizontal axis shows, with its unit.
         y_label: What the vertical axis shows, with its unit.
         levels: For every panel horizontal lines ``(mean, standard deviation)``, such as the dense model.
+        x_names: Names of x = 0, 1, 2, ..., for an axis that shows things and no numbers.
+        joined: Draw lines between the points of a curve; without them curves stand side by side.
 
     Raises:
         ImportError: If matplotlib is missing.
@@ -42,13 +49,24 @@ def plot_curves(
     """
     if not any(panels.values()):
         raise ValueError("'panels' holds no curve")
+    columns = min(len(panels), _COLUMNS)
+    rows = -(-len(panels) // columns)
+    steep = x_names is not None and max(map(len, x_names)) > 8
     # A figure of its own: pyplot would keep it, and choose a window system, for the whole process.
-    figure = optional_module("matplotlib.figure").Figure(figsize=(1 + 4.2 * len(panels), 3.6), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    size = (1 + 4.2 * columns, (4.4 if steep else 3.6) * rows)
+    figure = optional_module("matplotlib.figure").Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(y_label)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    axes = axes.flat[: len(panels)]
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     levels = levels or {}
     lines = list(dict.fromkeys(name for panel in levels.values() for name in panel))
-    style = {name: (_COLOURS[i % 7], _MARKERS[i % 7]) for i, name in enumerate(names)}
+    # With more than seven curves a colour comes again with another marker.
+    style = {name: (_COLOURS[i % 7], _MARKERS[(i + i // 7) % 7]) for i, name in enumerate(names)}
+    options = {"markersize": 4, "capsize": 2, "linestyle": "-" if joined else "none"}
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         for name, (mean, std) in levels.get(title, {}).items():
             axis.axhline(mean, color="0.4", linestyle=("-", "--", ":")[lines.index(name) % 3], linewidth=1, label=name)
@@ -56,16 +74,20 @@ def plot_curves(
         for name, points in curves.items():
             x, means, stds = zip(*sorted(points), strict=True)
             colour, marker = style[name]
-            axis.errorbar(x, means, yerr=stds, label=name, color=colour, marker=marker, markersize=4, capsize=2)
+            aside = 0.0 if joined else 0.6 * ((names.index(name) + 0.5) / len(names) - 0.5)
+            places = [value + aside for value in x]
+            axis.errorbar(places, means, yerr=stds, label=name, color=colour, marker=marker, **options)
         axis.set(title=title, xlabel=x_label)
         axis.grid(alpha=0.25)
-    axes[0].set_ylabel(y_label)
+        if x_names is not None:
+            turned = {"rotation": 35, "ha": "right"} if steep else {}
+            axis.set_xticks(range(len(x_names)), x_names, **turned)
     legend = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(
         legend.values(),
         legend.keys(),
         loc="outside lower center",
-        ncols=min(len(legend), 2 * len(panels)),
+        ncols=min(len(legend), 2 * columns),
         frameon=False,
     )
     with atomic_write(path) as temporary:

@@ -1,9 +1,12 @@
+from xml.etree import ElementTree
+
 import pytest
 
 from graphsparse.plotting import plot_curves, plot_matrix_and_bars
 from graphsparse.typing import has_module
 
 pytestmark = pytest.mark.skipif(not has_module("matplotlib"), reason="needs matplotlib")
+SVG = "{http://www.w3.org/2000/svg}"
 PANELS = {"one": {"a": [(0.0, 80.0, 1.0), (50.0, 70.0, 2.0)]}, "two": {"a": [(0.0, 60.0, 1.0)], "b": [(1.0, 2.0, 0.0)]}}
 
 
@@ -24,6 +27,33 @@ def test_every_curve_and_label_is_drawn(tmp_path):
     text = path.read_text()
     for word in ("one", "two", "edges", "accuracy", ">a<", ">b<", "dense"):
         assert word in text
+
+
+def drawn(tmp_path, panels, **options):
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_curves(tmp_path / "plot.svg", panels, x_label="x", y_label="y", **options)
+    return ElementTree.parse(tmp_path / "plot.svg").getroot()
+
+
+def test_many_panels_stand_in_rows_of_four(tmp_path):
+    points = [(0.0, 1.0, 0.1), (1.0, 2.0, 0.1)]
+    root = drawn(tmp_path, {f"panel {i}": {"a": points} for i in range(6)})
+    panels = [group for group in root.iter(f"{SVG}g") if group.get("id", "").startswith("axes_")]
+    assert len(panels) == 6
+    one = drawn(tmp_path, {f"panel {i}": {"a": points} for i in range(4)})
+    assert root.get("width") == one.get("width")
+    assert float(root.get("height")[:-2]) > 1.7 * float(one.get("height")[:-2])
+
+
+def test_things_on_the_axis_are_named_and_curves_stand_side_by_side(tmp_path):
+    curves = {name: [(0.0, 1.0, 0.1), (1.0, 2.0, 0.1)] for name in "ab"}
+    root = drawn(tmp_path, {"one": curves}, x_names=["first thing", "second"], joined=False)
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert texts.count("first thing") == texts.count("second") == 1
+    places = {use.get("x") for use in root.iter(f"{SVG}use") if f"{use.get('style')}".startswith("fill")}
+    assert len(places) >= 4  # two points of either curve, none above another
 
 
 def test_no_curve():
