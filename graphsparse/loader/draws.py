@@ -102,3 +102,33 @@ def distinct_below(limit: Tensor, num: int, generator: torch.Generator) -> Tenso
         taken = (chosen[:, :i] == drawn[:, None]).any(1)
         chosen[:, i] = torch.where(taken, last, drawn)
     return chosen
+
+
+def start_of_order(total: int, num: int, generator: torch.Generator) -> Tensor:
+    """Return the first ``num`` of ``0, 1, ..., total - 1`` in random order, at a cost that grows with ``num`` alone.
+
+    Numbers are drawn one after the other, and those that were drawn before are passed over, until there are enough.
+
+    Args:
+        total: Number of numbers.
+        num: How many to return, at most ``total``.
+        generator: Source of all randomness.
+
+    Returns:
+        Distinct integers ``[num]``; every sequence has the same probability.
+
+    Example:
+        >>> start_of_order(10**15, 3, new_generator(0)).unique().numel()
+        3
+    """
+    if 4 * num >= total:
+        return torch.randperm(total, generator=generator)[:num]
+    chosen = torch.empty(0, dtype=torch.int64)
+    while chosen.numel() < num:
+        more = num - chosen.numel()
+        drawn = torch.cat([chosen, torch.randint(total, (more,), generator=generator)])
+        value, place = drawn.sort(stable=True)
+        first = torch.ones_like(value, dtype=torch.bool)
+        first[1:] = value[1:] != value[:-1]
+        chosen = drawn[place[first].sort().values]
+    return chosen

@@ -14,6 +14,7 @@ from torch_geometric.sampler import NeighborSampler
 
 from graphsparse.loader import NeighborBatches
 from graphsparse.loader.batches import cut_out
+from graphsparse.loader.draws import start_of_order
 
 #: Names of the samplers.
 SAMPLERS = ("graphsparse", "pyg")
@@ -113,7 +114,7 @@ def some_of(total: int, most: int | None, generator: torch.Generator) -> Tensor 
         >>> some_of(4, 2, generator).unique().numel()
         2
     """
-    return None if most is None or total <= most else torch.randperm(total, generator=generator)[:most]
+    return None if most is None or total <= most else start_of_order(total, most, generator)
 
 
 def dealt(order: Tensor, num_negative: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.loader.draws import start_of_order
 from graphsparse.training.loop import Evaluation
 from graphsparse.transfer.link_batches import LinkBatch, make_link_batches, some_of
 from graphsparse.transfer.link_loss import link_loss
@@ -130,7 +131,7 @@ class LinkTask:
         """Draw the links to learn from; return them, their weights, and which edges are left as messages."""
         total, num_nodes = self.links.size(1), self.graph.num_nodes
         count = min(total, max(1, round(self.mask_ratio * total)), self.links_per_epoch or total)
-        picked = torch.randperm(total, generator=self.generator)[:count].to(self.links.device)
+        picked = start_of_order(total, count, self.generator).to(self.links.device)
         links = self.links[:, picked]
         hidden = pair_keys(links, num_nodes, directed=self.directed).sort().values
         parts = self.graph.edge_index.split(BLOCK, dim=1)

@@ -8,6 +8,7 @@ from graphsparse.loader.draws import (
     distinct_below,
     from_cumulative,
     new_generator,
+    start_of_order,
     uniform,
     with_replacement,
     without_replacement,
@@ -73,3 +74,21 @@ def test_limits_may_differ():
     assert (drawn < limit[:, None]).all()
     assert all(len(set(row)) == 3 for row in drawn.tolist())
     assert distinct_below(torch.empty(0, dtype=torch.int64), 3, new_generator(0)).shape == (0, 3)
+
+
+def test_every_start_of_an_order_is_as_likely():
+    generator = new_generator(0)
+    found = torch.zeros(9, 9)
+    for _ in range(DRAWS):
+        first, second = start_of_order(9, 2, generator).tolist()
+        found[first, second] += 1
+    assert not found.diagonal().any()
+    assert_frequencies(found[~torch.eye(9, dtype=torch.bool)], torch.full((72,), 1 / 72, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("total", "num"), [(0, 0), (1, 1), (7, 0), (7, 7), (100, 30), (100, 25), (10**15, 1000)])
+def test_starts_of_orders_are_distinct_and_follow_from_the_generator(total, num):
+    found = start_of_order(total, num, new_generator(3))
+    assert found.shape == (num,) == found.unique().shape
+    assert num == 0 or (found.min() >= 0 and found.max() < total)
+    assert torch.equal(found, start_of_order(total, num, new_generator(3)))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.loader.draws import new_generator
+from graphsparse.loader.draws import new_generator, start_of_order
 from graphsparse.loader.in_graph import InGraph
 from graphsparse.loader.neighbor import draw_into
 from graphsparse.nn.features import constant_features
@@ -121,7 +121,8 @@ class EgoObjective(nn.Module):
     def forward(self) -> Tensor:
         """Draw roots and their surroundings, and return the loss."""
         graph = self._graph[0]
-        order = torch.randperm(self._linked.numel(), generator=self._generator)[: self.num_roots]
+        total = self._linked.numel()
+        order = start_of_order(total, min(self.num_roots, total), self._generator)
         roots = self._linked[order]
         rings = ego_rings(self._edges, roots, self.hops, self.fan_out, self._generator)
         permuted = torch.randperm(roots.numel(), generator=self._generator)
