@@ -1,9 +1,11 @@
 import pytest
 import torch
 from torch_geometric.data import Data
+from torch_geometric.nn import GIN
 from torch_geometric.utils import degree
 from transfer_pairs import small_pair
 
+from graphsparse.nn import accelerate
 from graphsparse.testing import random_graph
 from graphsparse.transfer.baselines.dgi import InfomaxObjective
 from graphsparse.transfer.baselines.egi import EgoObjective
@@ -28,6 +30,25 @@ def test_degrees():
     assert torch.equal(found.argmax(1), degree(graph.edge_index[1], 60).long().clamp(max=5))
     assert torch.equal(found.sum(1), torch.ones(60))
     assert one_hot_degree(Data(edge_index=torch.empty(2, 0).long(), num_nodes=3), 2).tolist() == [[1.0, 0.0]] * 3
+
+
+@pytest.mark.parametrize("objective", [InfomaxObjective, EgoObjective])
+def test_sparse_features_give_the_loss_and_the_gradients_of_dense_ones(objective):
+    dense = random_graph()
+    dense.x = dense.x * (dense.x > 1.2)
+    sparse = dense.clone()
+    sparse.x = dense.x.to_sparse_csr()
+    found = []
+    for graph in (dense, sparse):
+        torch.manual_seed(0)
+        made = objective(accelerate(GIN(8, 16, 2)), 8, 16, graph, 0)
+        torch.manual_seed(1)
+        loss = made()
+        loss.backward()
+        found.append([loss, *(weight.grad for weight in made.parameters() if weight.grad is not None)])
+    assert len(found[0]) == len(found[1]) > 4
+    for expected, given in zip(*found, strict=True):
+        assert torch.allclose(expected, given, atol=1e-5)
 
 
 @pytest.mark.parametrize("inputs", ["degree", "features"])
