@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor
 
+from graphsparse.training.result import FitResult
 from graphsparse.transfer.edge_propagation import LAMBDA_GRID, EdgeLabelPropagation
 from graphsparse.transfer.leak import assert_no_leak
 from graphsparse.transfer.link_model import sage_encoder
@@ -35,7 +36,8 @@ class GITL:
     3. A *propagation* adds what the known links around a pair say to its score, with a weight that is chosen on the
        validation pairs. 0 is always among the weights to choose from, so that a step that does not help is left out.
 
-    Each may be left out. What scores is the student, or the teacher without one. All choices (epochs, weight) are made
+    Each may be left out. What scores is the student, or the teacher without one; the sources of some pairs mislead, for
+    which there is a `guard`. All choices (epochs, weight) are made
     on validation pairs of the target; test pairs are never read, and no held-out link is in any graph.
 
     Args:
@@ -44,15 +46,19 @@ class GITL:
         propagation: ``EdgeLabelPropagation`` or ``XMCPropagation``; ``True`` for the former with default options,
             ``False`` for none.
         grid: Weights of the propagation to choose from, with 0 among them.
+        guard: Train the same student without the teacher, too, on the target's links alone, and go on with it where it
+            is better on the validation pairs. A source that misleads then costs a training and no accuracy.
 
     Attributes:
+        kept: Name of the stage that scores: ``"student"``, ``"student alone"`` or ``"teacher"``, once fitted.
         weight: Weight of the propagation that was chosen, once fitted; 0 without one.
         validation: Metric on the validation pairs of each stage, and for each weight, once fitted.
+        results: Course of each training by the name of its stage, once fitted.
 
     Raises:
         TypeError: If a stage is none.
-        ValueError: If there is neither teacher nor student, the student needs a teacher and there is none, or 0 is not
-            among the weights.
+        ValueError: If there is neither teacher nor student, the student needs a teacher and there is none, 0 is not
+            among the weights, or there is no student with a teacher to guard.
 
     Example:
         >>> import torch
@@ -82,6 +88,7 @@ class GITL:
         student: MLPStudent | bool = True,
         propagation: Propagation | bool = True,
         grid: Sequence[float] = LAMBDA_GRID,
+        guard: bool = False,
     ) -> None:
         for name, stage, kinds in (
             ("teacher", teacher, (LinkTeacher,)),
@@ -103,8 +110,12 @@ class GITL:
         self.grid = sorted(set(map(float, grid)))
         if 0 not in self.grid:
             raise ValueError(f"'grid' must hold 0, so that a step that does not help is left out (got {list(grid)})")
+        if guard and (self.student is None or not self.student.needs_teacher):
+            raise ValueError("'guard' is True, but there is no 'student' that learns from a teacher")
+        self.guard, self.kept = guard, ""
         self.weight = 0.0
         self.validation: dict[str, float] = {}
+        self.results: dict[str, FitResult] = {}
         self._num_nodes: int | None = None
 
     @classmethod
@@ -116,6 +127,7 @@ class GITL:
         scope: str = "intersection",
         propagation: Propagation | bool = True,
         links_per_epoch: int | None = None,
+        guard: bool = False,
     ) -> "GITL":
         """Return a chain for graphs of some thousand nodes with words as features.
 
@@ -125,6 +137,7 @@ class GITL:
             scope: Scope of the teacher.
             propagation: As for the class.
             links_per_epoch: Most links that are learned from in an epoch, for a dense source.
+            guard: As for the class.
 
         Example:
             >>> GITL.small(propagation=False).propagation is None
@@ -133,7 +146,7 @@ class GITL:
         training = LinkTraining(epochs=epochs, lr=5e-3, links_per_epoch=links_per_epoch)
         teacher = LinkTeacher(sage_encoder(64), scope=scope, input_dropout=0.5, training=training)
         student = MLPStudent(128, training=replace(training, epochs=student_epochs))
-        return cls(teacher=teacher, student=student, propagation=propagation)
+        return cls(teacher=teacher, student=student, propagation=propagation, guard=guard)
 
     def fit(
         self,
@@ -165,26 +178,30 @@ class GITL:
         """
         check_split(pair, split)
         assert_no_leak(split, pair)
-        self._num_nodes, self.weight, self.validation = None, 0.0, {}
-        files = {
-            name: None if checkpoint is None else Path(checkpoint) / f"{name}.pt" for name in ("teacher", "student")
-        }
+        self._num_nodes, self.weight = None, 0.0
+        stages: dict[str, LinkTeacher | MLPStudent] = {}
+
+        def options(name: str) -> dict[str, Any]:
+            file = None if checkpoint is None else Path(checkpoint) / f"{name.replace(' ', '_')}.pt"
+            return {"seed": seed, "checkpoint": file, "progress": progress, "log": log}
+
         if self.teacher is not None:
-            self.teacher.fit(pair, split, seed=seed, checkpoint=files["teacher"], progress=progress, log=log)
+            stages["teacher"] = self.teacher.fit(pair, split, **options("teacher"))
         if self.student is not None:
-            self.student.fit(
-                pair, split, self.teacher, seed=seed, checkpoint=files["student"], progress=progress, log=log
-            )
-        for name, stage in (("teacher", self.teacher), ("student", self.student)):
-            if stage is not None and stage.result is not None:
-                self.validation[name] = stage.result.val
+            stages["student"] = self.student.fit(pair, split, self.teacher, **options("student"))
+            if self.guard:
+                stages["student alone"] = self.student.alone().fit(pair, split, **options("student alone"))
+        self.results = {name: stage.result for name, stage in stages.items() if stage.result is not None}
+        self.validation = {name: result.val for name, result in self.results.items()}
         self._sizes = {
             "target nodes": pair.num_nodes,
             "shared nodes": int(pair.shared.sum()),
             "training links": split.train.size(1),
         }
-        scorer = self.teacher if self.student is None else self.student
-        assert scorer is not None
+        # The student without a teacher must be better, not level, to take its place.
+        last: list[str] = [name for name in ("student", "student alone") if name in stages] or ["teacher"]
+        self.kept = max(last, key=self.validation.__getitem__)
+        scorer = stages[self.kept]
         self._score = scorer.score
         if self.propagation is not None:
             step = PropagationStep(self.propagation, scorer.score, self.grid, scorer.training.metric)
@@ -217,12 +234,12 @@ class GITL:
             raise RuntimeError("nothing has been learned yet: call 'fit(pair, split)' first")
         sizes = ", ".join(f"{count} {name}" for name, count in self._sizes.items())
         lines = [f"GITL on {sizes}; metric on the validation pairs:"]
-        for name, stage in (("teacher", self.teacher), ("student", self.student)):
-            if stage is None or stage.result is None:
+        for name in ("teacher", "student", *(["student alone"] if self.guard else [])):
+            if name not in self.results:
                 lines.append(f"  {name}: none")
                 continue
-            result = stage.result
-            lines.append(f"  {name}: {result.val:.4f}, epoch {result.best_epoch + 1} of {result.epochs_run}")
+            result, kept = self.results[name], ", kept" if self.guard and name == self.kept else ""
+            lines.append(f"  {name}: {result.val:.4f}, epoch {result.best_epoch + 1} of {result.epochs_run}{kept}")
         if self.propagation is None:
             lines.append("  propagation: none")
         else:

@@ -173,6 +173,22 @@ class MLPStudent:
         """Whether one of the teacher's terms has a weight."""
         return self.weights[0] > 0 or self.weights[1] > 0
 
+    def alone(self) -> "MLPStudent":
+        """Return a student of the same options that learns from the target's links alone, not fitted.
+
+        Once this one is fitted, its vectors are as wide.
+
+        Example:
+            >>> MLPStudent(32, emb_weight=1.0).alone().needs_teacher
+            False
+        """
+        other = copy.copy(self)
+        other.weights, other.supervise_on = (0.0, 0.0, self.weights[2] or 1.0), "target"
+        if self._vectors is not None or self.model is not None:
+            other.channels = self.embed().size(1)
+        other.model = other.result = other._x = other._vectors = None
+        return other
+
     def fit(
         self,
         pair: "SharedNodePair",

@@ -83,6 +83,31 @@ def test_checkpoints_of_all_stages(data, tmp_path):
     assert torch.equal(whole.score(data[1].test), again.score(data[1].test))
 
 
+def test_guard_keeps_what_is_better_on_validation(data, tmp_path):
+    """With the teacher's weights that the student is given, it learns nothing of links, and with none it is alone."""
+    pair, split = clear_pair()
+    training = LinkTraining(epochs=30, lr=1e-2)
+    useless = MLPStudent(16, emb_weight=1e-9, sup_weight=0.0, training=training)
+    guarded = chain(training, student=useless, guard=True, propagation=False).fit(pair, split, checkpoint=tmp_path)
+    assert guarded.kept == "student alone"
+    assert guarded.validation["student alone"] > guarded.validation["student"] + 0.1
+    plain = MLPStudent(16, channels=12, emb_weight=0.0, training=training).fit(pair, split)
+    assert torch.equal(guarded.score(split.test), plain.score(split.test))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["student.pt", "student_alone.pt", "teacher.pt"]
+    assert guarded.summary().splitlines()[3].endswith(", kept")
+
+    # The same network twice: level, so the student with the teacher stays.
+    pair, split = data
+    equal = MLPStudent(16, emb_weight=1e-12, decoder="dot", training=SHORT)
+    level = chain(student=equal, guard=True).fit(pair, split)
+    assert level.validation["student"] == level.validation["student alone"]
+    assert level.kept == "student"
+    unguarded = chain().fit(pair, split)
+    assert unguarded.kept == "student"
+    assert "alone" not in unguarded.summary()
+    assert chain(student=False).fit(pair, split).kept == "teacher"
+
+
 def test_what_is_refused(data):
     pair, split = data
     with pytest.raises(ValueError, match="of another pair"):
@@ -100,6 +125,9 @@ def test_what_is_refused(data):
         GITL(teacher=False, student=False)
     with pytest.raises(ValueError, match="'teacher' is False, but 'student' has a weight"):
         GITL(teacher=False)
+    for options in ({"student": False}, {"teacher": False, "student": MLPStudent(emb_weight=0.0)}):
+        with pytest.raises(ValueError, match="'guard' is True, but there is no 'student'"):
+            GITL(**options, guard=True)
     with pytest.raises(ValueError, match="'grid' must hold 0"):
         GITL(grid=(0.1, 1.0))
     with pytest.raises(TypeError, match="'teacher' must be True, False or LinkTeacher"):
