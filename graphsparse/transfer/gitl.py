@@ -47,7 +47,7 @@ class GITL:
             ``False`` for none.
         grid: Weights of the propagation to choose from, with 0 among them.
         guard: Train the same student without the teacher, too, on the target's links alone, and go on with it where it
-            is better on the validation pairs. A source that misleads then costs a training and no accuracy.
+            is better on the validation pairs. A source that misleads then costs little more than a training.
 
     Attributes:
         kept: Name of the stage that scores: ``"student"``, ``"student alone"`` or ``"teacher"``, once fitted.
