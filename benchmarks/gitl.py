@@ -74,6 +74,7 @@ CLAIMS = (
     ("GITL", "student", "propagation helps"),
     ("GITL", "gnn_enriched", "the chain against a network on the graph with the source's links"),
     ("student", "cosine", "against the cosine of features"),
+    ("GITL", "pagerank_enriched", "against walks along the links of both, which need no training"),
     (GUARDED, "mlp_target", "with the guard a source that misleads does no harm"),
     ("student, rewired source", "mlp_target", "control: nothing remains without the source's structure"),
     ("student, wrong keys", "mlp_target", "control: nothing remains with wrong keys"),
