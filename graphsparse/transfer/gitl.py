@@ -37,8 +37,8 @@ class GITL:
        validation pairs. 0 is always among the weights to choose from, so that a step that does not help is left out.
 
     Each may be left out. What scores is the student, or the teacher without one; the sources of some pairs mislead, for
-    which there is a `guard`. All choices (epochs, weight) are made
-    on validation pairs of the target; test pairs are never read, and no held-out link is in any graph.
+    which there is a ``guard``. All choices (epochs, weight) are made on validation pairs of the target; test pairs are
+    never read, and no held-out link is in any graph.
 
     Args:
         teacher: A teacher; ``True`` for one of default options, ``False`` for none.
