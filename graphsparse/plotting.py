@@ -51,7 +51,7 @@ def plot_curves(
         raise ValueError("'panels' holds no curve")
     columns = min(len(panels), _COLUMNS)
     rows = -(-len(panels) // columns)
-    steep = x_names is not None and max(map(len, x_names)) > 8
+    steep = max(map(len, x_names or ()), default=0) > 8
     # A figure of its own: pyplot would keep it, and choose a window system, for the whole process.
     size = (1 + 4.2 * columns, (4.4 if steep else 3.6) * rows)
     figure = optional_module("matplotlib.figure").Figure(figsize=size, layout="constrained")

@@ -114,8 +114,8 @@ class PersonalizedPageRank:
             if self._adj.is_symmetric:
                 weight = _next_weight(weight, step, self.damping)
             before, at = at, torch.lerp(before, after, weight)
-            # Walks of small components take ten times the steps of others. Once half of the columns are done the rest
-            # goes on without them; sooner would copy too often.
+            # Some walks take many more steps than others. Once half of the columns are done the rest goes on without
+            # them; sooner would copy too often.
             if 2 * int(moving.sum()) <= column.numel():
                 found[:, column] = after
                 if not moving.any():
