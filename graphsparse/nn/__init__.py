@@ -7,6 +7,7 @@ from graphsparse.nn.csr_linear import CSRLinear
 from graphsparse.nn.folding import folding_stages
 from graphsparse.nn.form_choice import FormChoice, FormFigures, fastest_form
 from graphsparse.nn.gat_conv import GATConv
+from graphsparse.nn.gcn2_conv import GCN2Conv
 from graphsparse.nn.gcn_conv import GCNConv
 from graphsparse.nn.gin_conv import GINConv
 from graphsparse.nn.inference_forms import inference_form
@@ -19,6 +20,7 @@ __all__ = [
     "FormChoice",
     "FormFigures",
     "GATConv",
+    "GCN2Conv",
     "GCNConv",
     "GINConv",
     "SAGEConv",

@@ -12,6 +12,7 @@ from torch_geometric.nn import conv as pyg
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from graphsparse.nn.gat_conv import GATConv
+from graphsparse.nn.gcn2_conv import GCN2Conv
 from graphsparse.nn.gcn_conv import GCNConv
 from graphsparse.nn.gin_conv import GINConv
 from graphsparse.nn.graph import has_own_method
@@ -20,6 +21,7 @@ from graphsparse.nn.sage_conv import SAGEConv
 
 _OURS: dict[type[MessagePassing], type[MessagePassing]] = {
     pyg.GATConv: GATConv,
+    pyg.GCN2Conv: GCN2Conv,
     pyg.GCNConv: GCNConv,
     pyg.GINConv: GINConv,
     pyg.SAGEConv: SAGEConv,
@@ -30,7 +32,7 @@ _OF_CLASS = ("inspector", "_user_args", "_fused_user_args", "_edge_user_args")
 
 
 def accelerate(model: nn.Module, *, reuse_constant: bool = True) -> nn.Module:
-    """Return a model that computes the same with our layers in place of PyG's GCN, SAGE, GIN and GAT convolutions.
+    """Return a model that computes the same with our layers in place of PyG's GCN, GCNII, SAGE, GIN and GAT ones.
 
     Linear layers of torch and of PyG, wherever they are, become such as multiply by :func:`graphsparse.ops.linear`.
 

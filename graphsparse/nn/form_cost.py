@@ -9,6 +9,7 @@ from torch_geometric.data import Data
 
 from graphsparse.metrics import count_macs
 from graphsparse.nn.gat_conv import GATConv
+from graphsparse.nn.gcn2_conv import GCN2Conv
 from graphsparse.nn.gcn_conv import GCNConv
 from graphsparse.nn.gin_conv import GINConv
 from graphsparse.nn.graph import fused_reduction
@@ -19,6 +20,7 @@ Call: TypeAlias = Callable[[nn.Module, Data], Tensor]
 #: Our layers, and the reductions that they compute as a sparse product, which the counter sees as such.
 _PRODUCTS: dict[type[nn.Module], tuple[str, ...]] = {
     GATConv: ("sum",),
+    GCN2Conv: ("sum",),
     GCNConv: ("sum",),
     GINConv: ("sum", "mean", "min", "max"),
     SAGEConv: ("sum", "mean", "min", "max"),

@@ -71,7 +71,7 @@ def propagate_and_transform(
 
 def add(out: Tensor, other: Tensor, fresh: bool, scale: float = 1) -> Tensor:
     """Return ``out + scale * other``, in place if that is allowed: another large tensor costs as much as the sum."""
-    fresh = fresh and out.dtype == torch.result_type(out, other)  # half precision and single give single
+    fresh = fresh and out.dtype == torch.promote_types(out.dtype, other.dtype)  # half precision and single give single
     return out.add_(other, alpha=scale) if fresh else torch.add(out, other, alpha=scale)
 
 

@@ -15,13 +15,17 @@ from graphsparse.utils.trace_layers import LayerCall, Leaf
 
 def is_gcn(layer: MessagePassing) -> bool:
     """Say whether a layer is PyG's ``GCNConv``, or one of ours with the same meaning."""
-    ours = isinstance(layer, GCNConv) and getattr(layer, "SUPPORTS_ADJACENCY", False)
-    return (ours or type(layer) is GCNConv) and layer.aggr in ("add", "sum")
+    return _is(layer, GCNConv) and layer.aggr in ("add", "sum")
 
 
 def normalises(layer: MessagePassing) -> bool:
     """Say whether a layer normalises its edges as a GCN does, and is known to do nothing else across the graph."""
-    return type(layer) in (GCNConv, GCN2Conv, LGConv) and bool(layer.normalize)
+    return any(_is(layer, kind) for kind in (GCNConv, GCN2Conv, LGConv)) and bool(layer.normalize)
+
+
+def _is(layer: MessagePassing, kind: type[MessagePassing]) -> bool:
+    """Say whether a layer is of a class of PyG's, or of ours with the same meaning."""
+    return type(layer) is kind or (isinstance(layer, kind) and getattr(layer, "SUPPORTS_ADJACENCY", False))
 
 
 def weight_leaf(call: LayerCall) -> int:

@@ -21,7 +21,7 @@ FORMS = (*LISTS, *MATRICES, "Adjacency")
 FLOWS = ("source_to_target", "target_to_source")
 # PyG makes the code of a class for the first layer of it, and without a sparse product if that layer has none.
 for package in (pyg, graphsparse.nn):
-    package.SAGEConv(1, 1), package.GCNConv(1, 1), package.GINConv(torch.nn.Identity())
+    package.SAGEConv(1, 1), package.GCNConv(1, 1), package.GINConv(torch.nn.Identity()), package.GCN2Conv(1, 0.1)
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 
@@ -78,7 +78,7 @@ def edge_by_edge():
     """Make our layers compute as they do for a compiler, which needs seconds for each shape of the input."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphsparse.nn.graph, "is_traced", lambda: True)
-        patch.setattr(graphsparse.nn.gcn_conv, "is_traced", lambda: True)
+        patch.setattr(graphsparse.nn.normalised_graph, "is_traced", lambda: True)
         yield
 
 

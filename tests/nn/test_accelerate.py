@@ -15,7 +15,7 @@ from graphsparse.ops import Adjacency, spmm
 from graphsparse.testing import random_graph
 
 DATA = random_graph(seed=1)
-CONVS = {"GCNConv", "SAGEConv", "GINConv", "GATConv"}
+CONVS = {"GCNConv", "GCN2Conv", "SAGEConv", "GINConv", "GATConv"}
 
 
 class Nested(nn.Module):
@@ -39,6 +39,20 @@ class Nested(nn.Module):
         return self.last(self.other(self.block(x, edge_index), edge_index))
 
 
+class Residual(nn.Module):
+    """GCNII, whose layers take what came in, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(pyg.GCN2Conv(8, 0.1, 0.5, depth + 1, shared_weights=depth > 0) for depth in range(3))
+
+    def forward(self, x, edge_index):
+        start = x
+        for conv in self.convs:
+            x = conv(x, start, edge_index).relu()
+        return x
+
+
 MODELS = {
     "GCN": lambda: pyg.GCN(8, 16, 2, 3),
     "GCN, BatchNorm and jumping knowledge": lambda: pyg.GCN(8, 16, 2, 3, norm="batch_norm", jk="cat"),
@@ -52,6 +66,7 @@ MODELS = {
     "decomposed": lambda: pyg.GCNConv(8, 4, decomposed_layers=2),
     "back": lambda: pyg.GCNConv(8, 3, flow="target_to_source"),
     "nested": Nested,
+    "GCNII": Residual,
 }
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GAT, GCN, GIN, GraphSAGE
+from torch_geometric.nn import GAT, GCN, GIN, GCN2Conv, GraphSAGE, Sequential
 
 from graphsparse.nn import inference_form
 from graphsparse.nn.form_cost import bytes_held, executed_macs
@@ -49,7 +49,11 @@ def test_zeros_of_a_dense_weight_are_multiplied():
     assert macs(model, "csr", DATA) == N + messages
 
 
-@pytest.mark.parametrize("make", [GCN, GraphSAGE, GIN, GAT])
+def gcnii(width, *_):
+    return Sequential("x, edge_index", [(GCN2Conv(width, 0.1), "x, x, edge_index -> x")])
+
+
+@pytest.mark.parametrize("make", [GCN, GraphSAGE, GIN, GAT, gcnii])
 def test_our_layers_count_their_products_as_messages(make):
     """With features that change at every call, nothing is kept, and both ways carry out the same."""
     model = make(8, 8, 2, 8)

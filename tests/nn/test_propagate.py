@@ -1,4 +1,4 @@
-"""What is constant is computed once: by all four layers, and never where it is not."""
+"""What is constant is computed once: by all layers, and never where it is not."""
 
 import copy
 import gc
