@@ -12,7 +12,7 @@ from graphsparse.transfer.edge_propagation import LAMBDA_GRID, EdgeLabelPropagat
 from graphsparse.transfer.leak import assert_no_leak
 from graphsparse.transfer.link_model import sage_encoder
 from graphsparse.transfer.link_training import LinkTraining, check_number
-from graphsparse.transfer.propagation_step import PropagationStep
+from graphsparse.transfer.propagation_step import PropagationStep, check_direction
 from graphsparse.transfer.queries import check_queries, check_split
 from graphsparse.transfer.student import MLPStudent
 from graphsparse.transfer.teacher import LinkTeacher
@@ -173,11 +173,12 @@ class GITL:
 
         Raises:
             TypeError: If the graphs are heterogeneous.
-            ValueError: If the split is that of another pair or breaks a rule against leaks, or a stage has nothing to
-                learn from.
+            ValueError: If the split is that of another pair or breaks a rule against leaks, a stage has nothing to
+                learn from, or ``XMCPropagation`` is directed and the links are not, or the other way round.
         """
         check_split(pair, split)
         assert_no_leak(split, pair)
+        check_direction(self.propagation, pair)
         self._num_nodes, self.weight = None, 0.0
         stages: dict[str, LinkTeacher | MLPStudent] = {}
 

@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 _EPS = 1e-6
 
 
+def check_direction(propagation: EdgeLabelPropagation | XMCPropagation | None, pair: "SharedNodePair") -> None:
+    """Refuse a propagation that takes links another way than the pair.
+
+    Args:
+        propagation: The propagation. ``EdgeLabelPropagation`` goes along links whatever their direction.
+        pair: The pair.
+
+    Raises:
+        ValueError: If ``XMCPropagation`` is directed and the links of the pair are not, or the other way round.
+    """
+    if isinstance(propagation, XMCPropagation) and propagation.directed != pair.directed:
+        raise ValueError(
+            f"'propagation' must be XMCPropagation(directed={pair.directed}) for a pair with directed={pair.directed}"
+            f" (got {propagation!r})"
+        )
+
+
 class PropagationStep:
     r"""Mixes scores of pairs with what a propagation says of them.
 

@@ -136,6 +136,19 @@ def test_what_is_refused(data):
         GITL(propagation="elp")
 
 
+def test_links_with_a_direction():
+    pair, split = small_pair(directed=True)
+    teacher = LinkTeacher(sage_encoder(12), decoder="bilinear", training=SHORT)
+    options = {"teacher": teacher, "student": False}
+    with pytest.raises(ValueError, match=r"'propagation' must be XMCPropagation\(directed=True\)"):
+        GITL(**options, propagation=XMCPropagation()).fit(pair, split)
+    with pytest.raises(ValueError, match=r"'propagation' must be XMCPropagation\(directed=False\)"):
+        GITL(**options, propagation=XMCPropagation(directed=True)).fit(*small_pair())
+    fitted = GITL(**options, propagation=XMCPropagation(directed=True)).fit(pair, split)
+    there, back = fitted.propagation.score(split.test), fitted.propagation.score(split.test.flip(0))
+    assert not torch.equal(there, back)
+
+
 @pytest.mark.bands
 def test_on_cora_the_shared_nodes_help(data_root):
     """Cora with random windows, mean of 2 seeds, average precision in percent; margins are about half of the gains."""
