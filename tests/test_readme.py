@@ -5,6 +5,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
+PAGES = ("README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))))
+LINKS = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^):]+)\)", (ROOT / page).read_text())]
 
 
 def test_every_block_of_python_runs_in_order(tmp_path, monkeypatch, capsys):
@@ -20,9 +22,23 @@ def test_every_block_of_python_runs_in_order(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "out" / "ticket.safetensors").is_file()
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\(([^)#:]+)\)", TEXT))
-def test_links_lead_somewhere(path):
-    assert (ROOT / path).exists()
+def anchors(page):
+    """Return the anchors of the headings of a page."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_links_lead_somewhere(page, link):
+    path, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / path if path else ROOT / page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target)
+
+
+def test_every_page_is_linked():
+    linked = {link.partition("#")[0] for page, link in LINKS if page == "README.md"}
+    assert set(PAGES[1:]) <= linked
 
 
 def test_commands_are_those_of_the_makefile_and_of_ci():
