@@ -1,5 +1,6 @@
 """The random ticket: the baseline that any choice of edges and weights must beat."""
 
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
@@ -29,6 +30,7 @@ def find_random_ticket(
     weight_decay: float = 5e-4,
     patience: int | None = None,
     seed: int = 0,
+    checkpoint: str | Path | None = None,
     progress: bool = False,
     log: Log | None = None,
 ) -> Ticket:
@@ -55,6 +57,8 @@ def find_random_ticket(
         weight_decay: L2 coefficient of Adam.
         patience: Epochs without a better validation accuracy after which training stops; never when ``None``.
         seed: Seed of the draws, of the initial weights and of dropout.
+        checkpoint: File from which a killed run goes on, with the ticket of an undisturbed one; that of the teacher
+            lies beside it, as ``.teacher``. See :func:`~graphsparse.training.fit`.
         progress: Whether to show a progress bar.
         log: Receives the numbers of every epoch.
 
@@ -90,6 +94,6 @@ def find_random_ticket(
         temperature=temperature,
         teacher=teacher,
         inductive=inductive,
-        training=Training(epochs, lr, weight_decay, patience, seed, progress, log),
+        training=Training(epochs, lr, weight_decay, patience, seed, progress, log, checkpoint),
         config={"method": "random", "weight_sparsity": weight_sparsity, "scope": scope},
     )

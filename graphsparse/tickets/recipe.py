@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -15,6 +16,7 @@ from graphsparse.metrics import weight_sparsity
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.training import FitResult, build_model, distillation_loss, fit, predict
 from graphsparse.training.check import check_data
+from graphsparse.training.checkpoint import check_checkpoint
 from graphsparse.training.step_projection import StepProjection
 from graphsparse.typing import EdgeScore, Log, MakeModel
 from graphsparse.utils.fingerprint import graph_fingerprint
@@ -36,6 +38,7 @@ class Training:
         seed: Seed of the initial weights and of dropout.
         progress: Whether to show a progress bar.
         log: Receives the numbers of every epoch.
+        checkpoint: File from which a killed training goes on; the dense model has one of its own beside it.
     """
 
     epochs: int
@@ -45,6 +48,18 @@ class Training:
     seed: int
     progress: bool
     log: Log | None
+    checkpoint: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a checkpoint that cannot be one before anything is trained."""
+        check_checkpoint(self.checkpoint, None)
+
+    def of_teacher(self) -> "Training":
+        """Return the same training for the dense model."""
+        if self.checkpoint is None:
+            return self
+        path = Path(self.checkpoint)
+        return replace(self, checkpoint=path.with_name(f"{path.name}.teacher"))
 
     def run(self, model: nn.Module, optimizer: Optimizer, data: Data, eval_data: Data, **options: Any) -> FitResult:
         """Train a model on ``data`` and choose its weights on ``eval_data``."""
@@ -58,12 +73,34 @@ class Training:
             seed=self.seed,
             progress=self.progress,
             log=self.log,
+            checkpoint=self.checkpoint,
             **options,
         )
 
     def adam(self, model: nn.Module) -> Optimizer:
         """Return the optimiser."""
         return Adam(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The term of the loss that holds a student to the predictions of its teacher.
+
+    Args:
+        targets: Logits of the teacher for the nodes of the training graph, ``[N, C]``.
+        nodes: Nodes that count, bool ``[N]``.
+        weight: Weight of the term.
+        temperature: Temperature of both softmaxes.
+    """
+
+    targets: Tensor
+    nodes: Tensor
+    weight: float
+    temperature: float
+
+    def __call__(self, logits: Tensor, batch: Data, epoch: int) -> Tensor:
+        """Return the term."""
+        return self.weight * distillation_loss(logits[self.nodes], self.targets[self.nodes], self.temperature)
 
 
 def check_graph(data: Data) -> None:
@@ -112,6 +149,7 @@ def train_teacher(
     weight_decay: float = 5e-4,
     patience: int | None = None,
     seed: int = 0,
+    checkpoint: str | Path | None = None,
     progress: bool = False,
     log: Log | None = None,
 ) -> tuple[Tensor, FitResult]:
@@ -127,6 +165,7 @@ def train_teacher(
         weight_decay: L2 coefficient of Adam.
         patience: Epochs without a better validation accuracy after which training stops; never when ``None``.
         seed: Seed of the initial weights and of dropout.
+        checkpoint: File from which a killed training goes on; see :func:`~graphsparse.training.fit`.
         progress: Whether to show a progress bar.
         log: Receives the numbers of every epoch.
 
@@ -144,7 +183,8 @@ def train_teacher(
 
     Source: Seo et al., arXiv 2402.01261, Section 4 (distillation).
     """
-    return run_teacher(make_model, data, inductive, Training(epochs, lr, weight_decay, patience, seed, progress, log))
+    training = Training(epochs, lr, weight_decay, patience, seed, progress, log, checkpoint)
+    return run_teacher(make_model, data, inductive, training)
 
 
 def run_teacher(make_model: MakeModel, data: Data, inductive: bool, training: Training) -> tuple[Tensor, FitResult]:
@@ -192,12 +232,10 @@ def find_one_shot_ticket(
     extra_loss = None
     if distill > 0:
         if teacher is None:
-            teacher, _ = run_teacher(make_model, data, inductive, training)
+            teacher, _ = run_teacher(make_model, data, inductive, training.of_teacher())
         targets = teacher[observed] if inductive else teacher
         nodes = distillation_nodes(train_data, distill_nodes)
-
-        def extra_loss(logits: Tensor, batch: Data, epoch: int) -> Tensor:
-            return distill * distillation_loss(logits[nodes], targets[nodes], temperature)
+        extra_loss = Distillation(targets, nodes, distill, temperature)
 
     model = build_model(make_model, training.seed)
     optimizer = training.adam(model)

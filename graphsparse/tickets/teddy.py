@@ -1,5 +1,6 @@
 """TEDDY: trim edges by degree, distil from the dense model, project the weights on the l0 ball."""
 
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
@@ -30,6 +31,7 @@ def find_teddy_ticket(
     weight_decay: float = 5e-4,
     patience: int | None = None,
     seed: int = 0,
+    checkpoint: str | Path | None = None,
     progress: bool = False,
     log: Log | None = None,
 ) -> Ticket:
@@ -71,6 +73,8 @@ def find_teddy_ticket(
         weight_decay: L2 coefficient of Adam.
         patience: Epochs without a better validation accuracy after which training stops; never when ``None``.
         seed: Seed of the initial weights, of dropout and of a random score.
+        checkpoint: File from which a killed run goes on, with the ticket of an undisturbed one; that of the teacher
+            lies beside it, as ``.teacher``. See :func:`~graphsparse.training.fit`.
         progress: Whether to show a progress bar.
         log: Receives the numbers of every epoch.
 
@@ -105,6 +109,6 @@ def find_teddy_ticket(
         temperature=temperature,
         teacher=teacher,
         inductive=inductive,
-        training=Training(epochs, lr, weight_decay, patience, seed, progress, log),
+        training=Training(epochs, lr, weight_decay, patience, seed, progress, log, checkpoint),
         config={"method": "teddy", "weight_sparsity": weight_sparsity, "scope": scope},
     )

@@ -61,7 +61,8 @@ def fit(
     generators, also of one that the loader was given. A finished training leaves its result there, and the same call
     returns it at once, without a step and without a ``log``. The file of another training is refused. What it cannot
     hold is what lives elsewhere: the own state of functions in ``after_step``, of ``metric`` and of ``extra_loss``, and
-    of loaders that remember more than a generator. The functions themselves are told apart by name only.
+    of loaders that remember more than a generator. The functions themselves are told apart by name only, or by their
+    fields if they are objects of a dataclass. Projections, such as ``L0Projection``, are held and told apart.
 
     Args:
         model: Called as ``model(x, edge_index)`` (``adj_t`` where there is no ``edge_index``, and ``edge_weight`` as

@@ -1,6 +1,7 @@
 """Weights that are zero from the first step to the last."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +46,10 @@ class HeldMask(StepProjection):
         #: For every parameter, ``True`` where it is zero.
         self.removed: Sequence[Tensor] = [m.to(p.device) for m, p in zip(masks, self.parameters, strict=True)]
         self.project()
+
+    def settings(self) -> dict[str, Any]:
+        """Return how many scalars are held at zero, of how many that it covers."""
+        return {"zeros": sum(int(mask.sum()) for mask in self.removed), **super().settings()}
 
     @torch.no_grad()
     def project(self) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence, Sized
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data import Data
 
 from graphsparse.training.checkpoint import Identity
+from graphsparse.training.step_projection import KEY
 
 _BYTES = 1 << 26
 
@@ -38,7 +40,8 @@ def training_identity(
         patience: As in ``fit``.
         eval_every: As in ``fit``.
         seed: As in ``fit``.
-        functions: What is called during training, by the name of its argument; known by its own name only.
+        functions: What is called during training, by the name of its argument; known by its own name only, an object
+            of a dataclass by its fields, too.
         after_step: As in ``fit``; known by name and number.
         data: What is trained and evaluated on, by the name of its argument: tensors become digests, plain values are
             taken as they are.
@@ -126,7 +129,8 @@ def _describe_optimizer(optimizer: Optimizer) -> str:
     for group in optimizer.param_groups:
         options = {key: value for key, value in group.items() if key != "params"}
         groups.append(f"{len(group['params'])} tensors with {_plain(options)}")
-    return f"{type(optimizer).__name__} {'; '.join(groups)}"
+    projections = [entry["settings"] for key, entry in optimizer.state_dict().items() if key.startswith(KEY)]
+    return f"{type(optimizer).__name__} {'; '.join([*groups, *projections])}"
 
 
 def _shape(value: Any) -> str:
@@ -136,6 +140,9 @@ def _shape(value: Any) -> str:
 
 
 def _name(function: Any) -> str | None:
+    if is_dataclass(function) and not isinstance(function, type):
+        options = {entry.name: getattr(function, entry.name) for entry in fields(function)}
+        return f"{type(function).__name__} {_plain(options)}"
     return None if function is None else str(getattr(function, "__qualname__", None) or type(function).__name__)
 
 

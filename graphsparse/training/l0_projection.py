@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -87,6 +87,20 @@ class L0Projection(StepProjection):
         self._frozen: list[Tensor] | None = None
         self._wiped_out: set[int] = set()
         super().__init__(optimizer, exclude)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what it was built with, as plain values, and how many scalars it covers."""
+        names = ("scope", "total_steps", "freeze_after", "rounding")
+        return {"sparsity": self.target, **{name: getattr(self, name) for name in names}, **super().settings()}
+
+    def state(self) -> dict[str, Any]:
+        """Return the number of steps, and the zeros that stay where they are, once there are such."""
+        return {**super().state(), "frozen": self._frozen}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state` returned."""
+        super().load_state(state)
+        self._frozen = state["frozen"]
 
     @property
     def sparsity(self) -> float:

@@ -38,8 +38,15 @@ def smallest_masks(values: Sequence[Tensor], count: Callable[[int], int], scope:
     return [part.view(v.shape) for part, v in zip(parts, values, strict=True)]
 
 
+#: Where the state of the first projection of an optimiser is kept in its state dict.
+KEY = "step_projection"
+
+
 class StepProjection:
     """Calls :meth:`project` after every step of an optimiser, whoever runs the training loop.
+
+    What it must know to go on, such as the number of steps, is part of the state dict of the optimiser, and comes back
+    with it.
 
     Args:
         optimizer: Any torch optimiser; its trainable parameters are projected, a tied one once.
@@ -60,11 +67,40 @@ class StepProjection:
         if not self.parameters:
             raise ValueError("'optimizer' holds no parameter that 'exclude' leaves")
         self.num_steps = 0
-        self._handle = optimizer.register_step_post_hook(self._after_step)
+        others = sum(key.startswith(KEY) for key in optimizer.state_dict())
+        self._key = f"{KEY}.{others}" if others else KEY
+        self._handles = (
+            optimizer.register_step_post_hook(self._after_step),
+            optimizer.register_state_dict_post_hook(self._save),
+            optimizer.register_load_state_dict_pre_hook(self._load),
+        )
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
+        return f"{type(self).__name__}({options})"
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self.num_steps += 1
         self.project()
+
+    def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        state[self._key] = {"settings": repr(self), **self.state()}
+
+    def _load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        if self._key in state:
+            self.load_state(state[self._key])
+
+    def settings(self) -> dict[str, Any]:
+        """Return what it was built with, as plain values, and how many scalars it covers."""
+        return {"scalars": sum(parameter.numel() for parameter in self.parameters)}
+
+    def state(self) -> dict[str, Any]:
+        """Return what changes from step to step."""
+        return {"num_steps": self.num_steps}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state` returned."""
+        self.num_steps = state["num_steps"]
 
     def project(self) -> None:
         """Project the parameters now."""
@@ -72,7 +108,8 @@ class StepProjection:
 
     def remove(self) -> None:
         """Detach from the optimiser; the parameters stay as they are."""
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
 
 
 def check_scope(scope: str) -> None:

@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 from models import MODELS
+from resuming import Kill, same_state
 
 from graphsparse.testing import random_graph
-from graphsparse.tickets import find_teddy_ticket, train_teacher
+from graphsparse.tickets import find_random_ticket, find_teddy_ticket, train_teacher
 from graphsparse.utils import sparsify_edge
 
 OPTIONS = {"edge_sparsity": 0.4, "weight_sparsity": 0.6, "epochs": 4}
@@ -136,3 +137,41 @@ def test_bad_models():
     ]:
         with pytest.raises(error, match=message):
             find_teddy_ticket(make_model, data, **OPTIONS)
+
+
+@pytest.mark.parametrize("find", [find_teddy_ticket, find_random_ticket])
+@pytest.mark.parametrize("killed", [3, 11])
+def test_a_killed_search_goes_on(find, killed, tmp_path):
+    """The teacher trains in the first 8 epochs."""
+    data, path, seen = random_graph(), tmp_path / "ticket.pt", []
+    options = OPTIONS | {"epochs": 8}
+    whole = find(MODELS["GCN"], data, **options)
+
+    def kill(row):
+        seen.append(row)
+        if len(seen) == killed:
+            raise Kill
+
+    with pytest.raises(Kill):
+        find(MODELS["GCN"], data, checkpoint=path, log=kill, **options)
+    assert (tmp_path / "ticket.pt.teacher").is_file()
+    rows = []
+    found = find(MODELS["GCN"], data, checkpoint=path, log=rows.append, **options)
+    assert len(rows) <= (16 if killed == 3 else 8)  # a teacher that is done is not trained again
+    assert found.metrics == whole.metrics
+    assert same_state(found.state_dict, whole.state_dict)
+    again = find(MODELS["GCN"], data, checkpoint=path, log=rows.append, **options)
+    assert torch.equal(again.edge_mask, whole.edge_mask)
+
+
+@pytest.mark.parametrize(
+    "other", [{"distill": 1.0}, {"temperature": 2.0}, {"edge_sparsity": 0.2}, {"weight_sparsity": 0.3}, {"lr": 0.1}]
+)
+def test_the_checkpoint_of_another_ticket_is_refused(other, tmp_path):
+    data = random_graph()
+    teacher, _ = train_teacher(MODELS["GCN"], data, epochs=2)
+    find_teddy_ticket(MODELS["GCN"], data, teacher=teacher, checkpoint=tmp_path / "a.pt", **OPTIONS)
+    with pytest.raises(ValueError, match="belongs to another training"):
+        find_teddy_ticket(MODELS["GCN"], data, teacher=teacher, checkpoint=tmp_path / "a.pt", **{**OPTIONS, **other})
+    with pytest.raises(TypeError, match="'checkpoint' must be a path"):
+        find_teddy_ticket(MODELS["GCN"], data, teacher=teacher, checkpoint=3, **OPTIONS)

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -119,3 +120,25 @@ def test_loaders():
     assert describe_loader([1, 2]) == "list of 2 batches"
     assert describe_loader(torch.utils.data.DataLoader([1, 2, 3], batch_size=2)) == "DataLoader of 2 batches of size 2"
     assert describe_loader(x for x in [1]) == "generator of ? batches"
+
+
+def test_objects_of_a_dataclass_are_told_apart_by_their_fields():
+    @dataclass
+    class Term:
+        weight: float
+        target: torch.Tensor
+
+        def __call__(self, logits, batch, epoch):
+            return 0
+
+    model = GCN(8, 16, 2, 3)
+
+    def identity(term):
+        return training_identity(
+            model, torch.optim.SGD(model.parameters()), None, epochs=3, patience=None, eval_every=1, seed=7,
+            functions={"extra_loss": term}, after_step=[], data={},
+        )  # fmt: skip
+
+    same, other = Term(1.0, torch.zeros(20)), Term(1.0, torch.ones(20))
+    assert identity(Term(1.0, torch.zeros(20))) == identity(same)
+    assert len({identity(term)["'extra_loss'"] for term in (same, other, Term(2.0, torch.zeros(20)), Term)}) == 4

@@ -1,3 +1,4 @@
+import copy
 import itertools
 import math
 import warnings
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import MODELS
+from resuming import Kill, assert_same_result, kill_in, no_kill
 
 from graphsparse.testing import random_graph
 from graphsparse.training import L0Projection, build_model, fit
@@ -254,3 +256,50 @@ def test_bad_input(options, message):
         L0Projection(optimizer, **{"sparsity": 0.5, **options})
     assert message in str(caught.value)
     assert not optimizer._optimizer_step_post_hooks  # nothing is left attached
+
+
+@pytest.mark.parametrize("schedule", [{"schedule": "cubic", "total_steps": 6}, {"freeze_after": 2}])
+def test_another_process_goes_on_with_the_state_of_the_optimiser(schedule):
+    def start(sparsity=0.6):
+        (weight,) = random_parameters((4, 5))
+        optimizer = torch.optim.Adam([weight], lr=0.5)
+        return weight, optimizer, L0Projection(optimizer, sparsity, **schedule)
+
+    def steps(weight, optimizer, first, last):
+        for step in range(first, last):
+            weight.grad = torch.randn(4, 5, generator=torch.Generator().manual_seed(step))
+            optimizer.step()
+
+    weight, optimizer, projection = start()
+    steps(weight, optimizer, 0, 3)
+    middle, state = weight.detach().clone(), copy.deepcopy(optimizer.state_dict())
+    steps(weight, optimizer, 3, 8)
+    other, again, resumed = start()
+    with torch.no_grad():
+        other.copy_(middle)
+    again.load_state_dict(state)
+    assert resumed.num_steps == 3
+    steps(other, again, 3, 8)
+    assert torch.equal(other, weight)
+    assert resumed.sparsity == projection.sparsity
+
+
+@pytest.mark.parametrize("schedule", [{"schedule": "cubic", "total_steps": 20}, {"freeze_after": 4}])
+def test_a_killed_training_goes_on_with_its_projection(schedule, tmp_path):
+    def train(hook=no_kill, sparsity=0.5, **options):
+        model = build_model(MODELS["GCN"], 0)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+        L0Projection(optimizer, sparsity, **schedule)
+        return fit(model, random_graph(), optimizer=optimizer, epochs=12, after_step=[hook], **options)
+
+    whole, path = train(), tmp_path / "fit.pt"
+    with pytest.raises(Kill):
+        train(kill_in(6), checkpoint=path, checkpoint_every=1)
+    with pytest.raises(ValueError, match="belongs to another training(.|\n)*sparsity=0.25"):
+        train(sparsity=0.25, checkpoint=path)
+    assert_same_result(whole, train(checkpoint=path))
+
+
+def test_it_says_what_it_does():
+    optimizer = torch.optim.SGD(random_parameters((2, 3)), lr=0.1)
+    assert repr(L0Projection(optimizer, 0.5, scope="tensor")).startswith("L0Projection(sparsity=0.5, scope='tensor', ")

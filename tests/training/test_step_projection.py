@@ -81,3 +81,23 @@ def test_bad_input():
         Count(torch.optim.SGD([parameter]), "bias")
     with pytest.raises(ValueError, match="'scope' must be 'global' or 'tensor'.*'layer'"):
         check_scope("layer")
+
+
+def test_steps_are_part_of_the_state_of_the_optimiser():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    weight.grad = torch.ones(2, 2)
+    optimizer = torch.optim.Adam([weight])
+    first, second = Count(optimizer), Count(optimizer)
+    for _ in range(3):
+        optimizer.step()
+    state = optimizer.state_dict()
+    other = torch.optim.Adam([weight])
+    other.load_state_dict(state)  # without a projection what is said of one does not matter
+    third, fourth = Count(other), Count(other)
+    third.num_steps = fourth.num_steps = 7
+    other.load_state_dict(torch.optim.Adam([weight]).state_dict())
+    assert (third.num_steps, fourth.num_steps) == (7, 7)
+    other.load_state_dict(state)
+    assert (third.num_steps, fourth.num_steps) == (first.num_steps, second.num_steps) == (3, 3)
+    first.remove()
+    assert [key for key in optimizer.state_dict() if "projection" in key] == ["step_projection.1"]
