@@ -1,6 +1,6 @@
 """Seconds and memory of one full-batch training epoch: every form in which PyG takes a graph, beside ours.
 
-python benchmarks/message_passing.py                            # GCN, GraphSAGE and GIN on the graph of ogbn-arxiv
+python benchmarks/message_passing.py                    # GCN, GraphSAGE, GIN and GCNII on the graph of ogbn-arxiv
 python benchmarks/message_passing.py --model GCN --keep-memory
 python benchmarks/message_passing.py --scale 0.125 0.25 0.5 1 --keep-memory   # growth, on synthetic graphs
 
@@ -10,8 +10,8 @@ median after the warm-up; the first epoch contains conversions and, where nodes 
 seconds are those of all threads: with one thread, less than the seconds means that others kept the machine busy. Memory
 is the peak of the process above what it held with the graph loaded.
 
-`cached` is PyG's option to normalise once, which only its GCN has: the best PyG path is given without it, as the models
-come, and with it.
+`cached` is PyG's option to normalise once, which its GCN and GCNII have: the best PyG path is given without it, as the
+models come, and with it.
 `dense` is the floor: the same linear layers, activations, loss and optimiser with no edge at all; `dense, ours` is the
 same with `ops.linear`, which on some processors multiplies by a faster library than torch does by itself. `reuse` is
 ours with what is computed from constant features kept; `reordered` is after `ReorderNodes("metis")`.
@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 import torch_geometric
 from community_graph import community_graph
+from gcnii import GCNII
 from own_process import peak_gb, reset_peak, run_apart, warm_up
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
@@ -43,7 +44,9 @@ from graphsparse.datasets import load
 from graphsparse.transforms import ReorderNodes
 from graphsparse.typing import has_module
 
-MODELS = {"GCN": GCN, "SAGE": GraphSAGE, "GIN": GIN}
+MODELS = {"GCN": GCN, "SAGE": GraphSAGE, "GIN": GIN, "GCNII": GCNII}
+#: Those with a graph to cache.
+CACHING = ("GCN", "GCNII")
 FORMS = ("edge_index", "SparseTensor", "torch CSR", "EdgeIndex")
 PYG = tuple(f"PyG {form}{cached}" for form in FORMS for cached in ("", ", cached"))
 OURS = ("ours", "ours, reuse", "ours, reordered", "ours, reordered, reuse")
@@ -57,7 +60,7 @@ TOLERANCE = 1e-4  # of the loss
 #: Sums over thousands of neighbours make the first losses of a GIN 30 times larger than those of the others. With their
 #: step, rounding alone moves the loss by 1.4e-4 in one epoch (PyG in float32 against PyG in float64); with this one it
 #: still halves within eight epochs, and all paths stay within 2e-6 of each other.
-LEARNING_RATE = {"GCN": 1e-3, "SAGE": 1e-3, "GIN": 1e-5}
+LEARNING_RATE = {"GCN": 1e-3, "SAGE": 1e-3, "GIN": 1e-5, "GCNII": 1e-3}
 
 
 class WithoutEdges(torch.nn.Module):
@@ -67,8 +70,11 @@ class WithoutEdges(torch.nn.Module):
         super().__init__()
         self.conv, self.product = conv, product
 
-    def forward(self, x, edge_index, edge_weight=None):  # noqa: D102
+    def forward(self, x, *rest, **_):  # noqa: D102
         conv = self.conv
+        if hasattr(conv, "weight1"):  # GCNII
+            x = (1 - conv.alpha) * x + conv.alpha * rest[0]
+            return torch.addmm(x, x, conv.weight1, beta=1 - conv.beta, alpha=conv.beta)
         if hasattr(conv, "lin_l"):  # SAGE
             return conv.lin_l(x) + conv.lin_r(x)
         if hasattr(conv, "nn"):  # GIN
@@ -77,8 +83,8 @@ class WithoutEdges(torch.nn.Module):
 
 
 def paths_of(name):
-    """Return the paths of a model: only GCN has something to cache, and torch-sparse may be missing."""
-    paths = [path for path in PATHS if name == "GCN" or not path.endswith("cached")]
+    """Return the paths of a model: not all have something to cache, and torch-sparse may be missing."""
+    paths = [path for path in PATHS if name in CACHING or not path.endswith("cached")]
     return [path for path in paths if "SparseTensor" not in path or has_module("torch_sparse")]
 
 

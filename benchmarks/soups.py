@@ -24,11 +24,10 @@ from operator import itemgetter
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from cells import compute, whole
+from gcnii import GCNII
 from tables import command, mean_and_std, versions, write_csv, write_text
-from torch import nn
-from torch_geometric.nn import GAT, GCN, GCN2Conv, GraphSAGE
+from torch_geometric.nn import GAT, GCN, GraphSAGE
 
 from graphsparse.datasets import load
 from graphsparse.plotting import plot_curves
@@ -65,23 +64,6 @@ RECIPES = {
     "partition learned": lambda *given: partition_learned_soup(*given, num_parts=16, parts_per_step=4),
 }
 METHODS = ("mean ingredient", "best ingredient", "ensemble", *RECIPES)
-
-
-class GCNII(nn.Module):
-    """GCNII with a linear layer before and after; dropout of the features themselves would take half of the time."""
-
-    def __init__(self, num_features, hidden, layers, num_classes, dropout):
-        super().__init__()
-        self.dropout = dropout
-        self.first, self.last = nn.Linear(num_features, hidden), nn.Linear(hidden, num_classes)
-        self.convs = nn.ModuleList(GCN2Conv(hidden, 0.1, 0.5, i + 1, normalize=True) for i in range(layers))
-
-    def forward(self, x, edge_index):
-        """Return the logits."""
-        x = start = self.first(x).relu()
-        for conv in self.convs:
-            x = conv(F.dropout(x, self.dropout, self.training), start, edge_index).relu()
-        return self.last(F.dropout(x, self.dropout, self.training))
 
 
 def make_net(net, data, setting):

@@ -61,7 +61,7 @@ def test_synthetic_graph_does_not_depend_on_blocks(script, monkeypatch):
     assert is_undirected(edge_index)
 
 
-@pytest.mark.parametrize("model", ["GCN", "SAGE", "GIN"])
+@pytest.mark.parametrize("model", ["GCN", "SAGE", "GIN", "GCNII"])
 def test_message_passing_paths_agree(model, script, monkeypatch, tmp_path, capsys):
     module = script("message_passing")
     # In one process: starting one for each path takes longer than all of them.
