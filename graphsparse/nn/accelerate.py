@@ -27,6 +27,8 @@ _OURS: dict[type[MessagePassing], type[MessagePassing]] = {
     pyg.SAGEConv: SAGEConv,
 }
 _OUR_TYPES: tuple[Any, ...] = tuple(_OURS.values())
+#: Those that keep what is computed from constant features.
+_KEEPING: tuple[Any, ...] = (*_OUR_TYPES, *FASTER.values())
 #: What PyG derives from the class of a layer, and puts into each object.
 _OF_CLASS = ("inspector", "_user_args", "_fused_user_args", "_edge_user_args")
 
@@ -34,7 +36,8 @@ _OF_CLASS = ("inspector", "_user_args", "_fused_user_args", "_edge_user_args")
 def accelerate(model: nn.Module, *, reuse_constant: bool = True) -> nn.Module:
     """Return a model that computes the same with our layers in place of PyG's GCN, GCNII, SAGE, GIN and GAT ones.
 
-    Linear layers of torch and of PyG, wherever they are, become such as multiply by :func:`graphsparse.ops.linear`.
+    Linear layers of torch and of PyG, wherever they are, become such as multiply by :func:`graphsparse.ops.linear`, and
+    constant features that hold mostly zeros as sparse matrices, as the convolutions do.
 
     The model that comes in is left as it is. **Both share their weights and buffers**: training one trains the other,
     an optimiser of one serves the other, and the keys of the state dict are the same. Move a model to its device first:
@@ -46,7 +49,8 @@ def accelerate(model: nn.Module, *, reuse_constant: bool = True) -> nn.Module:
     Args:
         model: Any module; layers are found at any depth. A subclass of a PyG layer is not exchanged, as it may compute
             something else.
-        reuse_constant: As in our layers: keep what is computed from features that are constant.
+        reuse_constant: As in our layers, the linear ones included: keep what is computed from features that are
+            constant.
 
     Warns:
         UserWarning: Names the message passing layers that were left as they are, and the modules that are scripted,
@@ -99,7 +103,7 @@ def _exchange(module: nn.Module, name: str, done: dict[int, nn.Module], left: li
         new._modules[key] = (
             None if child is None else _exchange(child, f"{name}.{key}" if name else key, done, left, reuse)
         )
-    if isinstance(new, _OUR_TYPES):
+    if isinstance(new, _KEEPING):
         new.reuse_constant = reuse
     elif isinstance(new, MessagePassing):
         left.append(f"{name or 'model'} ({type(new).__name__})")

@@ -1,18 +1,25 @@
-"""Linear layers that multiply by the faster library."""
+"""Linear layers that multiply by the faster library, and constant sparse features as such."""
 
 from torch import Tensor, nn
 from torch_geometric.nn import dense as pyg
 
+from graphsparse.nn.features import constant_features
+from graphsparse.nn.graph import is_traced
 from graphsparse.ops.dense import linear
 
 
 class TorchLinear(nn.Linear):
     """The linear layer of torch, computed by :func:`graphsparse.ops.linear`.
 
+    Features that need no gradient, hold mostly zeros and come unchanged for the second time are multiplied as a sparse
+    matrix, unless ``reuse_constant`` is off.
+
     Example:
         >>> TorchLinear(3, 2)
         Linear(in_features=3, out_features=2, bias=True)
     """
+
+    reuse_constant: bool = True
 
     def _get_name(self) -> str:
         """Look like the layer it stands for."""
@@ -20,25 +27,33 @@ class TorchLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Run the layer."""
-        return linear(input, self.weight, self.bias)
+        return _apply(self, input)
 
 
 class PyGLinear(pyg.Linear):  # type: ignore[misc]
-    """The linear layer of PyG, computed by :func:`graphsparse.ops.linear`.
+    """The linear layer of PyG, computed as :class:`TorchLinear` is.
 
     Example:
         >>> PyGLinear(3, 2)
         Linear(3, 2, bias=True)
     """
 
+    reuse_constant: bool = True
+
     def forward(self, x: Tensor) -> Tensor:
         """Run the layer."""
-        return linear(x, self.weight, self.bias)
+        return _apply(self, x)
 
     def __repr__(self) -> str:
         """Look like the layer it stands for."""
         shown: str = super().__repr__()
         return shown.replace("PyGLinear", "Linear", 1)
+
+
+def _apply(layer: TorchLinear | PyGLinear, x: Tensor) -> Tensor:
+    if not is_traced():
+        x = constant_features(x, layer.reuse_constant)
+    return linear(x, layer.weight, layer.bias)
 
 
 #: Our layer for each that computes the same.
