@@ -1,6 +1,5 @@
 """A network of GCNII layers, which PyG has no model for."""
 
-import torch.nn.functional as F
 from torch import nn
 from torch_geometric.nn import GCN2Conv
 
@@ -10,7 +9,7 @@ class GCNII(nn.Module):
 
     def __init__(self, num_features, hidden, layers, num_classes, dropout, **options):
         super().__init__()
-        self.dropout = dropout
+        self.dropout = nn.Dropout(dropout)
         self.first, self.last = nn.Linear(num_features, hidden), nn.Linear(hidden, num_classes)
         self.convs = nn.ModuleList(GCN2Conv(hidden, 0.1, 0.5, i + 1, **options) for i in range(layers))
 
@@ -18,5 +17,5 @@ class GCNII(nn.Module):
         """Return the logits."""
         x = start = self.first(x).relu()
         for conv in self.convs:
-            x = conv(F.dropout(x, self.dropout, self.training), start, edge_index).relu()
-        return self.last(F.dropout(x, self.dropout, self.training))
+            x = conv(self.dropout(x), start, edge_index).relu()
+        return self.last(self.dropout(x))

@@ -21,7 +21,7 @@ from graphsparse.nn.graph import (
     to_edge_list,
 )
 from graphsparse.nn.linear import apply_linear
-from graphsparse.ops import Adjacency, spmm
+from graphsparse.ops import Adjacency, dropout, spmm
 
 
 class GATConv(pyg.GATConv):  # type: ignore[misc]
@@ -75,6 +75,7 @@ class GATConv(pyg.GATConv):  # type: ignore[misc]
     propagate_type: ClassVar[dict[str, Any]] = {"x": OptPairTensor, "alpha": Tensor}
     edge_updater_type: ClassVar[dict[str, Any]] = {"alpha": OptPairTensor, "edge_attr": OptTensor}
     reuse_constant: bool = True
+    fast_dropout: bool = False
 
     def __init__(
         self,
@@ -142,7 +143,8 @@ class GATConv(pyg.GATConv):  # type: ignore[misc]
             edge_index, edge_weight, ends, add_self_loops=self.add_self_loops, flow=self.flow, fused=fused
         )
         alpha = self._attention(edges, x_src, x_dst, edge_attr)
-        dropped = F.dropout(alpha, p=self.dropout, training=self.training)
+        drop = dropout if self.fast_dropout else F.dropout
+        dropped = drop(alpha, p=self.dropout, training=self.training)
         if edges.adjacency is not None:
             heads = [spmm(edges.adjacency, x_src[:, head], value=dropped[:, head]) for head in range(self.heads)]
             out = torch.stack(heads, 1)

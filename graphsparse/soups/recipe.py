@@ -175,7 +175,7 @@ class Recipe:
         )
 
     def _for_training(self, model: nn.Module) -> nn.Module:
-        return accelerate(model) if self.accelerate else model
+        return accelerate(model, fast_dropout=True) if self.accelerate else model
 
     def check_loader(self, job: Job, model: nn.Module, graph: Data) -> None:
         """Find out before the first worker starts whether the sampler takes its options, the graph and the model.

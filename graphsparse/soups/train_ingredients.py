@@ -101,7 +101,8 @@ def train_ingredients(
             forward pass, or a function ``(model, data) -> logits``.
         eval_every: Evaluate every so many epochs, and after the last one.
         checkpoint_every: Save after every so many epochs; when ``None``, as often as a kill costs 10 seconds of work.
-        accelerate: Whether to train with the layers of this package in place of PyG's, which changes rounding.
+        accelerate: Whether to train with the layers of this package in place of PyG's, which changes rounding, and with
+            its dropout in place of torch's, which drops other entries.
         seed: Seed of everything; the streams of initial weights, data and dropout do not depend on each other.
         progress: Whether to show a bar of ingredients done, running and failed.
         log: Receives ``index``, ``val``, ``train``, ``best_epoch``, ``epochs_run``, ``seconds`` and ``attempts`` of
