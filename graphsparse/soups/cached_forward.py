@@ -1,12 +1,13 @@
 r"""Logits of many mixtures of states at a fraction of the cost of as many passes over the graph.
 
-Four things are done, none of which changes a result beyond rounding:
+Five things are done, none of which changes a result beyond rounding:
 
 * **Only rows that count.** The last layer is computed for the judged nodes, the one before for their neighbours too,
   and so on. The sparse matrices between these rows are made once.
 * **Constant sums.** What the first layer sums over neighbours does not depend on weights, and is summed once.
 * **Linear first layer.** With :math:`Z(W)` the output of a first layer that is linear in its weights,
   :math:`Z(\alpha W_1 + (1 - \alpha) W_2) = \alpha Z(W_1) + (1 - \alpha) Z(W_2)`: two products serve all ratios.
+* **Sparse features.** Linear layers multiply constant features that hold mostly zeros as a sparse matrix.
 * **One wide product.** Mixtures stand side by side as columns, so the indices of a sparse matrix are read once for all.
 
 Source: the ideas are those of SGC and SIGN (arXiv 1902.07153, 2004.11198) for constant sums, applied to soups.
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.nn.linear import use_faster
 from graphsparse.soups.judge import Judge
 from graphsparse.soups.stages import AnyStage, Stage, make_stage
 from graphsparse.soups.states import State, mix_tensors
@@ -52,6 +54,7 @@ class TracedModel:
     """
 
     def __init__(self, model: nn.Module, data: Data, call: Call) -> None:
+        use_faster(model)
         self.model = model
         self.device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
         self.edge_key, edge_index, self.per_node, self.per_edge = taken_apart(data)
@@ -147,6 +150,8 @@ class CachedForward:
         run = [stage.rows for k, stage in enumerate(self.stages) if k not in self.constant]
         rows = max([nodes.cpu(), *run], key=Tensor.numel)
         self.per_node = {name: value[rows].to(traced.device) for name, value in traced.per_node.items()}
+        #: Blocks of these, the same tensors each time, so that layers see that they are constant.
+        self._blocks: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._own_parameters = {k: self._parameters_of(k) for k in self.constant}
         #: The tensors of the last soup with their versions, and the outputs of linear layers for it.
         self._soup: tuple[list[tuple[weakref.ref[Tensor], int]], dict[int, Tensor]] = ([], {})
@@ -326,7 +331,7 @@ class CachedForward:
         """Run the model on some rows, to the end or to a call, with the outputs of earlier calls in place."""
         calls = self.traced.trace.calls
         end = len(calls) if stop is None else stop
-        given = {name: value[rows] for name, value in self.per_node.items()}
+        given = self._given(rows)
         few = {name: value[:1].to(self.traced.device, copy=True) for name, value in self.traced.per_edge.items()}
 
         def answer(k: int, _: Arguments) -> Tensor:
@@ -340,6 +345,13 @@ class CachedForward:
         if before != [value._version for value in given.values()]:
             raise ValueError("the model writes into the features of the graph")
         return found
+
+    def _given(self, rows: slice) -> dict[str, Tensor]:
+        """Return some rows of what the graph holds for each node."""
+        bounds = (rows.start, rows.stop)
+        if bounds not in self._blocks:
+            self._blocks[bounds] = {name: value[rows] for name, value in self.per_node.items()}
+        return self._blocks[bounds]
 
     def _forget(self, k: int, mixture: _Mixture) -> None:
         """Let go of outputs that no call after the ``k``-th needs."""

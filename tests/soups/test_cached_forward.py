@@ -146,3 +146,24 @@ def test_the_features_of_the_graph_are_never_written_to():
     with pytest.raises(ValueError, match="writes into the features"):
         cached.score(first)
     assert torch.equal(data.x, before)
+
+
+@pytest.mark.parametrize("rows", [50, 4096])
+def test_words_are_multiplied_as_such_before_the_first_layer(rows, monkeypatch):
+    """A linear layer at the front runs again for every layer; only its first calls on a block are dense."""
+    data = random_graph(400)
+    data.x = (torch.rand(400, 8, generator=torch.Generator().manual_seed(0)) < 0.05).float()
+    monkeypatch.setattr(cached_forward, "ROWS", rows)
+    seen, real = [], cached_forward.use_faster
+
+    def watched(model):
+        real(model)
+        model.first.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+
+    monkeypatch.setattr(cached_forward, "use_faster", watched)
+    model, first, second = two_states(CACHED["GCNII"])
+    plain, cached = both(model, data)
+    del seen[:]
+    assert cached.scan(first, second, RATIOS) == plain.scan(first, second, RATIOS)
+    assert len(seen) > 4 * 19
+    assert len({id(x) for x in seen}) <= len(range(0, 400, rows)) + 4  # the last block of a layer is its own
