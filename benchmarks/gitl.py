@@ -4,7 +4,8 @@ python benchmarks/gitl.py --pairs cora-A citeseer-A --workers 2            # all
 python benchmarks/gitl.py --pairs cora-coauthor-citation acm-psp-pap --methods chain mlp_target gnn_target cosine
 
 A seed draws the protocol (where it draws anything), the split and all weights; every method of a seed sees the same
-split. `chain` gives three rows: the teacher alone, the student alone, and both with validated propagation (GITL).
+split. `chain` gives five rows: the teacher alone, the student alone, both with either propagation at the weight that
+validation chooses, and with the better of the two (GITL).
 Controls teach the student with the links of the source rewired (degrees kept), or with wrong keys (the shared nodes of
 the source permuted): what remains of its gain then does not come from shared structure. `shared` keeps that share of
 the shared nodes in the source, `weight` multiplies the source's links. `guarded` is GITL that falls back to the student
@@ -36,10 +37,12 @@ from graphsparse.transfer import (
     BASELINES,
     GITL,
     BaselineOptions,
+    EdgeLabelPropagation,
     LinkTeacher,
     LinkTraining,
     MLPStudent,
     SharedNodePair,
+    XMCPropagation,
     prepare_pair,
 )
 from graphsparse.transfer.link_model import sage_encoder
@@ -55,7 +58,8 @@ PAIRS = {
         )
     },
 }
-CHAIN = ("teacher", "student", "GITL")
+ALONE = {"GITL, edge labels": "EdgeLabelPropagation", "GITL, XMC": "XMCPropagation"}
+CHAIN = ("teacher", "student", *ALONE, "GITL")
 GUARDED = "GITL, guarded"
 CONTROLS = ("student, rewired source", "student, wrong keys")
 SHARES, WEIGHTS = (0.25, 0.5, 0.75), (0.0, 0.25, 0.5)
@@ -74,6 +78,8 @@ CLAIMS = (
     ("GITL", "student", "propagation helps"),
     ("GITL", "gnn_enriched", "the chain against a network on the graph with the source's links"),
     ("student", "cosine", "against the cosine of features"),
+    ("GITL", "GITL, edge labels", "the choice between two propagations against the first"),
+    ("GITL", "cosine", "the chain against the cosine of features"),
     ("GITL", "pagerank_enriched", "against walks along the links of both, which need no training"),
     (GUARDED, "mlp_target", "with the guard a source that misleads does no harm"),
     ("student, rewired source", "mlp_target", "control: nothing remains without the source's structure"),
@@ -102,7 +108,7 @@ def chain_of(pair, epochs):
     if pair.target.x is not None:
         return GITL.small(epochs, 2 * epochs, links_per_epoch=LINKS_PER_EPOCH)
     teacher = LinkTeacher(sage_encoder(64), scope="enriched_target", id_channels=64, training=training_of(epochs))
-    return GITL(teacher=teacher, student=False)
+    return GITL(teacher=teacher, student=False, propagation=(EdgeLabelPropagation(), XMCPropagation()))
 
 
 def changed(method, graphs, pair, seed):
@@ -140,7 +146,8 @@ def run_group(group, setting):
         if method in CHAIN:
             if chain is None:
                 chain = chain_of(pair, setting["epochs"]).fit(pair, split, seed=seed)
-            scorer = {"teacher": chain.teacher, "student": chain.student, "GITL": chain}[method]
+            stages = {"teacher": chain.teacher, "student": chain.student, "GITL": chain}
+            scorer = chain.steps[ALONE[method]] if method in ALONE else stages[method]
         elif method == GUARDED:
             options_of = {"links_per_epoch": LINKS_PER_EPOCH, "guard": True}
             scorer = GITL.small(setting["epochs"], 2 * setting["epochs"], **options_of).fit(pair, split, seed=seed)
@@ -153,8 +160,11 @@ def run_group(group, setting):
         pos, neg = scorer.score(split.test), scorer.score(split.test_neg)
         report = link_report(pos, neg, split.test, split.test_neg, degree, ks=[50])
         row = {**job, "figures": report, "seconds": round(time.perf_counter() - begin, 2)}
+        if method in ALONE:
+            row |= {"weight": scorer.weight}
         if method in ("GITL", GUARDED):
-            row |= {"weight": scorer.weight, "kept": scorer.kept}
+            chosen = "" if scorer.propagation is None else type(scorer.propagation).__name__
+            row |= {"weight": scorer.weight, "kept": scorer.kept, "propagation": chosen}
         rows.append(row)
     return rows
 
@@ -237,7 +247,7 @@ def plots(lines, out):
                 panels.setdefault(title, {}).setdefault(line["pair"], []).append((x, *point))
             elif line["method"] == "student" and line["pair"] in varied:
                 panels.setdefault(title, {}).setdefault(line["pair"], []).append((1.0, *point))
-        if line["method"] in (*CHAIN, "mlp_target", "gnn_target", "gnn_enriched", "cosine"):
+        if line["method"] in ("teacher", "student", "GITL", "mlp_target", "gnn_target", "gnn_enriched", "cosine"):
             names = [name for name in line if name.startswith("average precision, ") and name.endswith(" mean")]
             bin_names = [name.removeprefix("average precision, ").removesuffix(" mean") for name in names]
             for i, name in enumerate(names):

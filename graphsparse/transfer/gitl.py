@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +17,7 @@ from graphsparse.transfer.propagation_step import PropagationStep, check_directi
 from graphsparse.transfer.queries import check_queries, check_split
 from graphsparse.transfer.student import MLPStudent
 from graphsparse.transfer.teacher import LinkTeacher
-from graphsparse.transfer.xmc import XMCPropagation
+from graphsparse.transfer.xmc import XMC_GRID, XMCPropagation
 from graphsparse.typing import Log
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 #: What may be added to the scores.
 Propagation: TypeAlias = EdgeLabelPropagation | XMCPropagation
+_KINDS = (EdgeLabelPropagation, XMCPropagation)
 
 
 class GITL:
@@ -43,22 +45,26 @@ class GITL:
     Args:
         teacher: A teacher; ``True`` for one of default options, ``False`` for none.
         student: A student; ``True`` for one of default options, ``False`` for none.
-        propagation: ``EdgeLabelPropagation`` or ``XMCPropagation``; ``True`` for the former with default options,
+        propagation: ``EdgeLabelPropagation`` or ``XMCPropagation``, or both, of which the one that is better on the
+            validation pairs is taken; ``True`` for the former with default options, whose time is linear in the links,
             ``False`` for none.
-        grid: Weights of the propagation to choose from, with 0 among them.
+        grid: Weights of the propagation to choose from, with 0 among them; ``LAMBDA_GRID`` and ``XMC_GRID`` when
+            ``None``.
         guard: Train the same student without the teacher, too, on the target's links alone, and go on with it where it
             is better on the validation pairs. A source that misleads then costs little more than a training.
 
     Attributes:
         kept: Name of the stage that scores: ``"student"``, ``"student alone"`` or ``"teacher"``, once fitted.
-        weight: Weight of the propagation that was chosen, once fitted; 0 without one.
-        validation: Metric on the validation pairs of each stage, and for each weight, once fitted.
+        propagation: The propagation that was chosen, once fitted; ``None`` where none helps.
+        weight: Its weight; 0 without one.
+        steps: Each propagation with its own best weight, by the name of its class, once fitted.
+        validation: Metric on the validation pairs of each stage, and for each propagation and weight, once fitted.
         results: Course of each training by the name of its stage, once fitted.
 
     Raises:
         TypeError: If a stage is none.
         ValueError: If there is neither teacher nor student, the student needs a teacher and there is none, 0 is not
-            among the weights, or there is no student with a teacher to guard.
+            among the weights, a kind of propagation comes twice, or there is no student with a teacher to guard.
 
     Example:
         >>> import torch
@@ -75,7 +81,9 @@ class GITL:
         GITL on 45 target nodes, 30 shared nodes, ... training links; metric on the validation pairs:
           teacher: 0..., epoch ... of 10
           student: 0..., epoch ... of 20
-          propagation: EdgeLabelPropagation(...)
+          EdgeLabelPropagation(...)
+            weight ... of 0: 0...
+          XMCPropagation(...)
             weight ... of 0: 0...
 
     Source: Zheng et al., *You Only Transfer What You Share*, arXiv 2302.14189.
@@ -86,34 +94,36 @@ class GITL:
         *,
         teacher: LinkTeacher | bool = True,
         student: MLPStudent | bool = True,
-        propagation: Propagation | bool = True,
-        grid: Sequence[float] = LAMBDA_GRID,
+        propagation: Propagation | Sequence[Propagation] | bool = True,
+        grid: Sequence[float] | None = None,
         guard: bool = False,
     ) -> None:
         for name, stage, kinds in (
             ("teacher", teacher, (LinkTeacher,)),
             ("student", student, (MLPStudent,)),
-            ("propagation", propagation, (EdgeLabelPropagation, XMCPropagation)),
         ):
             if not isinstance(stage, (bool, *kinds)):
                 known = " or ".join(kind.__name__ for kind in kinds)
                 raise TypeError(f"'{name}' must be True, False or {known} (got {type(stage).__name__})")
         self.teacher: LinkTeacher | None = LinkTeacher() if teacher is True else teacher or None
         self.student: MLPStudent | None = MLPStudent() if student is True else student or None
-        self.propagation: Propagation | None = EdgeLabelPropagation() if propagation is True else propagation or None
+        self.propagations = _propagations(propagation)
         if self.teacher is None and self.student is None:
             raise ValueError("'teacher' and 'student' are both False: there is nothing that scores")
         if self.teacher is None and self.student is not None and self.student.needs_teacher:
             raise ValueError("'teacher' is False, but 'student' has a weight for what a teacher knows")
-        for weight in grid:
-            check_number(weight, "grid", least=0, most=1)
-        self.grid = sorted(set(map(float, grid)))
-        if 0 not in self.grid:
-            raise ValueError(f"'grid' must hold 0, so that a step that does not help is left out (got {list(grid)})")
+        self.grid = None if grid is None else sorted(set(map(float, grid)))
+        for weight in self.grid or ():
+            most = 1 if any(isinstance(p, EdgeLabelPropagation) for p in self.propagations) else inf
+            check_number(weight, "grid", least=0, most=most)
+        if self.grid is not None and 0 not in self.grid:
+            raise ValueError(f"'grid' must hold 0, so that a step that does not help is left out (got {self.grid})")
         if guard and (self.student is None or not self.student.needs_teacher):
             raise ValueError("'guard' is True, but there is no 'student' that learns from a teacher")
         self.guard, self.kept = guard, ""
+        self.propagation: Propagation | None = None
         self.weight = 0.0
+        self.steps: dict[str, PropagationStep] = {}
         self.validation: dict[str, float] = {}
         self.results: dict[str, FitResult] = {}
         self._num_nodes: int | None = None
@@ -125,7 +135,7 @@ class GITL:
         student_epochs: int = 120,
         *,
         scope: str = "intersection",
-        propagation: Propagation | bool = True,
+        propagation: Propagation | Sequence[Propagation] | bool | None = None,
         links_per_epoch: int | None = None,
         guard: bool = False,
     ) -> "GITL":
@@ -135,7 +145,7 @@ class GITL:
             epochs: Epochs of the teacher.
             student_epochs: Epochs of the student.
             scope: Scope of the teacher.
-            propagation: As for the class.
+            propagation: As for the class; when ``None`` both kinds, of which the better is taken.
             links_per_epoch: Most links that are learned from in an epoch, for a dense source.
             guard: As for the class.
 
@@ -146,6 +156,7 @@ class GITL:
         training = LinkTraining(epochs=epochs, lr=5e-3, links_per_epoch=links_per_epoch)
         teacher = LinkTeacher(sage_encoder(64), scope=scope, input_dropout=0.5, training=training)
         student = MLPStudent(128, training=replace(training, epochs=student_epochs))
+        propagation = (EdgeLabelPropagation(), XMCPropagation()) if propagation is None else propagation
         return cls(teacher=teacher, student=student, propagation=propagation, guard=guard)
 
     def fit(
@@ -178,8 +189,9 @@ class GITL:
         """
         check_split(pair, split)
         assert_no_leak(split, pair)
-        check_direction(self.propagation, pair)
-        self._num_nodes, self.weight = None, 0.0
+        for propagation in self.propagations:
+            check_direction(propagation, pair)
+        self._num_nodes, self.propagation, self.weight, self.steps = None, None, 0.0, {}
         stages: dict[str, LinkTeacher | MLPStudent] = {}
 
         def options(name: str) -> dict[str, Any]:
@@ -203,12 +215,16 @@ class GITL:
         last: list[str] = [name for name in ("student", "student alone") if name in stages] or ["teacher"]
         self.kept = max(last, key=self.validation.__getitem__)
         scorer = stages[self.kept]
-        self._score = scorer.score
-        if self.propagation is not None:
-            step = PropagationStep(self.propagation, scorer.score, self.grid, scorer.training.metric)
-            step.fit(pair, split, seed)
-            self.weight, self._score = step.weight, step.score
-            self.validation |= {f"propagation {weight:g}": value for weight, value in step.tried.items()}
+        self._score, best = scorer.score, self.validation[self.kept]
+        for propagation in self.propagations:
+            name = type(propagation).__name__
+            grid = self.grid or (LAMBDA_GRID if isinstance(propagation, EdgeLabelPropagation) else XMC_GRID)
+            step = PropagationStep(propagation, scorer.score, grid, scorer.training.metric).fit(pair, split, seed)
+            self.steps[name] = step
+            self.validation |= {f"{name} {weight:g}": value for weight, value in step.tried.items()}
+            if step.weight > 0 and step.tried[step.weight] > best:
+                best = step.tried[step.weight]
+                self.propagation, self.weight, self._score = propagation, step.weight, step.score
         self._num_nodes = pair.num_nodes
         return self
 
@@ -241,11 +257,24 @@ class GITL:
                 continue
             result, kept = self.results[name], ", kept" if self.guard and name == self.kept else ""
             lines.append(f"  {name}: {result.val:.4f}, epoch {result.best_epoch + 1} of {result.epochs_run}{kept}")
-        if self.propagation is None:
-            lines.append("  propagation: none")
-        else:
-            tried = {k.split()[1]: v for k, v in self.validation.items() if k.startswith("propagation ")}
-            listed = ", ".join(f"{weight}: {value:.4f}" for weight, value in tried.items())
-            lines.append(f"  propagation: {self.propagation!r}")
-            lines.append(f"    weight {self.weight:g} of {listed}")
-        return "\n".join(lines)
+        for step in self.steps.values():
+            listed = ", ".join(f"{weight:g}: {value:.4f}" for weight, value in step.tried.items())
+            lines.append(f"  {step.propagation!r}{', kept' if step.propagation is self.propagation else ''}")
+            lines.append(f"    weight {step.weight:g} of {listed}")
+        return "\n".join([*lines, *([] if self.steps else ["  propagation: none"])])
+
+
+def _propagations(given: Any) -> tuple[Propagation, ...]:
+    """Return the propagations to choose from, each kind once."""
+    if isinstance(given, bool):
+        return (EdgeLabelPropagation(),) if given else ()
+    found = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    for propagation in found:
+        if not isinstance(propagation, _KINDS):
+            known = " or ".join(kind.__name__ for kind in _KINDS)
+            raise TypeError(
+                f"'propagation' must be True, False, {known}, or several (got {type(propagation).__name__})"
+            )
+    if len({type(propagation) for propagation in found}) < len(found):
+        raise ValueError(f"'propagation' must hold each kind once (got {list(found)})")
+    return found

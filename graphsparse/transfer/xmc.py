@@ -18,6 +18,11 @@ from graphsparse.utils.undirected import undirected_edges
 _SCRATCH, _LARGE_SCRATCH = 1 << 25, 1 << 28
 
 
+#: Weights for scores that are added to a probability. They are small where nodes have many links, so that large ones
+#: may be needed.
+XMC_GRID = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+
 class XMCPropagation:
     r"""Scores pairs by links that are propagated as labels: row :math:`u` of the adjacency are the labels of node `u`.
 

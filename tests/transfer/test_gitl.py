@@ -28,7 +28,9 @@ def chain(training=SHORT, **options):
     return GITL(**{**stages, **options})
 
 
-@pytest.mark.parametrize("propagation", [True, False, XMCPropagation()])
+@pytest.mark.parametrize(
+    "propagation", [True, False, XMCPropagation(), [EdgeLabelPropagation(), XMCPropagation(alpha=0.85)]]
+)
 @pytest.mark.parametrize("leave_out", [None, "teacher", "student"])
 def test_every_stage_may_be_left_out(data, propagation, leave_out):
     pair, split = data
@@ -70,7 +72,7 @@ def test_summary_says_what_was_chosen(data):
         f"  teacher: {fitted.teacher.result.val:.4f}, epoch {fitted.teacher.result.best_epoch + 1} of 10"
     )
     assert lines[-1].startswith(f"    weight {fitted.weight:g} of 0: ")
-    assert fitted.validation["propagation 0"] == pytest.approx(fitted.student.result.val)
+    assert fitted.validation["EdgeLabelPropagation 0"] == pytest.approx(fitted.student.result.val)
     assert "propagation: none" in chain(propagation=False).fit(pair, split).summary()
 
 
@@ -132,8 +134,31 @@ def test_what_is_refused(data):
         GITL(grid=(0.1, 1.0))
     with pytest.raises(TypeError, match="'teacher' must be True, False or LinkTeacher"):
         GITL(teacher=sage_encoder(3))
-    with pytest.raises(TypeError, match="'propagation' must be True, False or EdgeLabelPropagation or XMCPropagation"):
-        GITL(propagation="elp")
+    for wrong in ("elp", [EdgeLabelPropagation(), None]):
+        with pytest.raises(TypeError, match="'propagation' must be True, False, EdgeLabelPropagation or XMCProp"):
+            GITL(propagation=wrong)
+    with pytest.raises(ValueError, match="'propagation' must hold each kind once"):
+        GITL(propagation=[XMCPropagation(), XMCPropagation(alpha=0.85)])
+    with pytest.raises(ValueError, match="'grid' must be"):
+        GITL(grid=(0, 3))
+    assert GITL(propagation=XMCPropagation(), grid=(3, 0)).grid == [0, 3]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_better_propagation_is_taken(order):
+    pair, split = clear_pair()
+    both = [EdgeLabelPropagation(), XMCPropagation()][::order]
+    fitted = chain(propagation=both).fit(pair, split)
+    alone = {type(one).__name__: chain(propagation=one).fit(pair, split) for one in both}
+    now = {name: one.validation[f"{name} {one.weight:g}"] for name, one in alone.items()}
+    best = max(now, key=now.__getitem__)
+    assert len(set(now.values())) == 2
+    assert type(fitted.propagation).__name__ == best
+    assert fitted.weight == alone[best].weight > 0
+    assert torch.equal(fitted.score(split.test), alone[best].score(split.test))
+    lines = fitted.summary().splitlines()
+    assert [type(one).__name__ in line for one, line in zip(both, lines[3::2], strict=True)] == [True, True]
+    assert [line.endswith(", kept") for line in lines[3::2]] == [type(one).__name__ == best for one in both]
 
 
 def test_links_with_a_direction():
@@ -144,9 +169,9 @@ def test_links_with_a_direction():
         GITL(**options, propagation=XMCPropagation()).fit(pair, split)
     with pytest.raises(ValueError, match=r"'propagation' must be XMCPropagation\(directed=False\)"):
         GITL(**options, propagation=XMCPropagation(directed=True)).fit(*small_pair())
-    fitted = GITL(**options, propagation=XMCPropagation(directed=True)).fit(pair, split)
-    there, back = fitted.propagation.score(split.test), fitted.propagation.score(split.test.flip(0))
-    assert not torch.equal(there, back)
+    propagation = XMCPropagation(directed=True)
+    GITL(**options, propagation=propagation).fit(pair, split)
+    assert not torch.equal(propagation.score(split.test), propagation.score(split.test.flip(0)))
 
 
 @pytest.mark.bands
