@@ -80,6 +80,7 @@ CLAIMS = (
     ("student", "cosine", "against the cosine of features"),
     ("GITL", "GITL, edge labels", "the choice between two propagations against the first"),
     ("GITL", "cosine", "the chain against the cosine of features"),
+    ("GITL", "xmc_enriched", "the chain against the second propagation without it"),
     ("GITL", "pagerank_enriched", "against walks along the links of both, which need no training"),
     (GUARDED, "mlp_target", "with the guard a source that misleads does no harm"),
     ("student, rewired source", "mlp_target", "control: nothing remains without the source's structure"),

@@ -18,6 +18,7 @@ from graphsparse.transfer.baselines.pagerank import PersonalizedPageRank
 from graphsparse.transfer.baselines.pretraining import Objective, PretrainedLinkPredictor
 from graphsparse.transfer.queries import Scorer, check_features, check_split
 from graphsparse.transfer.student import MLPStudent
+from graphsparse.transfer.xmc import XMCPropagation
 
 if TYPE_CHECKING:
     from graphsparse.transfer.pair import SharedNodePair
@@ -52,6 +53,17 @@ def _pagerank(graph: str) -> Baseline:
         check_split(pair, split)
         found = pair.graph(graph, without=split)
         return PersonalizedPageRank(found.edge_index, found.num_nodes, symmetric=not pair.directed)
+
+    return fit
+
+
+def _xmc(graph: str) -> Baseline:
+    def fit(
+        pair: "SharedNodePair", split: "LinkSplit", seed: int = 0, options: BaselineOptions | None = None
+    ) -> Scorer:
+        check_split(pair, split)
+        found = pair.graph(graph, without=split)
+        return XMCPropagation(directed=pair.directed).fit(found.edge_index, found.num_nodes)
 
     return fit
 
@@ -124,6 +136,8 @@ BASELINES: dict[str, Baseline] = {
     "resource_allocation_enriched": _neighbors("enriched_target", resource_allocation_weight),
     "pagerank": _pagerank("target"),
     "pagerank_enriched": _pagerank("enriched_target"),
+    "xmc": _xmc("target"),
+    "xmc_enriched": _xmc("enriched_target"),
     "cosine": _cosine,
     "gnn_target": _gnn("target", "target"),
     "gnn_union": _gnn("union", "union"),
