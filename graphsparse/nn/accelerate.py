@@ -53,7 +53,7 @@ def accelerate(model: nn.Module, *, reuse_constant: bool = True, fast_dropout: b
         reuse_constant: As in our layers, the linear ones included: keep what is computed from features that are
             constant.
         fast_dropout: Exchange ``torch.nn.Dropout`` layers and the dropout of attention for
-            :func:`graphsparse.ops.dropout`, which on some processors takes a tenth of the time. Under the same seed it
+            :func:`graphsparse.ops.dropout`, which on some processors takes a fifth of the time. Under the same seed it
             drops other entries than torch does; calls of ``F.dropout`` inside of a model are not seen.
 
     Warns:

@@ -100,7 +100,7 @@ class L0Projection(StepProjection):
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state` returned."""
         super().load_state(state)
-        self._frozen = state["frozen"]
+        self._frozen = state.get("frozen")
 
     @property
     def sparsity(self) -> float:

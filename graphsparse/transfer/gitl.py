@@ -112,10 +112,10 @@ class GITL:
             raise ValueError("'teacher' and 'student' are both False: there is nothing that scores")
         if self.teacher is None and self.student is not None and self.student.needs_teacher:
             raise ValueError("'teacher' is False, but 'student' has a weight for what a teacher knows")
-        self.grid = None if grid is None else sorted(set(map(float, grid)))
-        for weight in self.grid or ():
-            most = 1 if any(isinstance(p, EdgeLabelPropagation) for p in self.propagations) else inf
+        most = 1 if any(isinstance(p, EdgeLabelPropagation) for p in self.propagations) else inf
+        for weight in grid or ():
             check_number(weight, "grid", least=0, most=most)
+        self.grid = None if grid is None else sorted(set(map(float, grid)))
         if self.grid is not None and 0 not in self.grid:
             raise ValueError(f"'grid' must hold 0, so that a step that does not help is left out (got {self.grid})")
         if guard and (self.student is None or not self.student.needs_teacher):

@@ -141,6 +141,8 @@ def test_what_is_refused(data):
         GITL(propagation=[XMCPropagation(), XMCPropagation(alpha=0.85)])
     with pytest.raises(ValueError, match="'grid' must be"):
         GITL(grid=(0, 3))
+    with pytest.raises(TypeError, match="'grid' must be a number"):
+        GITL(grid=("0", 1))
     assert GITL(propagation=XMCPropagation(), grid=(3, 0)).grid == [0, 3]
 
 
