@@ -55,9 +55,11 @@ def make_loader(sampler: str, data: Data, *, seed: int, **options: Any) -> Batch
         ValueError: If the sampler is unknown, an option is out of range, or the graph lacks what the sampler needs.
 
     Example:
+        >>> from torch_geometric import seed_everything
         >>> from torch_geometric.nn import GraphSAGE
         >>> from graphsparse.testing import random_graph
         >>> from graphsparse.training import fit
+        >>> seed_everything(0)
         >>> data = random_graph()
         >>> loader = make_loader("neighbor", data, seed=0, num_neighbors=[5, 5], batch_size=10)
         >>> fit(GraphSAGE(8, 16, 2, 3), data, epochs=10, loader=loader).test > 0.5

@@ -110,8 +110,10 @@ def fit(
         FloatingPointError: If the loss is no longer finite, or a logit is not a number.
 
     Example:
+        >>> from torch_geometric import seed_everything
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.testing import random_graph
+        >>> seed_everything(0)
         >>> data = random_graph()
         >>> result = fit(GCN(8, 16, 2, 3, dropout=0.5), data, epochs=30)
         >>> result.test > 0.5

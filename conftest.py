@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests, and the leg of the suite that runs without compiled extensions."""
+"""Fixtures and seeds of all tests and examples in docstrings, and the leg that runs without compiled extensions."""
 
 import importlib.abc
 import os
@@ -20,16 +20,27 @@ class _Blocker(importlib.abc.MetaPathFinder):
 
 
 def pytest_addoption(parser):
+    """Add the options of this suite."""
+    parser.addoption("--seed", type=int, default=0, help="seed of what a test draws without a seed of its own")
     parser.addoption("--without-extensions", action="store_true", help="block torch-sparse, torch-scatter and pyg-lib")
 
 
 def pytest_configure(config):
+    """Set the number of threads, and block the extensions where that is asked for."""
     # The graphs of the tests are tiny: threads cost ten times more than they bring where the cores are busy.
     torch.set_num_threads(1)
     if config.getoption("--without-extensions"):
         already = [name for name in EXTENSIONS if name in sys.modules]
         assert not already, f"imported before they could be blocked: {already}"
         sys.meta_path.insert(0, _Blocker())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Start each test and each example from the same seed, whatever ran before it in its process."""
+    from torch_geometric import seed_everything  # PyG looks for the extensions when imported: not before the block
+
+    seed_everything(item.config.getoption("--seed"))
 
 
 def pytest_collection_modifyitems(items):
@@ -40,11 +51,12 @@ def pytest_collection_modifyitems(items):
 def _data_root():
     if os.environ.get("GRAPHSPARSE_DATA"):
         return Path(os.environ["GRAPHSPARSE_DATA"])
-    beside = Path(__file__).parents[2] / "shared" / "data"
+    beside = Path(__file__).parents[1] / "shared" / "data"
     return beside if beside.is_dir() else None
 
 
 def pytest_report_header(config):
+    """Say which graphs and extensions the tests will find."""
     root = _data_root()
     extensions = "blocked" if config.getoption("--without-extensions") else "as installed"
     return f"real graphs: {root or 'none, set GRAPHSPARSE_DATA'}; compiled extensions: {extensions}"
