@@ -8,11 +8,11 @@ split. `chain` gives five rows: the teacher alone, the student alone, both with 
 validation chooses, and with the better of the two (GITL).
 Controls teach the student with the links of the source rewired (degrees kept), or with wrong keys (the shared nodes of
 the source permuted): what remains of its gain then does not come from shared structure. `shared` keeps that share of
-the shared nodes in the source, `weight` multiplies the source's links. `guarded` is GITL that falls back to the student
-alone where that is better on validation. Test scores are computed once, from models that validation pairs have chosen.
-Metrics are over 5 non-links per link, in %; 16.7 is chance for average precision. Differences are paired by seed, with
-intervals of 95 % by Student's t. A run that was stopped goes on where it was; `--report` makes tables of the pairs and
-methods that have all seeds so far.
+the shared nodes in the source, `weight` multiplies the source's links. `guarded` is GITL that falls back to the target
+alone, for the student and for the links that are walked along, where that is better on validation. Test scores are
+computed once, from models that validation pairs have chosen. Metrics are over 5 non-links per link, in %; 16.7 is
+chance for average precision. Differences are paired by seed, with intervals of 95 % by Student's t. A run that was
+stopped goes on where it was; `--report` makes tables of the pairs and methods that have all seeds so far.
 """
 
 import argparse
@@ -164,8 +164,8 @@ def run_group(group, setting):
         if method in ALONE:
             row |= {"weight": scorer.weight}
         if method in ("GITL", GUARDED):
-            chosen = "" if scorer.propagation is None else type(scorer.propagation).__name__
-            row |= {"weight": scorer.weight, "kept": scorer.kept, "propagation": chosen}
+            chosen = [name for name, step in scorer.steps.items() if step.propagation is scorer.propagation]
+            row |= {"weight": scorer.weight, "kept": scorer.kept, "propagation": "".join(chosen)}
         rows.append(row)
     return rows
 

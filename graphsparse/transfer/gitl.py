@@ -1,6 +1,7 @@
 """Teacher, student and propagation in a chain, with all that is chosen chosen on validation pairs of the target."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -51,13 +52,15 @@ class GITL:
         grid: Weights of the propagation to choose from, with 0 among them; ``LAMBDA_GRID`` and ``XMC_GRID`` when
             ``None``.
         guard: Train the same student without the teacher, too, on the target's links alone, and go on with it where it
-            is better on the validation pairs. A source that misleads then costs little more than a training.
+            is better on the validation pairs; try each propagation along the target's links alone, too. A source that
+            misleads then costs little more than a training.
 
     Attributes:
         kept: Name of the stage that scores: ``"student"``, ``"student alone"`` or ``"teacher"``, once fitted.
         propagation: The propagation that was chosen, once fitted; ``None`` where none helps.
         weight: Its weight; 0 without one.
-        steps: Each propagation with its own best weight, by the name of its class, once fitted.
+        steps: Each propagation with its own best weight, by the name of its class, once fitted; with ``guard`` also
+            ``"<name>, target alone"``.
         validation: Metric on the validation pairs of each stage, and for each propagation and weight, once fitted.
         results: Course of each training by the name of its stage, once fitted.
 
@@ -216,17 +219,24 @@ class GITL:
         self.kept = max(last, key=self.validation.__getitem__)
         scorer = stages[self.kept]
         self._score, best = scorer.score, self.validation[self.kept]
-        for propagation in self.propagations:
-            name = type(propagation).__name__
-            grid = self.grid or (LAMBDA_GRID if isinstance(propagation, EdgeLabelPropagation) else XMC_GRID)
-            step = PropagationStep(propagation, scorer.score, grid, scorer.training.metric).fit(pair, split, seed)
-            self.steps[name] = step
+        for name, step in self._steps(scorer):
+            self.steps[name] = step.fit(pair, split, seed)
             self.validation |= {f"{name} {weight:g}": value for weight, value in step.tried.items()}
             if step.weight > 0 and step.tried[step.weight] > best:
                 best = step.tried[step.weight]
-                self.propagation, self.weight, self._score = propagation, step.weight, step.score
+                self.propagation, self.weight, self._score = step.propagation, step.weight, step.score
         self._num_nodes = pair.num_nodes
         return self
+
+    def _steps(self, scorer: LinkTeacher | MLPStudent) -> Iterator[tuple[str, PropagationStep]]:
+        """Yield the propagations to try and their names, those along the links of both graphs first."""
+        for graph in ("enriched_target", "target") if self.guard else ("enriched_target",):
+            for propagation in self.propagations:
+                name = type(propagation).__name__
+                grid = self.grid or (LAMBDA_GRID if isinstance(propagation, EdgeLabelPropagation) else XMC_GRID)
+                if graph == "target":
+                    name, propagation = f"{name}, target alone", copy(propagation)
+                yield name, PropagationStep(propagation, scorer.score, grid, scorer.training.metric, graph)
 
     def score(self, pairs: Tensor) -> Tensor:
         """Return scores ``[Q]`` of pairs ``[2, Q]`` of target nodes, higher = more likely a link.
@@ -259,7 +269,9 @@ class GITL:
             lines.append(f"  {name}: {result.val:.4f}, epoch {result.best_epoch + 1} of {result.epochs_run}{kept}")
         for step in self.steps.values():
             listed = ", ".join(f"{weight:g}: {value:.4f}" for weight, value in step.tried.items())
-            lines.append(f"  {step.propagation!r}{', kept' if step.propagation is self.propagation else ''}")
+            alone = ", target alone" if step.graph == "target" else ""
+            kept = ", kept" if step.propagation is self.propagation else ""
+            lines.append(f"  {step.propagation!r}{alone}{kept}")
             lines.append(f"    weight {step.weight:g} of {listed}")
         return "\n".join([*lines, *([] if self.steps else ["  propagation: none"])])
 

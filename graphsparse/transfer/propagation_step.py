@@ -49,6 +49,7 @@ class PropagationStep:
         base: Returns the logits ``[Q]`` of pairs ``[2, Q]``.
         grid: Weights to choose from, with 0 among them.
         metric: Figure of merit on the validation pairs, higher is better.
+        graph: Whose links it goes along: ``"enriched_target"`` for those of both, ``"target"``.
 
     Attributes:
         weight: The weight that was chosen, once fitted.
@@ -61,14 +62,16 @@ class PropagationStep:
         base: Callable[[Tensor], Tensor],
         grid: Sequence[float],
         metric: LinkMetric,
+        graph: str = "enriched_target",
     ) -> None:
         self.propagation, self.base, self.grid, self.metric = propagation, base, sorted(grid), metric
+        self.graph = graph
         self.weight = 0.0
         self.tried: dict[float, float] = {}
 
     def fit(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> "PropagationStep":
         """Take in the training links, and choose the weight on the validation pairs."""
-        graph = pair.graph("enriched_target", without=split, features=False)
+        graph = pair.graph(self.graph, without=split, features=False)
         queries = torch.cat([split.val, split.val_neg], 1)
         logits = self.base(queries).cpu()
         positive = torch.arange(queries.size(1)) < split.val.size(1)

@@ -2,6 +2,8 @@ import statistics
 
 import pytest
 import torch
+from torch_geometric.data import Data
+from torch_geometric.utils import to_undirected
 from transfer_pairs import clear_pair, cora_pair, small_pair
 
 from graphsparse.transfer.baselines import BASELINES, BaselineOptions
@@ -9,7 +11,9 @@ from graphsparse.transfer.edge_propagation import EdgeLabelPropagation
 from graphsparse.transfer.gitl import GITL
 from graphsparse.transfer.leak import assert_no_leak
 from graphsparse.transfer.link_model import sage_encoder
+from graphsparse.transfer.link_split import split_links
 from graphsparse.transfer.link_training import LinkTraining
+from graphsparse.transfer.pair import SharedNodePair
 from graphsparse.transfer.student import MLPStudent
 from graphsparse.transfer.teacher import LinkTeacher
 from graphsparse.transfer.validation import link_auroc, link_average_precision
@@ -108,6 +112,32 @@ def test_guard_keeps_what_is_better_on_validation(data, tmp_path):
     assert unguarded.kept == "student"
     assert "alone" not in unguarded.summary()
     assert chain(student=False).fit(pair, split).kept == "teacher"
+
+
+def test_guard_leaves_the_links_of_a_misleading_source_out_of_the_propagation():
+    """The target's links are within blocks; the source adds ten times as many between any two nodes."""
+    generator = torch.Generator().manual_seed(0)
+    key, block = torch.arange(200), torch.arange(200) % 20
+    u, v = (block[:, None] == block[None, :]).nonzero().t()
+    kept = (u < v) & (torch.rand(u.numel(), generator=generator) < 0.8)
+    noise = torch.randint(200, (2, 7200), generator=generator)
+    graphs = [
+        Data(edge_index=to_undirected(edges), num_nodes=200, key=key, x=torch.rand(200, 4, generator=generator))
+        for edges in (noise[:, noise[0] != noise[1]], torch.stack([u[kept], v[kept]]))
+    ]
+    pair = SharedNodePair(*graphs)
+    split = split_links(pair, (0.6, 0.2, 0.2), hold_out="all")
+    kinds = {"propagation": (EdgeLabelPropagation(), XMCPropagation())}
+    free, guarded = (chain(guard=guard, **kinds).fit(pair, split) for guard in (False, True))
+    names = ["EdgeLabelPropagation", "XMCPropagation"]
+    assert list(free.steps) == names
+    assert list(guarded.steps) == [*names, *(f"{name}, target alone" for name in names)]
+    step = guarded.steps["XMCPropagation, target alone"]
+    assert guarded.propagation is step.propagation is not guarded.steps["XMCPropagation"].propagation
+    assert guarded.weight == step.weight > 0
+    assert link_auroc(free.score(split.test), free.score(split.test_neg)) < 0.8
+    assert link_auroc(guarded.score(split.test), guarded.score(split.test_neg)) > 0.9
+    assert f"  {step.propagation!r}, target alone, kept" in guarded.summary().splitlines()
 
 
 def test_what_is_refused(data):

@@ -70,7 +70,17 @@ def test_weighted_scores_are_those_of_the_formulas(data):
     assert torch.allclose(elp.score(split.test), expected)
 
 
-def test_anchors_are_links_and_as_many_others_and_no_query(data):
+def test_links_of_the_target_alone(data):
+    pair, split = data
+    fitted = PropagationStep(XMCPropagation(), base, GRID, link_average_precision, "target").fit(pair, split, 0)
+    graph = pair.graph("target", without=split)
+    plain = XMCPropagation().fit(graph.edge_index, pair.num_nodes)
+    assert torch.equal(fitted.propagation.score(split.test), plain.score(split.test))
+    assert graph.num_edges < pair.enriched_target(without=split).num_edges
+
+
+@pytest.mark.parametrize("name", ["enriched_target", "target"])
+def test_anchors_are_links_and_as_many_others_and_no_query(data, name):
     pair, split = data
     seen = []
 
@@ -79,9 +89,9 @@ def test_anchors_are_links_and_as_many_others_and_no_query(data):
             seen.append((anchors, y, p))
             return super().fit(anchors, y, p, num_nodes, weight)
 
-    step(Watched()).fit(pair, split, 0)
+    PropagationStep(Watched(), base, GRID, link_average_precision, name).fit(pair, split, 0)
     anchors, y, p = seen[0]
-    graph = pair.enriched_target(without=split)
+    graph = pair.graph(name, without=split)
     links = set(map(tuple, graph.edge_index.t().tolist()))
     assert all(((u, v) in links) == bool(label) for (u, v), label in zip(anchors.t().tolist(), y, strict=True))
     assert int(y.sum()) == graph.num_edges // 2
