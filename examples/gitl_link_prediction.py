@@ -8,6 +8,7 @@ Test links are scored once, by models that validation links have chosen; beside 
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -59,6 +60,7 @@ def main(argv=None) -> dict[str, float]:
     target = pair.graph("target", without=split, features=False)
     degree = torch.bincount(target.edge_index[1], minlength=pair.num_nodes)
     options = BaselineOptions.small(args.epochs, 2 * args.epochs)
+    options = replace(options, hidden=args.hidden, student_hidden=2 * args.hidden, num_neighbors=args.batches)
     scorers = {"GITL": chain, "student": chain.student, "teacher": chain.teacher}
     scorers |= {method: BASELINES[method](pair, split, args.seed, options) for method in args.baselines}
     cold = "average precision, an end of degree 0"

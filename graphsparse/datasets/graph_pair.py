@@ -85,10 +85,3 @@ def once(codes: Tensor) -> Tensor:
     new = torch.ones(codes.numel(), dtype=torch.bool)
     torch.ne(codes[1:], codes[:-1], out=new[1:])
     return codes[new]
-
-
-def check_share(value: Any, name: str) -> float:
-    """Return a fraction in ``[0, 1]``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ValueError(f"'{name}' must be a number in [0, 1] (got {value!r})")
-    return float(value)

@@ -29,6 +29,17 @@ _PROTOCOLS = {
     "ogbl-citation2": ("paper_years",),
     "ogbl-collab": ("edge_years",),
 }
+#: Options of each protocol; the OGB sets take some more.
+_OPTIONS = {
+    "A": {"window", "drop"},
+    "B": {"window", "num_neighbors"},
+    "C": {"window"},
+    "relations": {"window"},
+    "citation_years": {"year"},
+    "paper_years": {"low", "high", "drop", "node_keep"},
+    "edge_years": {"low", "high", "node_keep"},
+}
+_OGB_OPTIONS = {"download", "meta_dict"}
 
 
 class IntersectingGraphs:
@@ -97,6 +108,9 @@ class IntersectingGraphs:
         self.protocol = known[0] if protocol is None else protocol
         if self.protocol not in known:
             raise ValueError(f"'protocol' must be one of {known} for {self.name!r} (got {protocol!r})")
+        options_of = _OPTIONS[self.protocol] | (_OGB_OPTIONS if self.name.startswith("ogbl") else set())
+        if not options_of.issuperset(options):
+            raise TypeError(f"protocol {self.protocol!r} takes no argument {min(set(options) - options_of)!r}")
         self.seed = check_seed(seed)
         self._options = options
         self._data: Data | None = None
@@ -138,9 +152,6 @@ class IntersectingGraphs:
 
 
 def _windows(graphs: IntersectingGraphs, root: Path | None, options: dict[str, Any]) -> GraphPair:
-    known = {"A": {"window", "drop"}, "B": {"window", "num_neighbors"}, "C": {"window"}}[graphs.protocol]
-    if not known.issuperset(options):
-        raise TypeError(f"protocol {graphs.protocol!r} takes no argument {min(set(options) - known)!r}")
     data = load(graphs.name, root)
     if graphs.protocol == "C":
         graphs._data = data

@@ -1,14 +1,15 @@
 """Source and target as overlapping windows of one graph, in three ways."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.datasets.graph_pair import GraphPair, both_directions, check_share, cut_graph, kept_at_random
+from graphsparse.datasets.graph_pair import GraphPair, both_directions, cut_graph, kept_at_random
 from graphsparse.datasets.similar_nodes import common_neighbor_pairs, nearest_pairs
+from graphsparse.ops.check import check_share
 from graphsparse.utils.undirected import undirected_edges
 
 
@@ -99,11 +100,13 @@ def coupling_source(data: Data, pair: GraphPair, train: Tensor) -> Data:
 
 def draw_windows(num_nodes: int, window: Sequence[float], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Return which nodes are in the source and which in the target, bool ``[N]``."""
-    low, high = (check_share(end, "window") for end in window)
-    if not low < high:
-        raise ValueError(f"'window' must be (a, b) with a below b (got {tuple(window)})")
+    if not isinstance(window, Iterable):
+        raise TypeError(f"'window' must be (a, b) with a below b (got {window!r} of type {type(window).__name__})")
+    ends = [check_share(end, "window") for end in window]
+    if len(ends) != 2 or ends[0] >= ends[1]:
+        raise ValueError(f"'window' must be (a, b) with a below b (got {window!r})")
     time = torch.from_numpy(rng.permutation(num_nodes) / num_nodes)
-    return time < high, time >= low
+    return time < ends[1], time >= ends[0]
 
 
 def _links(data: Data) -> Tensor:

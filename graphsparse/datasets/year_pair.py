@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.datasets.graph_pair import GraphPair, check_share, cut_graph, kept_at_random, once
+from graphsparse.datasets.graph_pair import GraphPair, cut_graph, kept_at_random, once
+from graphsparse.ops.check import check_share
 
 
 def paper_year_pair(

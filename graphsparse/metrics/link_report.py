@@ -10,6 +10,7 @@ from graphsparse.metrics.hits_at_k import check_k
 from graphsparse.metrics.mrr import reciprocal_ranks
 from graphsparse.metrics.ranked_links import RankedLinks, check_scores, check_ties
 from graphsparse.metrics.recall_at_ratio import check_ratio
+from graphsparse.utils.counter_random import check_seed
 
 
 def link_report(
@@ -63,7 +64,7 @@ def link_report(
         (0.75, 0.5, 1.0)
     """
     check_ties(ties)
-    options = {"ties": ties, "seed": seed, "require_positive_logit": require_positive_logit}
+    options = {"ties": ties, "seed": check_seed(seed), "require_positive_logit": require_positive_logit}
     ratios, ks = [check_ratio(ratio) for ratio in ratios], [check_k(k) for k in ks]
     check_scores(pos, neg)
     if pos.dim() != 1 or pos.numel() == 0:

@@ -6,6 +6,7 @@ import numbers
 from torch import Tensor
 
 from graphsparse.metrics.ranked_links import RankedLinks, check_ties
+from graphsparse.utils.counter_random import check_seed
 
 
 def recall_at_ratio(
@@ -41,8 +42,8 @@ def recall_at_ratio(
 
     Raises:
         TypeError: If a score is not real-valued, both have different types, or ``ratio`` is no number.
-        ValueError: If a shape is wrong, there is no link, a score is NaN, ``ratio`` is negative or not finite, or
-            ``ties`` is unknown.
+        ValueError: If a shape is wrong, there is no link, a score is NaN, ``ratio`` is negative or not finite,
+            ``ties`` is unknown, or ``seed`` is negative.
 
     Example:
         >>> import torch
@@ -53,7 +54,7 @@ def recall_at_ratio(
     Source: the metric of the released code of Zheng et al., 2023, arXiv 2302.14189, whose ties fall to the links.
     """
     return RankedLinks(pos, neg).recall_at_ratio(
-        check_ratio(ratio), ties=check_ties(ties), seed=seed, require_positive_logit=require_positive_logit
+        check_ratio(ratio), ties=check_ties(ties), seed=check_seed(seed), require_positive_logit=require_positive_logit
     )
 
 

@@ -10,13 +10,12 @@ from torch_geometric.data import Data
 
 from graphsparse.nn import Supermask, accelerate
 from graphsparse.nn.dropout import set_dropout
-from graphsparse.ops.check import check_sparsity
+from graphsparse.ops.check import check_count, check_sparsity
 from graphsparse.tickets.controls import Control, check_controls, run_controls
 from graphsparse.tickets.mask_search import MaskSearch, Preset, mask_search
 from graphsparse.tickets.search_task import SearchTask
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.training import FitResult, build_model, predict
-from graphsparse.training.check import check_count
 from graphsparse.training.checkpoint import check_checkpoint
 from graphsparse.training.fit import Inference
 from graphsparse.training.graph_labels import GraphTarget

@@ -1,6 +1,5 @@
 """What can be wrong with a graph, a model or an optimiser is found before training starts."""
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,17 +10,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch_geometric.data import Data
 
-from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.check import check_count, check_edge_index
 
 MASKS = ("train_mask", "val_mask", "test_mask")
-
-
-def check_count(value: int, name: str) -> None:
-    """Refuse what is no positive integer."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"'{name}' must be an integer (got {value!r} of type {type(value).__name__})")
-    if value < 1:
-        raise ValueError(f"'{name}' must be at least 1 (got {value})")
 
 
 def check_callable(value: Any, name: str) -> None:

@@ -9,14 +9,8 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data import Data, Dataset
 
-from graphsparse.training.check import (
-    check_callable,
-    check_count,
-    check_loop,
-    check_model,
-    check_optimizer,
-    check_scheduler,
-)
+from graphsparse.ops.check import check_count
+from graphsparse.training.check import check_callable, check_loop, check_model, check_optimizer, check_scheduler
 from graphsparse.training.checkpoint import Checkpoint, check_checkpoint
 from graphsparse.training.extra_loss import ExtraLoss
 from graphsparse.training.graph_batches import graph_split

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse.transfer.link_code import LinkCode, both_ends, is_in, sorted_codes
+from graphsparse.transfer.link_code import LinkCode, both_ends, sorted_codes
 from graphsparse.transfer.roles import NodeMatch
+from graphsparse.transfer.sorted_keys import is_among
 from graphsparse.utils.undirected import BLOCK
 
 #: Origins of edges.
@@ -82,7 +83,7 @@ def drop_links(code: LinkCode, links: Tensor, origin: Tensor, hidden: Tensor) ->
     keep = torch.empty(links.numel(), dtype=torch.bool)
     for start in range(0, links.numel(), BLOCK):
         block = links[start : start + BLOCK]
-        keep[start : start + BLOCK] = ~is_in(code.unordered(block), codes)
+        keep[start : start + BLOCK] = ~is_among(code.unordered(block), codes)
     return links[keep], origin[keep]
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from graphsparse.metrics.ranking import average_precision
-from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.check import check_count, check_share
 from graphsparse.transfer.edge_signals import BOUNDS, EPS, check_anchors, check_mode, check_per_pair, mix, signals
 from graphsparse.transfer.line_graph import LineGraph, check_norm
-from graphsparse.transfer.option_checks import check_count, check_share
 from graphsparse.transfer.pair_table import PairTable, blocks
+from graphsparse.transfer.queries import check_queries
 from graphsparse.utils.counter_random import mix64
 
 #: Weights among which :meth:`EdgeLabelPropagation.choose_lambda` chooses. With 0 a harmful step can be left out.
@@ -60,14 +60,14 @@ class EdgeLabelPropagation:
         alpha: Share :math:`\alpha` of the neighbours in a round, in [0, 1].
         mode: ``"residual"``, ``"outcome"`` or ``"mass"``.
         norm: ``"row"`` or ``"sym"`` normalisation of the line graph.
-        lam: Weight :math:`\lambda` in [0, 1]. ``None``: the one found by :meth:`choose_lambda`, and 0 with a warning
-            where that was never called, because no weight is safe without a validation.
+        lam: Weight :math:`\lambda` in [0, 1] for as long as :meth:`choose_lambda` has found none since the anchors were
+            taken in. ``None``: 0 with a warning, because no weight is safe without a validation.
         transductive: Makes all queries elements that exchange signals with the anchors and with one another, each with
             its score as signal and no label. Then **a score depends on the other queries**; for comparison only.
         anchor_folds: Number of groups of anchors, see above; at least 2, or 0.
 
     Attributes:
-        chosen_lambda: Weight found by :meth:`choose_lambda`, or ``None``.
+        chosen_lambda: Weight found by :meth:`choose_lambda`, which goes before ``lam``, or ``None``.
 
     Raises:
         TypeError, ValueError: If an argument is not of the kind described.
@@ -96,7 +96,7 @@ class EdgeLabelPropagation:
         transductive: bool = False,
         anchor_folds: int = 5,
     ) -> None:
-        self.K, self.anchor_folds = check_count(K, "K"), check_count(anchor_folds, "anchor_folds")
+        self.K, self.anchor_folds = check_count(K, "K", 0), check_count(anchor_folds, "anchor_folds", 0)
         if self.anchor_folds == 1:
             raise ValueError("'anchor_folds' must be 0 or at least 2 (got 1)")
         self.alpha = check_share(alpha, "alpha")
@@ -217,7 +217,7 @@ class EdgeLabelPropagation:
             raise ValueError("'queries' holds an anchor, whose label is known already: it cannot validate")
         positive = y.bool()
         found, evidence = self.read(queries, p)
-        best = -math.inf
+        best, self.chosen_lambda = -math.inf, None
         for lam in weights:
             changed = torch.where(evidence, mix(self.mode, p, found, lam).to(p.dtype), p)
             value = float(metric(changed, positive))
@@ -334,22 +334,19 @@ class EdgeLabelPropagation:
         return torch.where(known, total / mass, self.prior).float(), known | p.isnan()
 
     def _lambda(self) -> float:
-        if self.lam is not None:
-            return self.lam
-        if self.chosen_lambda is None:
+        lam = self.lam if self.chosen_lambda is None else self.chosen_lambda
+        if lam is None:
             warnings.warn(
                 "'lam' is None and 'choose_lambda' was not called: scores are not changed", UserWarning, stacklevel=3
             )
             return 0.0
-        return self.chosen_lambda
+        return lam
 
     def _check_queries(self, queries: Tensor, p: Tensor) -> PairTable:
         if self._table is None:
             raise RuntimeError("'fit' must be called first")
-        check_edge_index(queries, self._table.num_nodes, "queries")
+        check_queries(queries, self._table.num_nodes, "queries")
         check_per_pair(p, queries.size(1), "p")
-        if bool((queries[0] == queries[1]).any()):
-            raise ValueError("'queries' must not hold self-loops")
         for where in blocks(p.numel()):
             fits = (p[where] >= 0) & (p[where] <= 1)
             if self.mode == "mass":

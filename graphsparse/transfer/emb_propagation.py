@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.adjacency import Adjacency
-from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.check import check_share
 from graphsparse.ops.spmm import spmm
-from graphsparse.transfer.option_checks import check_share
 from graphsparse.transfer.pair_table import PairTable
+from graphsparse.transfer.queries import check_queries
 
 #: Numbers gathered at a time.
 _BLOCK = 1 << 20
@@ -84,7 +84,7 @@ class EmbPropagation:
         """Return the scores of some pairs.
 
         Args:
-            queries: Undirected pairs ``[2, Q]``.
+            queries: Undirected pairs ``[2, Q]``; no self-loops.
 
         Returns:
             Scores ``[Q]`` of the type of the vectors, higher = more likely a link.
@@ -92,15 +92,15 @@ class EmbPropagation:
         Raises:
             RuntimeError: If there are no anchors yet.
             TypeError: If ``queries`` is not an integer tensor.
-            ValueError: If its shape or an index is out of range.
+            ValueError: If its shape or an index is out of range, or a pair is a self-loop.
         """
         if self._table is None:
             raise RuntimeError("'fit' must be called first")
-        check_edge_index(queries, self._h.size(0), "queries")
+        queries = check_queries(queries, self._h.size(0), "queries")
         score = self._h.new_empty(queries.size(1))
         step = max(1, _BLOCK // max(self._h.size(1), 1))
         for begin in range(0, score.numel(), step):
-            pairs = queries[:, begin : begin + step].long()
+            pairs = queries[:, begin : begin + step]
             own = (self._table.find(pairs) >= 0).to(self._h.dtype)[:, None]
             left, right = self._h[pairs[0]], self._h[pairs[1]]
             # The query itself is among the anchors of both its ends, and would count twice.

@@ -1,6 +1,6 @@
 """Teacher, student and propagation in a chain, with all that is chosen chosen on validation pairs of the target."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from math import inf
@@ -67,7 +67,8 @@ class GITL:
     Raises:
         TypeError: If a stage is none.
         ValueError: If there is neither teacher nor student, the student needs a teacher and there is none, 0 is not
-            among the weights, a kind of propagation comes twice, or there is no student with a teacher to guard.
+            among the weights, a kind of propagation comes twice, one is transductive, or there is no student with a
+            teacher to guard.
 
     Example:
         >>> import torch
@@ -116,7 +117,11 @@ class GITL:
         if self.teacher is None and self.student is not None and self.student.needs_teacher:
             raise ValueError("'teacher' is False, but 'student' has a weight for what a teacher knows")
         most = 1 if any(isinstance(p, EdgeLabelPropagation) for p in self.propagations) else inf
-        for weight in grid or ():
+        if not isinstance(guard, bool):
+            raise TypeError(f"'guard' must be True or False (got {guard!r})")
+        if grid is not None and not isinstance(grid, Iterable):
+            raise TypeError(f"'grid' must hold numbers (got {grid!r} of type {type(grid).__name__})")
+        for weight in () if grid is None else grid:
             check_number(weight, "grid", least=0, most=most)
         self.grid = None if grid is None else sorted(set(map(float, grid)))
         if self.grid is not None and 0 not in self.grid:
@@ -286,6 +291,11 @@ def _propagations(given: Any) -> tuple[Propagation, ...]:
             known = " or ".join(kind.__name__ for kind in _KINDS)
             raise TypeError(
                 f"'propagation' must be True, False, {known}, or several (got {type(propagation).__name__})"
+            )
+        if isinstance(propagation, EdgeLabelPropagation) and propagation.transductive:
+            raise ValueError(
+                "'propagation' must not be transductive: scores of pairs would hang together with what else is asked "
+                f"for (got {propagation!r})"
             )
     if len({type(propagation) for propagation in found}) < len(found):
         raise ValueError(f"'propagation' must hold each kind once (got {list(found)})")

@@ -1,5 +1,6 @@
 """Keys of nodes: how they are read from what a user hands over, and joined between graphs."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -15,15 +16,15 @@ def read_keys(keys: Any, store: Any, num_nodes: int, name: str) -> NodeKeys:
     """Return the keys of the nodes of a graph, checked.
 
     Args:
-        keys: An integer tensor or array ``[N]``, a sequence of ``N`` strings, or the name of the attribute of ``store``
-            that holds one of these.
+        keys: An integer tensor or array ``[N]``, a sequence of ``N`` strings or integers, or the name of the attribute
+            of ``store`` that holds one of these.
         store: The graph, or the part of it that belongs to one type of nodes.
         num_nodes: Number of its nodes ``N``.
         name: Name of the argument, for the error messages.
 
     Raises:
         TypeError: If the keys are neither integers nor strings.
-        ValueError: If there is no such attribute, or not one key per node, or one key twice.
+        ValueError: If there is no such attribute, or not one key per node, or one key twice or of more than 64 bits.
 
     Example:
         >>> read_keys(["ab", "c"], None, 2, "target_key")
@@ -117,8 +118,12 @@ def _strings(keys: Any, name: str) -> NodeKeys:
     if not isinstance(keys, Sequence):
         raise TypeError(f"'{name}' must hold integers or strings, or name an attribute (got {type(keys).__name__})")
     kinds = set(map(type, keys))
-    if kinds and kinds == {int}:
-        return torch.tensor(keys, dtype=torch.int64)
+    if kinds and bool not in kinds and all(issubclass(kind, numbers.Integral) for kind in kinds):
+        try:
+            return torch.from_numpy(np.fromiter(map(int, keys), np.int64, len(keys)))
+        except OverflowError:
+            far = max(map(int, keys), key=abs)
+            raise ValueError(f"'{name}' must hold integers of at most 64 bits with sign (got {far})") from None
     if not all(issubclass(kind, str) for kind in kinds):
         got = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise TypeError(f"'{name}' must hold integers or strings, one kind only (got {got})")

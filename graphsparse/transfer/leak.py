@@ -1,17 +1,19 @@
 """Say whether anything that is trained on, or a split itself, gives away what is to be predicted."""
 
 from collections.abc import Callable
+from math import sqrt
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData
 
-from graphsparse.transfer.link_code import is_in, sorted_codes
+from graphsparse.transfer.link_code import sorted_codes
 from graphsparse.transfer.pair import SharedNodePair
-from graphsparse.transfer.pair_input import reverse_types
 from graphsparse.transfer.relation import Relation
+from graphsparse.transfer.sorted_keys import is_among
 from graphsparse.transfer.split import PARTS, LinkSplit
+from graphsparse.transfer.split_negatives import marked_first
 from graphsparse.utils.undirected import BLOCK
 
 
@@ -34,7 +36,8 @@ def assert_no_leak(
     L3   Both directions of a pair are in one part, and every pair is there once.
     L4   No negative is a positive: stored non-links are no link of the whole target, given ones no known link.
     L5   Validation links serve the choice of a model only, unless ``use_valid_as_anchor`` says otherwise.
-    L6   Stored non-links are of the same kind as the held-out links, and there are ``num_neg`` of them for each.
+    L6   Stored non-links are of the same kind as the held-out links, and there are ``num_neg`` of them for each. None
+         is an edge of a graph either: as no held-out link is one, what a source says of them would tell them apart.
     L7   Pairs that are asked for do not influence one another: none is an anchor, and each has the score it has alone.
     ==== ======================================================================================================
 
@@ -120,7 +123,7 @@ class _Check:
                 twice = exact[1:][exact[1:] == exact[:-1]]
                 _broken("L3", f"'split.{name}' has pairs more than once, such as {self.example(twice)}")
         for one, other in (("train", "val"), ("train", "test"), ("val", "test"), ("val_neg", "test_neg")):
-            both = self.codes[one][is_in(self.codes[one], self.codes[other])]
+            both = self.codes[one][is_among(self.codes[one], self.codes[other])]
             if both.numel():
                 rule = "L4" if "neg" in one else "L3"
                 _broken(
@@ -128,7 +131,7 @@ class _Check:
                 )
         stored = sorted_codes(torch.cat([code.encode(self.pairs[name]) for name in ("train", "val", "test")]))
         if not torch.equal(stored, self.relation.target):
-            strange = stored[~is_in(stored, self.relation.target)]
+            strange = stored[~is_among(stored, self.relation.target)]
             hint = f"; {self.example(strange)} is none" if strange.numel() else ""
             _broken(
                 "L2",
@@ -139,7 +142,7 @@ class _Check:
     def stored_negatives(self) -> None:
         links = self.sorted(self.relation.code.decode(self.relation.target))
         for name in ("val_neg", "test_neg"):
-            wrong = self.codes[name][is_in(self.codes[name], links)]
+            wrong = self.codes[name][is_among(self.codes[name], links)]
             if wrong.numel():
                 count = f"{wrong.numel()} of {self.codes[name].numel()}"
                 _broken("L4", f"{count} pairs in '{name}' are links of the target, such as {self.example(wrong)}")
@@ -159,9 +162,31 @@ class _Check:
                 between = int((src.shared[pairs[0]] & dst.shared[pairs[1]]).count_nonzero())
                 if only and between:
                     _broken("L6", f"{between} pairs in '{name}' have no end that only the target has, as others have")
+        if self.relation.code.square and self.relation.code.directed:
+            self.directions(~src.shared)
+
+    def directions(self, marked: Tensor) -> None:
+        """Compare how often links and non-links begin with a node that only the target has, where one end is one."""
+        shares, counts = zip(
+            *(
+                marked_first(torch.cat([self.pairs[f"val{kind}"], self.pairs[f"test{kind}"]], 1), marked)
+                for kind in ("", "_neg")
+            ),
+            strict=True,
+        )
+        if min(counts) == 0:
+            return
+        pooled = sum(share * count for share, count in zip(shares, counts, strict=True)) / sum(counts)
+        # Five standard deviations of what chance alone would do.
+        if abs(shares[0] - shares[1]) > 5 * sqrt(pooled * (1 - pooled) * (1 / counts[0] + 1 / counts[1])):
+            _broken(
+                "L6",
+                f"of the held-out links between a shared and another node {shares[0]:.0%} begin with the latter, of "
+                f"the stored non-links {shares[1]:.0%}",
+            )
 
     def graph(self, graph: Any) -> None:
-        """Look for held-out links among the edges, in blocks."""
+        """Look for held-out pairs among the edges, in blocks."""
         if not isinstance(graph, (Data, HeteroData)):
             raise TypeError(f"'graph' must be a Data or HeteroData (got {type(graph).__name__})")
         kind = self.split.edge_type
@@ -170,7 +195,7 @@ class _Check:
         if kind is None:
             self._edges(graph, graph, graph, "")
             return
-        for edge_type in [kind, *reverse_types(kind, graph.edge_types)]:
+        for edge_type in [kind, *self.pair.reverse_types(kind)]:
             if edge_type in graph.edge_types:
                 self._edges(
                     *(graph[edge_type], graph[edge_type[0]], graph[edge_type[2]], f" of type {edge_type}"),
@@ -180,6 +205,7 @@ class _Check:
     def _edges(self, store: Any, src: Any, dst: Any, where: str, *, flipped: bool = False) -> None:
         code, edge_index = self.relation.code, store.edge_index
         ids = [end.n_id.cpu() if "n_id" in end else torch.arange(int(end.num_nodes)) for end in (src, dst)]
+        asked = sorted_codes(torch.cat([self.codes[name] for name in ("val", "test", "val_neg", "test_neg")]))
         found = []
         for start in range(0, edge_index.size(1), BLOCK):
             row, col = edge_index[:, start : start + BLOCK].cpu().long()
@@ -188,21 +214,24 @@ class _Check:
             if bool((ends[0] >= code.num_src).any()) or bool((ends[1] >= code.num_dst).any()):
                 raise ValueError(f"'graph' has nodes that this pair does not have{where}")
             codes = code.encode(ends, unordered=True)
-            found.append(codes[is_in(codes, self.heldout)])
-        leaked = torch.unique(torch.cat(found)) if found else self.heldout[:0]
-        if leaked.numel():
-            what = f"'graph' has {leaked.numel()} of the held-out links as edges{where}"
-            _broken("L1", f"{what}, such as {self.example(leaked)}")
+            found.append(codes[is_among(codes, asked)])
+        seen = torch.unique(torch.cat(found)) if found else asked[:0]
+        held = is_among(seen, self.heldout)
+        for rule, leaked, what in (("L1", seen[held], "held-out links"), ("L6", seen[~held], "stored non-links")):
+            if leaked.numel():
+                _broken(
+                    rule, f"'graph' has {leaked.numel()} of the {what} as edges{where}, such as {self.example(leaked)}"
+                )
 
     def learned(self, name: str, pairs: Tensor, valid_allowed: bool) -> None:
         codes = self.sorted(pairs)
         for part in ("test", "val"):
-            leaked = codes[is_in(codes, self.codes[part])]
+            leaked = codes[is_among(codes, self.codes[part])]
             if leaked.numel() and not (part == "val" and valid_allowed):
                 rule = "L1" if part == "test" else "L1 and L5"
                 _broken(rule, f"{leaked.numel()} '{name}' are {part} links, such as {self.example(leaked)}")
         for part in ("val_neg", "test_neg"):
-            asked = codes[is_in(codes, self.codes[part])]
+            asked = codes[is_among(codes, self.codes[part])]
             if asked.numel():
                 rule = "L4" if name == "positives" else "L7"
                 _broken(rule, f"{asked.numel()} '{name}' are pairs of '{part}', such as {self.example(asked)}")
@@ -213,7 +242,7 @@ class _Check:
         if positives is not None:
             known["'positives'"] = self.sorted(self.relation.check_pairs(positives, "positives"))
         for what, links in known.items():
-            wrong = codes[is_in(codes, links)]
+            wrong = codes[is_among(codes, links)]
             if wrong.numel():
                 _broken("L4", f"{wrong.numel()} 'negatives' are {what}, such as {self.example(wrong)}")
 
@@ -222,5 +251,12 @@ class _Check:
         links, others = self.split.test[:, :64], self.split.test_neg[:, :64]
         together = score(torch.cat([links, others], dim=1)).detach().cpu().double()
         alone = torch.cat([score(part).detach().cpu().double() for part in (links, others[:, :1], others[:, 1:])])
-        if together.shape != alone.shape or not torch.allclose(together, alone, rtol=1e-4, atol=1e-5):
+        if together.shape != (links.size(1) + others.size(1),) or alone.shape != together.shape:
+            raise ValueError(
+                f"'score' must return a number for each of {links.size(1) + others.size(1)} pairs (got the shape "
+                f"{list(together.shape)})"
+            )
+        if not bool(together.isfinite().all()):
+            raise ValueError("'score' must return finite numbers (got NaN or infinity)")
+        if not torch.allclose(together, alone, rtol=1e-4, atol=1e-5):
             _broken("L7", "'score' gives a pair another score when other pairs are asked for with it")

@@ -115,23 +115,6 @@ def sorted_unique(codes: np.ndarray) -> Tensor:
     return torch.from_numpy(codes)
 
 
-def is_in(codes: Tensor, known: Tensor) -> Tensor:
-    """Say of each number whether it is among sorted known ones; bool, in the order of the numbers.
-
-    Example:
-        >>> is_in(torch.tensor([3, 4, 11]), torch.tensor([1, 4, 9]))
-        tensor([False,  True, False])
-    """
-    found = torch.zeros(codes.numel(), dtype=torch.bool)
-    if known.numel() == 0:
-        return found
-    for start in range(0, codes.numel(), BLOCK):
-        block = codes[start : start + BLOCK]
-        place = torch.searchsorted(known, block).clamp_(max=known.numel() - 1)
-        found[start : start + BLOCK] = known[place] == block
-    return found
-
-
 def both_ends(code: LinkCode, codes: Tensor, src: Tensor, dst: Tensor) -> Tensor:
     """Say of each link whether both its ends are marked.
 

@@ -12,6 +12,7 @@ from torch_geometric.nn import GraphSAGE
 
 from graphsparse.nn import accelerate
 from graphsparse.nn.features import linear_input, sparse_if_worth_it
+from graphsparse.ops.check import check_count
 from graphsparse.ops.remember import remember
 from graphsparse.training import build_model
 from graphsparse.transfer.decoders import make_decoder
@@ -101,6 +102,8 @@ def sage_encoder(hidden: int = 256, num_layers: int = 2, dropout: float = 0.3) -
         >>> sage_encoder(16)(8)
         GraphSAGE(8, 16, num_layers=2)
     """
+    check_count(hidden, "hidden")
+    check_count(num_layers, "num_layers")
     return lambda num_features: GraphSAGE(num_features, hidden, num_layers, dropout=dropout)
 
 
@@ -116,7 +119,7 @@ def build_link_model(
     fast: bool = True,
     table: NodeTable | None = None,
 ) -> LinkModel:
-    """Return a model whose initial weights follow from the seed.
+    """Return a model whose initial weights follow from the seed, where the graph is.
 
     Args:
         encoder: A module, which is trained in place, or what builds one for a number of features.
@@ -149,14 +152,18 @@ def build_link_model(
             "'encoder' must be a torch.nn.Module, or a function that builds one for a number of features "
             f"(got {type(encoder).__name__})"
         )
-    module = accelerate(module) if fast else module
+    device = graph.edge_index.device
+    module = (accelerate(module) if fast else module).to(device)
+    table = None if table is None else table.to(device)
     width = _width(module, graph.x[:2] if table is None else table(graph.x[:2]).detach())
     found = build_model(lambda: make_decoder(decoder, width, directed=directed), seed)
-    return LinkModel(module, found, normalize=normalize, input_dropout=input_dropout, table=table, sparse_input=fast)
+    model = LinkModel(module, found, normalize=normalize, input_dropout=input_dropout, table=table, sparse_input=fast)
+    return model.to(device)
 
 
 def _width(encoder: nn.Module, x: Tensor) -> int:
     """Find the width of the vectors on two nodes with features ``x`` and an edge between them."""
+    check_x(x, encoder)
     edges = torch.arange(x.size(0), device=x.device).repeat(2, 1)
     with eval_mode(encoder), torch.no_grad():
         h = encoder(x, edges)
@@ -165,6 +172,23 @@ def _width(encoder: nn.Module, x: Tensor) -> int:
     if h.dim() != 2 or h.size(0) != x.size(0) or not h.is_floating_point():
         raise ValueError(f"'encoder' must return one vector per node, [N, d] (got {h.dtype} {list(h.shape)})")
     return h.size(1)
+
+
+def check_x(x: Tensor, model: nn.Module) -> None:
+    """Refuse features of another type than that of the weights they are multiplied with.
+
+    Raises:
+        TypeError: If the types differ.
+
+    Example:
+        >>> check_x(torch.ones(2, 3).double(), nn.Linear(3, 4))
+        Traceback (most recent call last):
+        ...
+        TypeError: 'x' must be torch.float32, as the weights are (got torch.float64); 'pair.with_x' takes 'x.float()'
+    """
+    kind = next((p.dtype for p in model.parameters()), x.dtype)
+    if x.dtype != kind:
+        raise TypeError(f"'x' must be {kind}, as the weights are (got {x.dtype}); 'pair.with_x' takes 'x.float()'")
 
 
 def encode(model: LinkModel, graph: Data, *, layerwise: bool = False) -> Tensor:

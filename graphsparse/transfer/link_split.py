@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.sort import stable_order
-from graphsparse.transfer.link_code import both_ends, is_in, sorted_codes, sorted_unique
+from graphsparse.transfer.link_code import both_ends, sorted_codes, sorted_unique
 from graphsparse.transfer.pair import SharedNodePair
 from graphsparse.transfer.pair_input import EdgeType
 from graphsparse.transfer.pair_space import PairSpace
 from graphsparse.transfer.relation import Relation
+from graphsparse.transfer.sorted_keys import is_among
 from graphsparse.transfer.split import LinkSplit
-from graphsparse.transfer.split_negatives import draw_non_links
+from graphsparse.transfer.split_negatives import draw_non_links, turn_non_links
 from graphsparse.utils.counter_random import CounterRandom, check_seed
 
 HOLD_OUT = ("target_only_end", "all")
@@ -39,7 +40,8 @@ def split_links(
     Non-links are different pairs drawn uniformly from those that are no link of the whole target, in either direction,
     and no self-loop, ``num_neg`` for each held-out link; those of validation and test do not overlap. They are of the
     same kind as the held-out links: with ``"target_only_end"`` one end at least is in no source, for otherwise a node's
-    kind alone would tell links from non-links.
+    kind alone would tell links from non-links. Where links are directed, so are non-links: those between a shared and
+    another node begin with the latter as often as the held-out links do, all others have either direction as likely.
 
     Args:
         pair: The graphs.
@@ -54,7 +56,7 @@ def split_links(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, a pair of ``hold_out`` is no link of the target, there is nothing to
-            hold out, a part would be empty whose ratio is not 0, or there are too few non-links.
+            hold out, validation or test would be empty though their ratio is not 0, or there are too few non-links.
 
     Example:
         >>> from torch_geometric.data import Data
@@ -78,12 +80,14 @@ def split_links(
     # Both directions of a pair have one number here and so fall into one part.
     candidates = sorted_unique(whole[free].numpy())
     part_of = _divide(candidates, shares, seed)
-    parts = [relation.code.decode(relation.target[is_in(whole, codes)]) for codes in part_of]
+    parts = [relation.code.decode(relation.target[is_among(whole, codes)]) for codes in part_of]
     train_fixed = relation.target[~free]
     train = sorted_codes(torch.cat([relation.code.encode(parts[0]), train_fixed]))
     space = _space(relation, only_target=rule == "target_only_end")
     count = [int(num_neg) * part.size(1) for part in parts[1:]]
     negatives = draw_non_links(space, sum(count), relation.code, sorted_unique(whole.clone().numpy()), seed=seed)
+    if relation.code.square and relation.code.directed:
+        negatives = turn_non_links(negatives, torch.cat(parts[1:], 1), ~relation.ends[0].shared, seed=seed)
     options: dict[str, Any] = {
         "ratios": list(shares),
         "hold_out": rule,
@@ -131,11 +135,11 @@ def _free(relation: Relation, whole: Tensor, hold_out: Any) -> Tensor:
         raise ValueError(f"'hold_out' must be one of {HOLD_OUT}, or pairs [2, P] (got {hold_out!r})")
     wanted = relation.code.encode(relation.check_pairs(hold_out, "hold_out"), unordered=True)
     wanted = sorted_unique(wanted.numpy())
-    strange = wanted[~is_in(wanted, sorted_codes(whole.clone()))]
+    strange = wanted[~is_among(wanted, sorted_codes(whole.clone()))]
     if strange.numel():
         first = relation.code.decode(strange[:1]).view(-1).tolist()
         raise ValueError(f"'hold_out' holds {strange.numel()} pairs that are no link of the target, such as {first}")
-    return is_in(whole, wanted)
+    return is_among(whole, wanted)
 
 
 def _widen(shared: Tensor, num_nodes: int) -> Tensor:

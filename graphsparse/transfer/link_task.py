@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 
 from graphsparse.loader.draws import start_of_order
 from graphsparse.training.loop import Evaluation
+from graphsparse.transfer.derived import FROM_SOURCE
 from graphsparse.transfer.link_batches import LinkBatch, make_link_batches, some_of
 from graphsparse.transfer.link_loss import link_loss
 from graphsparse.transfer.link_model import LinkModel, encode, message_graph
@@ -18,9 +19,6 @@ from graphsparse.transfer.sorted_keys import is_among, pair_keys
 from graphsparse.transfer.validation import Validation
 from graphsparse.utils.call_model import call_model
 from graphsparse.utils.undirected import BLOCK
-
-#: ``edge_origin`` of an edge that only a source has.
-SOURCE_ONLY = 2
 
 
 def links_of(graph: Data, *, directed: bool = False) -> tuple[Tensor, Tensor]:
@@ -95,7 +93,7 @@ class LinkTask:
             raise ValueError("the training graph has no link to learn from, besides what is held out")
         self.weight = None
         if source_weight != 1:
-            only_source = graph.edge_origin[at] == SOURCE_ONLY
+            only_source = graph.edge_origin[at] == FROM_SOURCE
             self.weight = torch.where(only_source, float(source_weight), 1.0)
             if not bool(self.weight.any()):
                 raise ValueError("'source_edge_weight' is 0, but the training graph has links of the source only")
@@ -157,12 +155,16 @@ class LinkTask:
         return best.logits, math.nan, None
 
 
-def check_link_model(model: LinkModel, graphs: Iterable[Data]) -> None:
-    """Refuse an encoder that cannot be called on the graphs: edge weights that it does not take.
+def check_link_model(model: LinkModel, graphs: Iterable[Data], num_neighbors: Sequence[int] | None = None) -> None:
+    """Refuse an encoder that cannot be called on the graphs: edge weights that it does not take, hops that it lacks.
 
     Raises:
-        ValueError: If a graph has edge weights and the encoder takes none.
+        ValueError: If a graph has edge weights and the encoder takes none, or there is not one fan-out per layer; how
+            many there are is looked up in ``num_layers``, which PyG's models have.
     """
+    layers = getattr(model.encoder, "num_layers", None)
+    if isinstance(num_neighbors, Sequence) and isinstance(layers, int) and len(num_neighbors) != layers:
+        raise ValueError(f"'num_neighbors' must hold one fan-out per layer, {layers} (got {list(num_neighbors)})")
     if not model.supports_edge_weight and any(graph.get("edge_weight") is not None for graph in graphs):
         raise ValueError(
             f"'source_edge_weight' needs an encoder that takes edge weights (got {type(model.encoder).__name__}, "

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Adam
 
-from graphsparse.training.check import check_callable, check_count, check_loop, check_model
+from graphsparse.ops.check import check_count
+from graphsparse.training.check import check_callable, check_loop, check_model
 from graphsparse.training.checkpoint import Checkpoint, check_checkpoint
 from graphsparse.training.identity import training_identity
 from graphsparse.training.loop import Loop, Task
@@ -139,6 +140,16 @@ class _Clip:
     def __call__(self, *_: object) -> None:
         if self.length is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.length)
+
+
+def check_training(training: object, name: str = "training") -> None:
+    """Refuse what is no :class:`LinkTraining`.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if not isinstance(training, LinkTraining):
+        raise TypeError(f"'{name}' must be a LinkTraining (got {type(training).__name__})")
 
 
 def check_number(

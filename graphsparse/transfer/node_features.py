@@ -9,25 +9,30 @@ from torch import Tensor
 from graphsparse.transfer.roles import NodeMatch
 
 
-def check_features(target: Any, sources: Sequence[Any], where: str = "") -> None:
+def check_features(target: Any, sources: Sequence[Any], where: str = "", sizes: Sequence[int] = ()) -> None:
     """Refuse features that do not live in one space.
 
     Args:
         target: Features of the target's nodes, or ``None``.
         sources: Features of each source's nodes, or ``None``.
         where: Which nodes, for the messages.
+        sizes: Numbers of nodes of the target and of each source; not looked at where there are none.
 
     Raises:
         TypeError: If features are no tensors.
-        ValueError: If they are no matrices, or differ in width, or if the target has none but a source has.
+        ValueError: If they are no matrices, differ in width or have not one row per node, or if the target has none but
+            a source has.
     """
-    for name, x in (("target", target), *((f"source {i}", x) for i, x in enumerate(sources))):
+    for i, x in enumerate((target, *sources)):
+        name = f"source {i - 1}" if i else "target"
         if x is None:
             continue
         if not isinstance(x, Tensor) or x.layout not in (torch.strided, torch.sparse_csr):
             raise TypeError(f"'x' of the {name}{where} must be a dense or CSR tensor (got {type(x).__name__})")
         if x.dim() != 2:
             raise ValueError(f"'x' of the {name}{where} must have shape [N, F] (got {list(x.shape)})")
+        if i < len(sizes) and x.size(0) != sizes[i]:
+            raise ValueError(f"'x' of the {name}{where} must have a row for each of {sizes[i]} nodes (got {x.size(0)})")
         if target is None:
             raise ValueError(f"the {name}{where} has features 'x', but the target has none")
         if x.size(1) != target.size(1):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.training import build_model
-from graphsparse.transfer.queries import check_features
+from graphsparse.transfer.queries import check_dense_x
 
 if TYPE_CHECKING:
     from graphsparse.transfer.pair import SharedNodePair
@@ -40,7 +40,7 @@ def featured(pair: "SharedNodePair", channels: int, seed: int) -> tuple["SharedN
         TypeError: If the features are no dense tensor of floating point numbers.
     """
     if pair.target.get("x") is not None:
-        check_features(pair)
+        check_dense_x(pair)
         return pair, None
     pair = with_ids(pair)
     table = build_model(lambda: NodeTable(pair.nodes().num_nodes, channels), seed)

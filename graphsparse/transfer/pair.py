@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData
 
+from graphsparse.ops.check import check_count
 from graphsparse.transfer.derived import FROM_SOURCE, write_edges
+from graphsparse.transfer.link_code import sorted_codes
 from graphsparse.transfer.node_features import check_features, features_of, take_rows
 from graphsparse.transfer.pair_input import (
     ONE_EDGE_TYPE,
@@ -118,7 +120,7 @@ class SharedNodePair:
         self._relations: dict[EdgeType, Relation] = {}
         shared = sum(int(match.shared.count_nonzero()) for match in self._matches.values())
         total = sum(match.num_target for match in self._matches.values())
-        if shared < min_shared:
+        if shared < check_count(min_shared, "min_shared", 0):
             raise ValueError(
                 f"'source' and 'target' share {shared} of the target's {total} nodes, and at least {min_shared} are "
                 "needed: are the keys of one kind and written alike?"
@@ -167,17 +169,27 @@ class SharedNodePair:
 
     def relation(self, edge_type: EdgeType | None = None) -> Relation:
         """Return the links, of one type in heterogeneous graphs, under global numbers."""
-        if edge_type is None:
-            if len(self.edge_types) > 1:
-                raise TypeError(f"'edge_type' must name one of {self.edge_types}")
-            edge_type = self.edge_types[0]
-        edge_type = (edge_type[0], edge_type[1], edge_type[2])
-        if edge_type not in self.edge_types:
-            raise ValueError(f"'edge_type' must be one of {self.edge_types} (got {edge_type!r})")
+        edge_type = self._edge_type(edge_type, "edge_type")
         if edge_type not in self._relations:
             ends = (self._matches[edge_type[0]], self._matches[edge_type[2]])
             self._relations[edge_type] = read_relation(edge_type, self.source, self.target, ends, self.directed)
         return self._relations[edge_type]
+
+    def reverse_types(self, edge_type: EdgeType) -> list[EdgeType]:
+        """Return the types of edges that hold the links of another one the other way round.
+
+        They are named so by PyG's ``ToUndirected`` (``rev_...``), or the target has the very same links in both, as
+        in graphs where all types are called ``"to"``.
+        """
+        named = reverse_types(edge_type, self.edge_types)
+        relation = self.relation(edge_type)
+        for kind in self.edge_types:
+            if (kind[2], kind[0]) == (edge_type[0], edge_type[2]) and kind not in (*named, edge_type):
+                other = self.relation(kind)
+                turned = sorted_codes(other.code.encode(relation.code.decode(relation.target).flip(0)))
+                if turned.numel() and torch.equal(turned, other.target):
+                    named.append(kind)
+        return named
 
     def target_links(self, edge_type: EdgeType | None = None) -> Tensor:
         """Return the target's links as ``[2, P]``, each once, the smaller end first unless directed."""
@@ -209,7 +221,7 @@ class SharedNodePair:
                 ``"source"``.
             without: Pairs of the target's nodes ``[2, P]`` whose links are left out in both directions, whichever
                 graph they come from; in heterogeneous graphs a dictionary of them by type of edges, and the links are
-                also left out of the type that PyG names the reverse. With a :class:`~graphsparse.transfer.LinkSplit`
+                also left out of their :meth:`reverse_types`. With a :class:`~graphsparse.transfer.LinkSplit`
                 every validation and test pair is left out, non-links too: a source's opinion is hidden of links and
                 non-links alike, else its presence would tell them apart.
             source_weight: Adds ``edge_weight`` ``[E]``: this for edges that only sources have, 1 for all others.
@@ -273,8 +285,8 @@ class SharedNodePair:
             edge_type: Type of edges, of heterogeneous graphs with more than one.
         """
         hidden = self._hidden(without)
-        relation = self.relation(edge_type)
-        kind = self.edge_types[0] if edge_type is None else edge_type
+        kind = self._edge_type(edge_type, "edge_type")
+        relation = self.relation(kind)
         return {name: summarize(relation, name, hidden.get(kind, [])) for name in GRAPHS}
 
     def with_x(self, x: Tensor) -> "SharedNodePair":
@@ -302,6 +314,15 @@ class SharedNodePair:
             source.x = take_rows(x, ids)
         return pair
 
+    def _edge_type(self, kind: Any, name: str) -> EdgeType:
+        """Return a type of edges that there is, the only one for ``None``, or say that an argument names none."""
+        if kind is None and len(self.edge_types) > 1:
+            raise TypeError(f"'{name}' must name one of {self.edge_types}")
+        found = self.edge_types[0] if kind is None else tuple(kind) if isinstance(kind, list) else kind
+        if found not in self.edge_types:
+            raise ValueError(f"'{name}' must be one of {self.edge_types} (got {kind!r})")
+        return found
+
     def _hidden(self, without: Any) -> dict[EdgeType, list[Tensor]]:
         """Return the pairs to leave out of each type of edges."""
         if without is None:
@@ -311,9 +332,9 @@ class SharedNodePair:
             without.check(self)
             given = {without.edge_type or self.edge_types[0]: without.queries}
         elif isinstance(without, Mapping):
-            given = {tuple(kind): pairs for kind, pairs in without.items()}
+            given = {self._edge_type(kind, "without"): pairs for kind, pairs in without.items()}
         elif isinstance(without, Tensor):
-            kinds = [kind for kind in self.edge_types if not kind[1].startswith("rev_")]
+            kinds = [kind for kind in self.edge_types if not kind[1].startswith("rev_")] or self.edge_types
             if len(kinds) > 1:
                 raise TypeError(f"'without' must be a dictionary by type of edges, such as {kinds[0]}")
             given = {kinds[0]: without}
@@ -323,7 +344,7 @@ class SharedNodePair:
         for kind, pairs in given.items():
             checked = self.relation(kind).check_pairs(pairs, "without")
             hidden.setdefault(kind, []).append(checked)
-            for reverse in reverse_types(kind, self.edge_types):
+            for reverse in self.reverse_types(kind):
                 hidden.setdefault(reverse, []).append(checked.flip(0))
         return hidden
 

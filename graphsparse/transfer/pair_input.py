@@ -29,6 +29,8 @@ def read_graphs(source: Any, target: Any) -> list[Any]:
             raise TypeError(f"'source' and 'target' must be of one kind (got {type(graph).__name__} as '{name}')")
         if isinstance(graph, Data) and graph.edge_index is None:
             raise ValueError(f"'{name}' must hold its edges in 'edge_index' (got {sorted(graph.keys())})")
+    if isinstance(target, HeteroData) and not target.edge_types:
+        raise ValueError("'target' must have a type of edges (got none)")
     return sources
 
 
@@ -60,7 +62,8 @@ def match_all(sources: Sequence[Any], target: Any, source_keys: Sequence[Any], t
         empty: NodeKeys = torch.empty(0, dtype=torch.int64) if isinstance(read_target, Tensor) else []
         matches[node_type] = match_nodes(read_target, [empty if keys is None else keys for keys in read])
         xs = [_store(graph, node_type).get("x") if _has(graph, node_type) else None for graph in sources]
-        check_features(_store(target, node_type).get("x"), xs, where)
+        sizes = [len(read_target), *(0 if keys is None else len(keys) for keys in read)]
+        check_features(_store(target, node_type).get("x"), xs, where, sizes)
     return matches
 
 
@@ -84,7 +87,7 @@ def edges_of(graph: Any, edge_type: EdgeType) -> Tensor | None:
 
 
 def reverse_types(edge_type: EdgeType, known: Sequence[EdgeType]) -> list[EdgeType]:
-    """Return the types that hold the same links the other way round, by PyG's naming.
+    """Return the types that are named as the other way round by PyG's ``ToUndirected``.
 
     Example:
         >>> reverse_types(("q", "buys", "p"), [("p", "rev_buys", "q"), ("p", "like", "p")])

@@ -71,7 +71,7 @@ class PropagationStep:
 
     def fit(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> "PropagationStep":
         """Take in the training links, and choose the weight on the validation pairs."""
-        graph = pair.graph(self.graph, without=split, features=False)
+        graph = pair.graph(self.graph, without=split, features=False).cpu()  # where the split is
         queries = torch.cat([split.val, split.val_neg], 1)
         logits = self.base(queries).cpu()
         positive = torch.arange(queries.size(1)) < split.val.size(1)

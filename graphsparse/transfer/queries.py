@@ -1,15 +1,13 @@
 """What scores pairs of nodes of a target, and the pairs it may be asked for."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from graphsparse.ops.check import check_edge_index
-
-if TYPE_CHECKING:
-    from graphsparse.transfer.pair import SharedNodePair
-    from graphsparse.transfer.split import LinkSplit
+from graphsparse.transfer.pair import SharedNodePair
+from graphsparse.transfer.split import LinkSplit
 
 
 class Scorer(Protocol):
@@ -20,12 +18,13 @@ class Scorer(Protocol):
         ...
 
 
-def check_queries(pairs: Tensor, num_nodes: int) -> Tensor:
+def check_queries(pairs: Tensor, num_nodes: int, name: str = "pairs") -> Tensor:
     """Return pairs of target nodes as int64, or refuse them.
 
     Args:
         pairs: Pairs ``[2, Q]``.
         num_nodes: Number of target nodes.
+        name: Name of the argument, for the error messages.
 
     Raises:
         TypeError: If it is no integer tensor.
@@ -37,28 +36,31 @@ def check_queries(pairs: Tensor, num_nodes: int) -> Tensor:
         ...
         ValueError: 'pairs' must hold no self-loops (got 1, the first for node 2)
     """
-    check_edge_index(pairs, num_nodes, "pairs")
+    check_edge_index(pairs, num_nodes, name)
     pairs = pairs.long()
     loops = pairs[0] == pairs[1]
     if bool(loops.any()):
         first = int(pairs[0, loops][0])
-        raise ValueError(f"'pairs' must hold no self-loops (got {int(loops.sum())}, the first for node {first})")
+        raise ValueError(f"'{name}' must hold no self-loops (got {int(loops.sum())}, the first for node {first})")
     return pairs
 
 
-def check_split(pair: "SharedNodePair", split: "LinkSplit") -> None:
+def check_split(pair: SharedNodePair, split: LinkSplit) -> None:
     """Refuse a split of another pair of graphs, and graphs of several types of nodes.
 
     Raises:
-        TypeError: If the graphs are heterogeneous.
+        TypeError: If the graphs are heterogeneous, or an argument is not of its type.
         ValueError: If the split was made for another target.
     """
+    for name, value, kind in (("pair", pair, SharedNodePair), ("split", split, LinkSplit)):
+        if not isinstance(value, kind):
+            raise TypeError(f"'{name}' must be a {kind.__name__} (got {type(value).__name__})")
     if pair.is_hetero:
         raise TypeError("'pair' must hold graphs of one type of nodes to learn from (got heterogeneous ones)")
     split.check(pair)
 
 
-def check_features(pair: "SharedNodePair") -> None:
+def check_dense_x(pair: SharedNodePair) -> None:
     """Refuse a pair without dense features.
 
     Raises:
@@ -66,9 +68,9 @@ def check_features(pair: "SharedNodePair") -> None:
         ValueError: If there are none.
 
     Example:
-        >>> from types import SimpleNamespace
         >>> from torch_geometric.data import Data
-        >>> check_features(SimpleNamespace(target=Data(num_nodes=3)))
+        >>> graph = Data(edge_index=torch.tensor([[0], [1]]), key=torch.arange(3), num_nodes=3)
+        >>> check_dense_x(SharedNodePair(graph, graph))
         Traceback (most recent call last):
         ...
         ValueError: the target has no features 'x' to learn from; 'pair.with_x' returns a pair that has

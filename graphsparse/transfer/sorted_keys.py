@@ -39,6 +39,9 @@ def find_sorted(keys: Tensor, known: Tensor) -> Tensor:
     place = torch.empty_like(keys)
     for start in range(0, keys.numel(), _LOOK_UP):
         part = keys[start : start + _LOOK_UP]
+        if bool((part[1:] >= part[:-1]).all()):
+            place[start : start + _LOOK_UP] = _find(part, known)
+            continue
         order = torch.from_numpy(np.argsort(part.numpy()))
         place[start : start + _LOOK_UP][order] = _find(part[order], known)
     return place
@@ -56,5 +59,7 @@ def is_among(keys: Tensor, known: Tensor) -> Tensor:
         >>> is_among(torch.tensor([3, 4]), torch.tensor([1, 4, 9]))
         tensor([False,  True])
     """
-    found: Tensor = find_sorted(keys, known) >= 0
+    found = torch.empty(keys.numel(), dtype=torch.bool, device=keys.device)
+    for start in range(0, keys.numel(), _LOOK_UP):
+        found[start : start + _LOOK_UP] = find_sorted(keys[start : start + _LOOK_UP], known) >= 0
     return found

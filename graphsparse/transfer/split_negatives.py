@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.sort import stable_order
-from graphsparse.transfer.link_code import LinkCode, is_in
+from graphsparse.transfer.link_code import LinkCode
 from graphsparse.transfer.pair_space import PairSpace
+from graphsparse.transfer.sorted_keys import is_among
 from graphsparse.utils.counter_random import CounterRandom
 from graphsparse.utils.undirected import BLOCK
 
@@ -25,8 +26,7 @@ def draw_non_links(space: PairSpace, num: int, code: LinkCode, links: Tensor, *,
         seed: Equal seeds give equal pairs on every device and in every release.
 
     Returns:
-        int64 ``[2, num]``, in the order in which they were drawn. Where links are directed, so are these: each pair of
-        nodes is there in one direction at most, either as likely.
+        int64 ``[2, num]``, in the order in which they were drawn, each pair of nodes in one direction at most.
 
     Raises:
         ValueError: If there are not so many non-links.
@@ -41,10 +41,45 @@ def draw_non_links(space: PairSpace, num: int, code: LinkCode, links: Tensor, *,
             "links that are no link: take fewer with 'num_neg', or hold out fewer links"
         )
     draw = _choose if 2 * num >= free or 8 * free < space.size else _reject
-    pairs = draw(space, num, code, links, seed)
-    if not (code.square and code.directed):
-        return pairs
-    return torch.where(CounterRandom(seed, "turn non-links").signs(num) < 0, pairs.flip(0), pairs)
+    return draw(space, num, code, links, seed)
+
+
+def turn_non_links(pairs: Tensor, links: Tensor, marked: Tensor, *, seed: int) -> Tensor:
+    """Give pairs of nodes a direction, so that it does not tell them from directed links.
+
+    Args:
+        pairs: The pairs ``[2, Q]``.
+        links: The links ``[2, P]``.
+        marked: Nodes of one of two kinds, bool ``[N]``.
+        seed: Equal seeds give equal directions.
+
+    Returns:
+        int64 ``[2, Q]``. Pairs of one kind of nodes are turned at random, either way as likely; pairs of both begin
+        with a marked node as often as the links do that have both.
+
+    Example:
+        >>> marked = torch.tensor([False, True])
+        >>> turn_non_links(torch.tensor([[0, 1], [1, 0]]), torch.tensor([[1], [0]]), marked, seed=0)
+        tensor([[1, 1],
+                [0, 0]])
+    """
+    share, count = marked_first(links, marked)
+    first, second = marked[pairs]
+    back = torch.where(first, 1 - share, share) if count else torch.tensor(0.5)
+    back = torch.where(first != second, back, 0.5)
+    return torch.where(CounterRandom(seed, "turn non-links").uniform(pairs.size(1)) < back, pairs.flip(0), pairs)
+
+
+def marked_first(pairs: Tensor, marked: Tensor) -> tuple[float, int]:
+    """Return how often pairs with one marked end begin with it, and how many such pairs there are.
+
+    Example:
+        >>> marked_first(torch.tensor([[0, 1, 1], [1, 0, 1]]), torch.tensor([False, True]))
+        (0.5, 2)
+    """
+    first, second = marked[pairs]
+    both = int((first != second).count_nonzero())
+    return int((first & ~second).count_nonzero()) / max(both, 1), both
 
 
 def _count_inside(space: PairSpace, code: LinkCode, links: Tensor) -> int:
@@ -60,7 +95,7 @@ def _choose(space: PairSpace, num: int, code: LinkCode, links: Tensor, seed: int
     free = []
     for start in range(0, space.size, BLOCK):
         index = torch.arange(start, min(start + BLOCK, space.size))
-        free.append(index[~is_in(code.encode(space.decode(index), unordered=True), links)])
+        free.append(index[~is_among(code.encode(space.decode(index), unordered=True), links)])
     index = torch.cat(free)
     order = stable_order(CounterRandom(seed, "choose non-links").words(index.numel()), 1 << 32)
     return space.decode(index[order[:num].long()])
@@ -78,7 +113,7 @@ def _reject(space: PairSpace, num: int, code: LinkCode, links: Tensor, seed: int
         kept = [index]
         for start in range(0, count, BLOCK):
             block = drawn[start : start + BLOCK]
-            kept.append(block[~is_in(code.encode(space.decode(block), unordered=True), links)])
+            kept.append(block[~is_among(code.encode(space.decode(block), unordered=True), links)])
         index = _first_of_each(torch.cat(kept))
         turn += 1
     return space.decode(index[:num])

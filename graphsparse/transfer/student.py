@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch_geometric.nn import MLP
 
 from graphsparse.nn import accelerate
+from graphsparse.ops.check import check_count
 from graphsparse.training import build_model
 from graphsparse.training.result import FitResult
 from graphsparse.transfer.decoders import CHUNK, check_decoder, make_decoder, score_in_chunks
-from graphsparse.transfer.link_model import LinkModel
+from graphsparse.transfer.link_model import LinkModel, check_x
 from graphsparse.transfer.link_task import links_of
-from graphsparse.transfer.link_training import LinkTraining, check_number, split_identity
-from graphsparse.transfer.queries import check_features, check_queries, check_split
+from graphsparse.transfer.link_training import LinkTraining, check_number, check_training, split_identity
+from graphsparse.transfer.queries import check_dense_x, check_queries, check_split
 from graphsparse.transfer.student_task import Lesson, StudentTask, encode_nodes
 from graphsparse.transfer.teacher import PLACES, LinkTeacher
 from graphsparse.transfer.validation import Validation
@@ -142,9 +143,9 @@ class MLPStudent:
         chunk_size: int = CHUNK,
     ) -> None:
         counts = {"hidden": hidden, "num_layers": num_layers, "num_neg": num_neg, "chunk_size": chunk_size}
-        counts |= {"channels": channels or 1, "batch_size": batch_size or 1}
+        counts |= {name: n for name, n in (("channels", channels), ("batch_size", batch_size)) if n is not None}
         for name, count in counts.items():
-            check_number(count, name, least=1)
+            check_count(count, name)
         for name, weight in (("emb_weight", emb_weight), ("logit_weight", logit_weight), ("sup_weight", sup_weight)):
             check_number(weight, name, least=0)
         check_number(temperature, "temperature", least=0, strictly=True)
@@ -163,6 +164,7 @@ class MLPStudent:
         self.distil_on, self.supervise_on, self.decoder = distil_on, supervise_on, decoder
         self.num_neg, self.batch_size, self.chunk_size = num_neg, batch_size, chunk_size
         self.training = LinkTraining(lr=1e-3, epochs=200) if training is None else training
+        check_training(self.training)
         self.model: LinkModel | None = None
         self.result: FitResult | None = None
         self._x: Tensor | None = None
@@ -220,15 +222,17 @@ class MLPStudent:
             RuntimeError: If the teacher has learned nothing yet.
         """
         check_split(pair, split)
-        check_features(pair)
+        check_dense_x(pair)
         lesson = self._lesson(pair, split, teacher)
         target = pair.graph("target", without=split)
-        links = target if self.supervise_on == "target" else pair.graph("enriched_target", without=split)
+        graph = target if self.supervise_on == "target" else pair.graph("enriched_target", without=split)
+        links = links_of(graph, directed=pair.directed)[0]
         self._x, self._vectors, self.result = target.x, None, None
-        self.model = self._build(target.x.size(1), teacher, seed, pair.directed)
+        self.model = self._build(target.x, teacher, seed, pair.directed)
+        check_x(target.x, self.model)
         task = StudentTask(
             target,
-            links_of(links, directed=pair.directed)[0],
+            links,
             Validation(split.val, split.val_neg, self.training.metric),
             lesson,
             weights=self.weights,
@@ -239,13 +243,15 @@ class MLPStudent:
             batch_size=self.batch_size,
             links_per_epoch=self.training.links_per_epoch,
         )
-        taught = {} if lesson is None else {"lesson.nodes": lesson.nodes, "lesson.vectors": lesson.vectors}
+        learned = {"features": target.x, "links": links}
+        if lesson is not None:
+            learned |= {"lesson.nodes": lesson.nodes, "lesson.vectors": lesson.vectors, "lesson.links": lesson.links}
         self.result = self.training.run(
             self.model,
             task,
             seed=seed,
             checkpoint=checkpoint,
-            identity={**split_identity(pair, split), **self.settings(), **taught, "features": target.x},
+            identity={**split_identity(pair, split), **self.settings(), **learned},
             progress=progress,
             log=log,
         )
@@ -309,7 +315,7 @@ class MLPStudent:
         vectors, graph = teacher.embed(self.distil_on).detach(), teacher.graph(self.distil_on)
         return Lesson(graph.n_id, vectors, links_of(graph, directed=pair.directed)[0], model.decoder)
 
-    def _build(self, num_features: int, teacher: LinkTeacher | None, seed: int, directed: bool) -> LinkModel:
+    def _build(self, x: Tensor, teacher: LinkTeacher | None, seed: int, directed: bool) -> LinkModel:
         taught = None if teacher is None or teacher.model is None else teacher.fitted()
         width = self.channels
         if taught is not None and (self.needs_teacher or width is None):
@@ -318,11 +324,11 @@ class MLPStudent:
                 raise ValueError(f"'channels' must be {given}, the width of the teacher's vectors (got {width})")
             width = given if width is None else width
         width = self.hidden if width is None else width
-        widths = [num_features, *[self.hidden] * (self.num_layers - 1), width]
+        widths = [x.size(1), *[self.hidden] * (self.num_layers - 1), width]
         network = build_model(lambda: NodeMLP(widths, self.dropout), seed)
         if self.decoder is None and taught is not None:
             decoder: nn.Module = copy.deepcopy(taught.decoder)
         else:
             name = self.decoder or ("bilinear" if directed else "dot")
             decoder = build_model(lambda: make_decoder(name, width, directed=directed), seed)
-        return LinkModel(network, decoder, normalize=self.normalize, input_dropout=self.input_dropout)
+        return LinkModel(network, decoder, normalize=self.normalize, input_dropout=self.input_dropout).to(x.device)

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.ops.check import check_count
 from graphsparse.training.identity import graph_tensors
 from graphsparse.training.result import FitResult
 from graphsparse.transfer.decoders import CHUNK, check_decoder, score_in_chunks
 from graphsparse.transfer.link_batches import SAMPLERS
 from graphsparse.transfer.link_model import Encoder, LinkModel, build_link_model, encode, sage_encoder
 from graphsparse.transfer.link_task import LinkTask, check_link_model
-from graphsparse.transfer.link_training import LinkTraining, check_number, split_identity
+from graphsparse.transfer.link_training import LinkTraining, check_number, check_training, split_identity
 from graphsparse.transfer.node_table import featured
 from graphsparse.transfer.queries import check_queries, check_split
 from graphsparse.transfer.validation import Validation
@@ -61,7 +63,9 @@ class LinkTeacher:
         input_dropout: Dropout of the features.
         training: Epochs, learning rate, metric and the like.
         num_neighbors: Fan-out of each hop, one per layer of the encoder, -1 for all: train in batches of links and
-            sampled neighbours, and encode layer by layer. The whole graph at once when ``None``.
+            sampled neighbours, and encode layer by layer. The whole graph at once when ``None``. In training a layer
+            that divides by degrees, as ``GCNConv`` does, sees those in the sample, as with any of PyG's loaders; with
+            -1 everywhere only layers without degrees of neighbours (SAGE, GAT, GIN) give what the whole graph does.
         batch_size: Links in a batch.
         sampler: Who draws the neighbours: ``"graphsparse"``, or ``"pyg"`` for PyG's ``LinkNeighborLoader``.
         accelerate: Use the convolutions of this package for those of PyG that it has.
@@ -121,7 +125,7 @@ class LinkTeacher:
             ("batch_size", batch_size),
             ("chunk_size", chunk_size),
         ):
-            check_number(count, name, least=1)
+            check_count(count, name)
         for name, share in (
             ("mask_supervision_ratio", mask_supervision_ratio),
             ("source_edge_weight", source_edge_weight),
@@ -134,6 +138,7 @@ class LinkTeacher:
         self.source_edge_weight = source_edge_weight
         self.normalize, self.id_channels, self.input_dropout = normalize, id_channels, input_dropout
         self.training = LinkTraining() if training is None else training
+        check_training(self.training)
         self.num_neighbors, self.batch_size, self.sampler = num_neighbors, batch_size, sampler
         self.accelerate, self.chunk_size = accelerate, chunk_size
         self.model: LinkModel | None = None
@@ -192,7 +197,7 @@ class LinkTeacher:
             fast=self.accelerate,
             table=table,
         )
-        check_link_model(self.model, [graph, target])
+        check_link_model(self.model, [graph, target], self.num_neighbors)
         task = LinkTask(
             graph,
             target,
@@ -212,7 +217,12 @@ class LinkTeacher:
             task,
             seed=seed,
             checkpoint=checkpoint,
-            identity={**split_identity(pair, split), **self.settings(), **graph_tensors(graph, "graph")},
+            identity={
+                **split_identity(pair, split),
+                **self.settings(),
+                **graph_tensors(graph, "graph"),
+                **graph_tensors(target, "target"),
+            },
             progress=progress,
             log=log,
         )
@@ -287,13 +297,16 @@ class LinkTeacher:
 
         Raises:
             RuntimeError: If nothing has been fitted.
-            ValueError: If the pair or the split is another one.
+            ValueError: If the target, the split or the links of the source are others; features may be.
         """
         self.fitted()
         assert self._pair is not None
         assert self._split is not None
         if self._pair.fingerprint != pair.fingerprint or self._split.hash != split.hash:
             raise ValueError("'teacher' was fitted on another pair or another split")
+        own, other = self._pair.relation().source, pair.relation().source
+        if not torch.equal(self._pair.shared, pair.shared) or not torch.equal(own, other):
+            raise ValueError("'teacher' was fitted on another source")
 
     def _graph(self, name: str) -> Data:
         assert self._pair is not None

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphsparse.ops.adjacency import Adjacency
-from graphsparse.ops.check import check_edge_index
-from graphsparse.transfer.option_checks import check_count, check_share
+from graphsparse.ops.check import check_count, check_edge_index, check_share
+from graphsparse.transfer.queries import check_queries
 from graphsparse.transfer.sparse_rows import Ints, RowBlock, SparseGraph
 from graphsparse.utils.undirected import undirected_edges
 
@@ -71,9 +71,9 @@ class XMCPropagation:
         directed: bool = False,
         block_size: int = 1024,
     ) -> None:
-        self.alpha, self.K = check_share(alpha, "alpha"), check_count(K, "K")
-        self.topk = None if topk is None else check_count(topk, "topk", 1)
-        self.directed, self.block_size = bool(directed), check_count(block_size, "block_size", 1)
+        self.alpha, self.K = check_share(alpha, "alpha"), check_count(K, "K", 0)
+        self.topk = None if topk is None else check_count(topk, "topk")
+        self.directed, self.block_size = bool(directed), check_count(block_size, "block_size")
         self._graph: SparseGraph | None = None
 
     def __repr__(self) -> str:
@@ -117,7 +117,7 @@ class XMCPropagation:
         r"""Return the scores of some pairs.
 
         Args:
-            queries: Pairs ``[2, Q]``.
+            queries: Pairs ``[2, Q]``; no self-loops.
             start: The entries of :math:`\mathbf{Y}`, in place of the adjacency: a function of pairs ``[2, M]`` that
                 returns numbers ``[M]``, such as the probabilities of a teacher. Called for the nodes in the last row of
                 the source only, some million pairs at once.
@@ -128,13 +128,12 @@ class XMCPropagation:
         Raises:
             RuntimeError: If there is no graph yet.
             TypeError: If ``queries`` is not an integer tensor.
-            ValueError: If its shape or an index is out of range.
+            ValueError: If its shape or an index is out of range, or a pair is a self-loop.
         """
         if self._graph is None:
             raise RuntimeError("'fit' must be called first")
         num_nodes = self._graph.num_nodes
-        check_edge_index(queries, num_nodes, "queries")
-        u, v = (end.numpy() for end in queries.cpu().long())
+        u, v = (end.numpy() for end in check_queries(queries, num_nodes, "queries").cpu())
         low, high = (u, v) if self.directed else (np.minimum(u, v), np.maximum(u, v))
         key, known = low * num_nodes + high, self._key.numpy()
         place = np.minimum(np.searchsorted(known, key), max(len(known) - 1, 0))

@@ -119,9 +119,14 @@ def test_names_and_arguments(tmp_path):
         IntersectingGraphs("coar")
     with pytest.raises(ValueError, match="'protocol' must be one of .*'A', 'B', 'C'.* for 'cora' .got 'D'"):
         IntersectingGraphs("cora", "D")
-    for protocol, option in (("A", "num_neighbors"), ("B", "drop"), ("C", "years")):
+    for name, protocol, option in (
+        *(("synthetic", *wrong) for wrong in (("A", "num_neighbors"), ("B", "drop"), ("C", "years"))),
+        ("cora-coauthor-citation", "relations", "drop"),
+        ("ogbn-arxiv-structure", "citation_years", "download"),
+        ("ogbl-collab", "edge_years", "drop"),
+    ):
         with pytest.raises(TypeError, match=f"protocol '{protocol}' takes no argument '{option}'"):
-            IntersectingGraphs("synthetic", protocol, **{option: 3})
+            IntersectingGraphs(name, protocol, **{option: 3})
     with pytest.raises(TypeError, match="'seed' must be an integer"):
         IntersectingGraphs("synthetic", seed=0.5)
     with pytest.raises(TypeError, match="'name' must be the name of a pair of graphs .got int"):

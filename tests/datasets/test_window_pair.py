@@ -91,9 +91,13 @@ def test_sizes_on_real_graphs(data_root, name, nodes, source, target):
 def test_bad_arguments(data):
     with pytest.raises(ValueError, match="'protocol' must be 'A', 'B' or 'C' .got 'D'"):
         window_pair(data, "D")
-    with pytest.raises(ValueError, match="'window' must be .a, b. with a below b"):
-        draw_windows(10, (0.7, 0.3), np.random.default_rng(0))
-    with pytest.raises(ValueError, match="'window' must be a number in"):
-        draw_windows(10, (0.3, 1.3), np.random.default_rng(0))
-    with pytest.raises(ValueError, match="'drop' must be a number in"):
+    for error, match, window in (
+        (ValueError, "'window' must be .a, b. with a below b", (0.7, 0.3)),
+        (ValueError, "'window' must be .a, b. with a below b", (0.1, 0.3, 0.5)),
+        (TypeError, "'window' must be .a, b. .* .got 0.5 of type float", 0.5),
+        (ValueError, "'window' must be in .0, 1. .got 1.3", (0.3, 1.3)),
+    ):
+        with pytest.raises(error, match=match):
+            draw_windows(10, window, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="'drop' must be in"):
         window_pair(data, "A", drop=2)

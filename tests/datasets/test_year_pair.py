@@ -105,7 +105,7 @@ def test_bad_arguments():
         edge_year_pair(joint_work(), 2017, 2016)
     with pytest.raises(TypeError, match="'low' must be a year .got 2014.5 of type float"):
         paper_year_pair(data, 2014.5, 2016)
-    with pytest.raises(ValueError, match="'node_keep' must be a number in"):
+    with pytest.raises(ValueError, match="'node_keep' must be in"):
         paper_year_pair(data, 2014, 2016, node_keep=2)
     with pytest.raises(ValueError, match="year of every edge in 'edge_year'"):
         edge_year_pair(data, 2014, 2016)

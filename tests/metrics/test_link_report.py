@@ -78,6 +78,8 @@ def test_bad_input():
         link_report(pos, neg, pairs[0], pairs[0], degree)
     with pytest.raises(ValueError, match="'ties' must be one of"):
         link_report(pos, neg, ties="first")
+    with pytest.raises(ValueError, match="'seed' must be between 0 and"):
+        link_report(pos, neg, seed=-1)
     with pytest.raises(ValueError, match="'k' must be at least 1"):
         link_report(pos, neg, ks=[0])
     with pytest.raises(ValueError, match="'ratio' must be finite"):

@@ -90,5 +90,7 @@ def test_bad_input():
         recall_at_ratio(torch.ones(2), torch.ones(2), "1.25")
     with pytest.raises(ValueError, match="'ties' must be one of"):
         recall_at_ratio(torch.ones(2), torch.ones(2), ties="optimistic")
+    with pytest.raises(ValueError, match="'seed' must be between 0 and"):
+        recall_at_ratio(torch.ones(2), torch.ones(2), ties="random", seed=-1)
     with pytest.raises(ValueError, match="'pos' must not hold NaN"):
         recall_at_ratio(torch.tensor([math.nan]), torch.ones(2))

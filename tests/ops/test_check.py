@@ -1,10 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric import EdgeIndex
 
 from graphsparse.ops import check_edge_index, check_sparsity
+from graphsparse.ops.check import check_count, check_share
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 0.3, 0.999999])
@@ -22,6 +24,34 @@ def test_sparsity_outside_the_range(value):
 def test_sparsity_of_the_wrong_type(value):
     with pytest.raises(TypeError, match="'sparsity' must be a number"):
         check_sparsity(value)
+
+
+def test_good_shares_and_counts():
+    assert [check_share(value, "a") for value in (0, 1, 0.5, np.float32(0.25))] == [0, 1, 0.5, 0.25]
+    assert type(check_share(1, "a")) is float
+    assert check_count(np.int64(3), "n", 3) == 3
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.01, float("nan"), float("inf")])
+def test_no_share(value):
+    with pytest.raises(ValueError, match=r"'a' must be in \[0, 1\]"):
+        check_share(value, "a")
+
+
+@pytest.mark.parametrize("value", [True, "1", None, 1j])
+def test_no_number(value):
+    with pytest.raises(TypeError, match="'a' must be a number .* of type"):
+        check_share(value, "a")
+    with pytest.raises(TypeError, match="'n' must be an integer .* of type"):
+        check_count(value, "n")
+
+
+def test_too_small():
+    for least, message in ((1, "at least 1 .got 0"), (2, "at least 2 .got 0")):
+        with pytest.raises(ValueError, match=f"'n' must be {message}"):
+            check_count(0, "n", least)
+    with pytest.raises(TypeError, match="'n' must be an integer .got 2.0"):
+        check_count(2.0, "n")
 
 
 def test_sizes():

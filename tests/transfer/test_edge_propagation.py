@@ -263,6 +263,14 @@ def test_lambda_is_chosen_on_validation():
     assert torch.equal(elp.correct(queries, scores), scores)
     assert elp.choose_lambda(queries, truth, scores, metric=lambda score, positive: 1.0) == 0
     assert elp.choose_lambda(queries, truth.bool(), scores, grid=[1, 0], metric=auroc) == 1
+    with pytest.raises(ValueError, match="'metric' must return a number"):
+        elp.choose_lambda(queries, truth, scores, metric=lambda score, positive: NAN)
+    assert elp.chosen_lambda is None
+    # What is chosen is what is used, also where a weight was given.
+    given = EdgeLabelPropagation(lam=0.3).fit(anchors, y, p, 12)
+    assert given.choose_lambda(queries, 1 - truth, scores) == 0
+    assert torch.equal(given.correct(queries, scores), scores)
+    elp.choose_lambda(queries, truth, scores)
     elp.fit(anchors, y, p, 12)
     assert elp.chosen_lambda is None
     assert LAMBDA_GRID[0] == 0
@@ -311,7 +319,7 @@ def test_bad_input():
         with pytest.raises(ValueError, match="'weight' must hold positive numbers"):
             elp.fit(anchors, y, p, 30, weight)
     elp.fit(anchors, y, p, 30)
-    with pytest.raises(ValueError, match="'queries' must not hold self-loops"):
+    with pytest.raises(ValueError, match="'queries' must hold no self-loops"):
         elp.correct(torch.tensor([[1], [1]]), one)
     with pytest.raises(ValueError, match="'queries' holds the index 30"):
         elp.correct(torch.tensor([[1], [30]]), one)

@@ -43,7 +43,7 @@ def test_equals_the_mean_of_turned_pairs(case, lam):
 
 def test_blocks_and_types(monkeypatch):
     anchors, h = some_pairs(), torch.randn(30, 8)
-    queries = torch.randint(30, (2, 100))
+    queries = torch.stack([torch.randint(29, (100,)), torch.full((100,), 29)])
     emb = EmbPropagation(0.4).fit(anchors.int(), h)
     whole = emb.score(queries)
     assert whole.dtype == torch.float32
@@ -65,5 +65,6 @@ def test_bad_input():
         EmbPropagation().fit(torch.tensor([[0], [1]]), h[:, 0])
     with pytest.raises(ValueError, match="'anchors' must not hold self-loops"):
         EmbPropagation().fit(torch.tensor([[1], [1]]), h)
-    with pytest.raises(ValueError, match="'queries' holds the index 4"):
-        EmbPropagation().fit(torch.tensor([[0], [1]]), h).score(torch.tensor([[0], [4]]))
+    for end, message in ((4, "'queries' holds the index 4"), (0, "'queries' must hold no self-loops")):
+        with pytest.raises(ValueError, match=message):
+            EmbPropagation().fit(torch.tensor([[0], [1]]), h).score(torch.tensor([[0], [end]]))

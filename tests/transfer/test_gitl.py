@@ -14,6 +14,7 @@ from graphsparse.transfer.link_model import sage_encoder
 from graphsparse.transfer.link_split import split_links
 from graphsparse.transfer.link_training import LinkTraining
 from graphsparse.transfer.pair import SharedNodePair
+from graphsparse.transfer.release_preset import release_preset
 from graphsparse.transfer.student import MLPStudent
 from graphsparse.transfer.teacher import LinkTeacher
 from graphsparse.transfer.validation import link_auroc, link_average_precision
@@ -59,6 +60,17 @@ def test_predicts_links_and_follows_from_the_seed():
     assert link_auroc(first.score(split.test), first.score(split.test_neg)) > 0.75
     assert torch.equal(first.score(split.test), second.score(split.test))
     assert not torch.equal(first.score(split.test), other.score(split.test))
+
+
+@pytest.mark.cuda
+def test_graphs_on_a_gpu():
+    pair, split = clear_pair()
+    there = SharedNodePair(*(graph.to("cuda") for graph in (pair.source[0], pair.target)))
+    kinds = {"propagation": (EdgeLabelPropagation(), XMCPropagation()), "guard": True}
+    fitted = chain(LinkTraining(epochs=30, lr=1e-2), **kinds).fit(there, split)
+    assert fitted.teacher.embed().is_cuda
+    assert fitted.student.embed().is_cuda
+    assert link_auroc(fitted.score(split.test), fitted.score(split.test_neg)) > 0.75
 
 
 def test_no_query_influences_another(data):
@@ -167,12 +179,19 @@ def test_what_is_refused(data):
     for wrong in ("elp", [EdgeLabelPropagation(), None]):
         with pytest.raises(TypeError, match="'propagation' must be True, False, EdgeLabelPropagation or XMCProp"):
             GITL(propagation=wrong)
+    with pytest.raises(ValueError, match="'propagation' must not be transductive"):
+        GITL(propagation=release_preset())
     with pytest.raises(ValueError, match="'propagation' must hold each kind once"):
         GITL(propagation=[XMCPropagation(), XMCPropagation(alpha=0.85)])
     with pytest.raises(ValueError, match="'grid' must be"):
         GITL(grid=(0, 3))
-    with pytest.raises(TypeError, match="'grid' must be a number"):
-        GITL(grid=("0", 1))
+    for options, message in (
+        ({"grid": ("0", 1)}, "'grid' must be a number"),
+        ({"grid": 0.5}, "'grid' must hold numbers .got 0.5 of type float"),
+        ({"guard": "no"}, "'guard' must be True or False .got 'no'"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            GITL(**options)
     assert GITL(propagation=XMCPropagation(), grid=(3, 0)).grid == [0, 3]
 
 

@@ -40,6 +40,7 @@ def test_integers_and_strings_do_not_mix():
         torch.tensor([[3], [1], [2]]),
         np.array([3, 1, 2], dtype=np.uint8),
         [3, 1, 2],
+        [np.int64(3), 1, np.uint8(2)],
         "id",
     ],
 )
@@ -66,6 +67,8 @@ def test_forms_of_strings(keys):
         (TypeError, "got torch.bool", torch.ones(3, dtype=torch.bool)),
         (TypeError, "got uint64", np.ones(3, dtype=np.uint64)),
         (TypeError, "got float64", np.ones(3)),
+        (ValueError, "'source_key' must hold integers of at most 64 bits with sign .got -1180", [1, -(2**70)]),
+        (TypeError, "got bool, int", [True, 3, 2]),
         (TypeError, "one kind only .got int, str", ["a", 1, "b"]),
         (TypeError, "got NoneType", [None, None, None]),
         (TypeError, "integers or strings, or name an attribute .got dict", {}),

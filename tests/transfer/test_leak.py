@@ -1,7 +1,7 @@
 import pytest
 import torch
 from intersecting import plant, random_pair
-from torch_geometric.data import HeteroData
+from torch_geometric.data import Data, HeteroData
 
 from graphsparse.transfer.leak import assert_no_leak
 from graphsparse.transfer.link_split import split_links
@@ -193,6 +193,39 @@ def test_l6_kinds_and_numbers():
         assert_no_leak(relabelled, pair)
 
 
+def test_l6_what_a_source_says_of_non_links():
+    """Left out of held-out links alone, an edge of the source tells a stored non-link from them."""
+    sources, target = random_pair(7, num_keys=80)
+    pair = SharedNodePair(sources, target)
+    split = split_links(pair, hold_out="all", num_neg=5)
+    graph = pair.enriched_target(without=split.heldout)
+    edges = set(map(tuple, graph.edge_index.t().tolist()))
+    told = sum(tuple(query) in edges for query in torch.cat([split.val_neg, split.test_neg], 1).t().tolist())
+    assert told > 0
+    with pytest.raises(ValueError, match=f"rule L6: 'graph' has {told} of the stored non-links as edges"):
+        assert_no_leak(split, pair, graph=graph)
+
+
+def test_l6_directions():
+    """Links from new nodes to old ones: non-links that are turned at random would give themselves away."""
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.randint(100, (2, 600), generator=generator).sort(0, descending=True).values
+    target = Data(edge_index=pairs, key=torch.arange(100), num_nodes=100)
+    source = Data(edge_index=pairs[:, :1] * 0, key=torch.arange(50), num_nodes=50)
+    pair = SharedNodePair(source, target, directed=True)
+    for hold_out in ("target_only_end", "all"):
+        split = split_links(pair, hold_out=hold_out)
+        assert_no_leak(split, pair)
+        for part in (split.test, split.test_neg):
+            mixed = part[:, pair.shared[part[0]] != pair.shared[part[1]]]
+            assert mixed.size(1) > 20
+            assert not pair.shared[mixed[0]].any()
+        coin = torch.rand(split.test_neg.size(1), generator=generator) < 0.5
+        turned = torch.where(coin, split.test_neg.flip(0), split.test_neg)
+        with pytest.raises(ValueError, match="rule L6: of the held-out links .* 100% begin with the latter, of the st"):
+            assert_no_leak(plant(split, test_neg=turned), pair)
+
+
 def test_l7_queries(pair_and_split):
     pair, split = pair_and_split
     anchors = torch.cat([split.train, split.val_neg[:, :1].flip(0)], dim=1)
@@ -226,6 +259,12 @@ def test_bad_arguments(pair_and_split):
         assert_no_leak(split, pair, graph=HeteroData())
     with pytest.raises(ValueError, match="'anchors' holds the index"):
         assert_no_leak(split, pair, anchors=torch.tensor([[0], [10**6]]))
+    for wrong, match in (
+        (lambda pairs: torch.full((pairs.size(1),), float("nan")), "'score' must return finite numbers"),
+        (lambda pairs: torch.zeros(3), "'score' must return a number for each of"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            assert_no_leak(split, pair, score=wrong)
     graph = pair.union()
     graph.n_id = graph.n_id + 1000
     with pytest.raises(ValueError, match="'graph' has nodes that this pair does not have"):

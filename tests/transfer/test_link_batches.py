@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch_geometric.nn import GAT, GIN
 
 from graphsparse.testing import random_graph
 from graphsparse.transfer.link_batches import dealt, make_link_batches
@@ -14,10 +15,13 @@ def pairs(num, seed):
     return torch.randint(60, (2, num), generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize(
+    "encoder", [sage_encoder(16), lambda width: GAT(width, 16, 2), lambda width: GIN(width, 16, 2)]
+)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_full_fan_out_gives_the_scores_of_the_whole_graph(sampler):
+def test_full_fan_out_gives_the_scores_of_the_whole_graph(sampler, encoder):
     graph = message_graph(random_graph())
-    model = build_link_model(sage_encoder(16), "dot", graph, seed=0).eval()
+    model = build_link_model(encoder, "dot", graph, seed=0).eval()
     links, rest = pairs(23, 0), pairs(69, 1)
     h = encode(model, graph)
     expected, negative = model.decoder(h, links), model.decoder(h, rest)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphsparse.transfer.link_code as module
-from graphsparse.transfer.link_code import LinkCode, both_ends, is_in, sorted_unique
+from graphsparse.transfer.link_code import LinkCode, both_ends, sorted_unique
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=30)
 
@@ -37,13 +37,6 @@ def test_blocks(monkeypatch):
     mark = torch.arange(9) % 2 == 0
     ends = both_ends(LinkCode(9, 9), found, mark, mark)
     assert ends.tolist() == [u % 2 == v % 2 == 0 for u, v in sorted(expected)]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 30)), st.sets(st.integers(0, 30)))
-def test_membership(codes, known):
-    found = is_in(torch.tensor(codes, dtype=torch.int64), torch.tensor(sorted(known), dtype=torch.int64))
-    assert found.tolist() == [code in known for code in codes]
 
 
 def test_directions():

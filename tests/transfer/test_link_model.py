@@ -85,6 +85,12 @@ def test_what_is_no_encoder(encoder, error, message):
         build_link_model(encoder, "dot", random_graph(), seed=0)
 
 
+@pytest.mark.parametrize(("error", "options"), [(TypeError, {"hidden": 2.5}), (ValueError, {"num_layers": 0})])
+def test_counts_of_the_encoder(error, options):
+    with pytest.raises(error, match=f"'{next(iter(options))}' must be"):
+        sage_encoder(**options)
+
+
 def with_few_words():
     graph = random_graph()
     generator = torch.Generator().manual_seed(1)

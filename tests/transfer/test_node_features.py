@@ -66,3 +66,12 @@ def test_a_source_without_features():
 def test_bad_features(error, match, target, source):
     with pytest.raises(error, match=match):
         check_features(target, [source])
+
+
+@pytest.mark.parametrize("which", ["target", "source 0"])
+def test_a_row_for_each_node(which):
+    (source,), target = random_pair(1)
+    graph = target if which == "target" else source
+    graph.x = graph.x[1:]
+    with pytest.raises(ValueError, match=f"'x' of the {which} must have a row for each of {graph.num_nodes} nodes"):
+        SharedNodePair(source, target)

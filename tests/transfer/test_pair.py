@@ -74,7 +74,19 @@ def test_local_and_global_numbers():
     pair = SharedNodePair(sources, target)
     graph = pair.enriched_intersection()
     assert torch.equal(graph.n_id, pair.shared.nonzero().view(-1))
-    assert torch.equal(pair.target.key[graph.n_id][torch.searchsorted(graph.n_id, graph.n_id)], target.key[pair.shared])
+    # By hand: keys 5, 7, 9 of the target and 9, 4, 5 of the source have the numbers 0, 1, 2 and 2, 3, 0.
+    source = Data(edge_index=torch.tensor([[0, 1, 2], [1, 2, 0]]), key=torch.tensor([9, 4, 5]), num_nodes=3)
+    target = Data(edge_index=torch.tensor([[0, 1], [1, 2]]), key=torch.tensor([5, 7, 9]), num_nodes=3)
+    pair = SharedNodePair(source, target)
+    for name, n_id, links in (
+        ("enriched_intersection", [0, 2], [(0, 2)]),
+        ("source", [0, 2, 3], [(0, 2), (0, 3), (2, 3)]),
+        ("union", [0, 1, 2, 3], [(0, 1), (0, 2), (0, 3), (1, 2), (2, 3)]),
+    ):
+        graph = pair.graph(name)
+        assert graph.n_id.tolist() == n_id
+        local = [(n_id.index(u), n_id.index(v)) for u, v in links]
+        assert graph.edge_index.t().tolist() == sorted([u, v] for pair in local for u, v in (pair, pair[::-1]))
 
 
 def test_without_pairs_in_either_direction():
@@ -218,6 +230,10 @@ def test_bad_arguments():
         pair.union(without=[[0], [1]])
     with pytest.raises(ValueError, match="'without' holds the index 24"):
         pair.union(without=torch.tensor([[0], [24]]))
+    with pytest.raises(ValueError, match="'edge_type' must be one of .* .got 'buys'"):
+        pair.relation("buys")
+    with pytest.raises(TypeError, match="'min_shared' must be an integer"):
+        SharedNodePair(source, target, min_shared="a")
     with pytest.raises(TypeError, match="'directed' must be True or False"):
         SharedNodePair(source, target, directed=None)
     wide = source.clone()

@@ -27,6 +27,8 @@ def test_wrong_graphs():
         read_graphs(HeteroData(), graph)
     with pytest.raises(ValueError, match="'source' must hold its edges in 'edge_index'"):
         read_graphs(Data(num_nodes=2), graph)
+    with pytest.raises(ValueError, match="'target' must have a type of edges .got none"):
+        read_graphs(HeteroData(), HeteroData())
     with pytest.raises(ValueError, match="'source' must be a graph, or some graphs .got none"):
         read_graphs([], graph)
 

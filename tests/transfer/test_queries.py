@@ -2,7 +2,7 @@ import pytest
 import torch
 from transfer_pairs import small_pair
 
-from graphsparse.transfer.queries import check_features, check_queries, check_split
+from graphsparse.transfer.queries import check_dense_x, check_queries, check_split
 
 
 @pytest.mark.parametrize(
@@ -27,19 +27,23 @@ def test_int32_is_taken():
 def test_split_of_another_pair():
     (pair, split), (_, other) = small_pair(0), small_pair(1)
     check_split(pair, split)
+    with pytest.raises(TypeError, match="'pair' must be a SharedNodePair .got NoneType"):
+        check_split(None, split)
+    with pytest.raises(TypeError, match="'split' must be a LinkSplit .got SharedNodePair"):
+        check_split(pair, pair)
     with pytest.raises(ValueError, match="of another pair"):
         check_split(pair, other)
 
 
 def test_features_must_be_there_and_dense():
     pair, _ = small_pair()
-    check_features(pair)
+    check_dense_x(pair)
     width = pair.num_union_nodes
     with pytest.raises(TypeError, match="must be dense floating point numbers .*sparse_csr"):
-        check_features(pair.with_x(torch.eye(width).to_sparse_csr()))
+        check_dense_x(pair.with_x(torch.eye(width).to_sparse_csr()))
     with pytest.raises(TypeError, match="must be dense floating point numbers .got torch.int64"):
-        check_features(pair.with_x(torch.ones(width, 2, dtype=torch.int64)))
+        check_dense_x(pair.with_x(torch.ones(width, 2, dtype=torch.int64)))
     pair.target = pair.target.clone()
     del pair.target.x
     with pytest.raises(ValueError, match="the target has no features 'x'"):
-        check_features(pair)
+        check_dense_x(pair)

@@ -63,20 +63,31 @@ def test_types_are_derived_apart(seed):
     assert pair.summary(edge_type=BUYS)["union"]["num_links"] == pair.union()[BUYS].edge_index.size(1)
 
 
-def test_held_out_links_leave_the_reverse_type_too():
+@pytest.mark.parametrize("name", ["rev_buys", "buys", "bought_by"])
+def test_held_out_links_leave_the_reverse_type_too(name):
+    """By PyG's ``ToUndirected``, as IMDB and DBLP of PyG name them, or in a way of one's own."""
     source, target = bipartite_pair()
-    pair = SharedNodePair(source, target)
+    for graph in (source, target):
+        reverse = graph[BOUGHT].edge_index
+        del graph[BOUGHT]
+        graph["product", name, "query"].edge_index = reverse
+        graph["product", "seen_by", "query"].edge_index = reverse[:, 1:]  # another relation: it stays
+    pair, bought, seen = SharedNodePair(source, target), ("product", name, "query"), ("product", "seen_by", "query")
+    assert pair.reverse_types(BUYS) == [bought]
+    assert pair.reverse_types(bought) == [BUYS]
+    assert pair.reverse_types(LIKE) == pair.reverse_types(seen) == []
     split = split_links(pair, hold_out="all", edge_type=BUYS, num_neg=2)
     assert split.edge_type == BUYS
     clean = pair.union(without=split)
     assert_no_leak(split, pair, graph=clean)
     hidden = set(map(tuple, split.heldout.t().tolist()))
     assert not hidden & set(map(tuple, clean[BUYS].edge_index.t().tolist()))
-    assert not hidden & {(u, v) for v, u in clean[BOUGHT].edge_index.t().tolist()}
-    assert torch.equal(clean[LIKE].edge_index, pair.union()[LIKE].edge_index)
+    assert not hidden & {(u, v) for v, u in clean[bought].edge_index.t().tolist()}
+    for kind in (LIKE, seen):
+        assert torch.equal(clean[kind].edge_index, pair.union()[kind].edge_index)
     u, v = split.test[:, 0].tolist()
-    clean[BOUGHT].edge_index = torch.cat([clean[BOUGHT].edge_index, torch.tensor([[v], [u]])], dim=1)
-    with pytest.raises(ValueError, match="rule L1: 'graph' has 1 of the held-out links .* 'rev_buys'"):
+    clean[bought].edge_index = torch.cat([clean[bought].edge_index, torch.tensor([[v], [u]])], dim=1)
+    with pytest.raises(ValueError, match=f"rule L1: 'graph' has 1 of the held-out links .*'product', '{bought[1]}'"):
         assert_no_leak(split, pair, graph=clean)
     with pytest.raises(ValueError, match="rule L4"):
         assert_no_leak(plant(split, val_neg=split.val.repeat(1, 2)), pair)
@@ -111,6 +122,12 @@ def test_without_reverse_types_one_type_is_enough():
     assert_no_leak(split, pair, graph=pair.union(without=split))
     some = pair.union(without=split.heldout)
     assert some[BUYS].edge_index.size(1) < pair.union()[BUYS].edge_index.size(1)
+    for graph in (source, target):
+        graph["product", "rev_buys", "query"].edge_index = graph[BUYS].edge_index.flip(0)
+        del graph[BUYS]
+    rest = SharedNodePair(source, target).union(without=split.heldout.flip(0))
+    turned = rest["product", "rev_buys", "query"].edge_index.flip(0)
+    assert set(map(tuple, turned.t().tolist())) == set(map(tuple, some[BUYS].edge_index.t().tolist()))
 
 
 def test_what_must_be_named():
@@ -127,6 +144,10 @@ def test_what_must_be_named():
         pair.nodes("brand")
     with pytest.raises(TypeError, match="'without' must be a dictionary by type of edges"):
         pair.union(without=torch.tensor([[0], [1]]))
+    for wrong in (("query", "buys"), "buys"):
+        with pytest.raises(ValueError, match="'without' must be one of"):
+            pair.union(without={wrong: torch.tensor([[0], [1]])})
+    assert pair.summary(edge_type=list(LIKE)) == pair.summary(edge_type=LIKE)
     source["brand"].x = torch.ones(2, 3)
     with pytest.raises(ValueError, match="nodes of the types .'brand'., which the target does not have"):
         SharedNodePair(source, target)

@@ -3,7 +3,7 @@ import torch
 
 from graphsparse.transfer.link_code import LinkCode
 from graphsparse.transfer.pair_space import PairSpace
-from graphsparse.transfer.split_negatives import draw_non_links
+from graphsparse.transfer.split_negatives import draw_non_links, marked_first, turn_non_links
 
 
 def draw(num_nodes, num, links=(), seed=0, marks=None):
@@ -55,9 +55,20 @@ def test_all_pairs_are_drawn_alike(num_nodes, num):
 def test_directions():
     code = LinkCode(30, 30, directed=True)
     space = PairSpace(torch.ones(30, dtype=torch.bool))
-    found = draw_non_links(space, 300, code, torch.tensor([1, 2]), seed=0)
-    assert len({frozenset(pair) for pair in found.t().tolist()}) == 300
-    assert 100 < int((found[0] < found[1]).count_nonzero()) < 200
+    drawn = draw_non_links(space, 300, code, torch.tensor([1, 2]), seed=0)
+    marked = torch.arange(30) < 10
+    links = torch.tensor([[0, 1, 2, 20, 25, 1], [25, 26, 27, 3, 26, 2]])  # of four with both kinds, three begin marked
+    found = turn_non_links(drawn, links, marked, seed=0)
+    assert {frozenset(pair) for pair in found.t().tolist()} == {frozenset(pair) for pair in drawn.t().tolist()}
+    mixed = marked[found[0]] != marked[found[1]]
+    first = marked[found[0, mixed]]
+    assert abs(float(first.float().mean()) - 0.75) < 5 * (0.75 * 0.25 / first.numel()) ** 0.5
+    alike = found[:, ~mixed]
+    ascending = float((alike[0] < alike[1]).float().mean())
+    assert abs(ascending - 0.5) < 5 * (0.25 / alike.size(1)) ** 0.5
+    assert marked_first(links, marked) == (0.75, 4)
+    assert marked_first(links[:, 4:], marked) == (0.0, 0)
+    assert 0.3 < float((turn_non_links(drawn, links[:, 4:], marked, seed=0)[0] < 15).float().mean()) < 0.7
 
 
 def test_seeds():

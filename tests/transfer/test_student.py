@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from intersecting import bipartite_pair
 from torch_geometric.data import Data
 from transfer_pairs import clear_pair, small_pair
 
@@ -150,6 +151,20 @@ def test_killed_training_goes_on_bit_for_bit(data, teacher, tmp_path, monkeypatc
         student(batch_size=8, logit_weight=0.1).fit(*data, other, checkpoint=file)
 
 
+def test_another_source_is_another_training(data, teacher, tmp_path):
+    pair, split = data
+    source = pair.source[0].clone()
+    source.edge_index = source.edge_index[:, : source.num_edges // 2]
+    other = SharedNodePair(source, pair.target)
+    assert other.fingerprint == pair.fingerprint
+    options, file = {"emb_weight": 0.0, "supervise_on": "enriched_target"}, tmp_path / "student.pt"
+    student(**options).fit(pair, split, checkpoint=file)
+    with pytest.raises(ValueError, match="belongs to another training: 'links'"):
+        student(**options).fit(other, split, checkpoint=file)
+    with pytest.raises(ValueError, match="'teacher' was fitted on another source"):
+        student().fit(other, split, teacher)
+
+
 def test_what_is_refused(data, teacher):
     pair, split = data
     with pytest.raises(ValueError, match="'teacher' is missing"):
@@ -171,17 +186,23 @@ def test_what_is_refused(data, teacher):
         ({"distil_on": "union"}, "'distil_on'"),
         ({"supervise_on": "source"}, "'supervise_on'"),
         ({"dropout": 2.0}, "'dropout'"),
+        ({"batch_size": 0}, "'batch_size'"),
+        ({"channels": 0}, "'channels'"),
     ):
         with pytest.raises(ValueError, match=message):
             student(**options)
+    for options in ({"num_layers": 1.5}, {"num_neg": 2.5}, {"batch_size": 1.5}, {"training": {"epochs": 3}}):
+        with pytest.raises(TypeError, match=f"'{next(iter(options))}' must be"):
+            student(**options)
+    with pytest.raises(TypeError, match="'x' must be torch.float32"):
+        student(emb_weight=0.0).fit(pair.with_x(pair.union().x.double()), split)
 
 
 def test_graphs_of_several_types_are_refused():
-    class Hetero:
-        is_hetero = True
-
+    pair = SharedNodePair(*bipartite_pair())
+    split = split_links(pair, edge_type=("query", "buys", "product"))
     with pytest.raises(TypeError, match="heterogeneous"):
-        student(emb_weight=0.0).fit(Hetero(), None)
+        student(emb_weight=0.0).fit(pair, split)
 
 
 def test_without_a_link_in_the_target_there_is_nothing_to_learn_without_a_teacher():

@@ -124,6 +124,10 @@ def test_killed_training_goes_on_bit_for_bit(data, tmp_path, options, monkeypatc
     assert same(whole.model, again.model)
     with pytest.raises(ValueError, match="'checkpoint' .* belongs to another training: .*num_neg"):
         teacher(input_dropout=0.3, num_neg=2, **options).fit(pair, split, checkpoint=file)
+    x = pair.union().x.clone()
+    x[: pair.num_nodes][~pair.shared] += 1  # only what the validation pairs are scored with
+    with pytest.raises(ValueError, match="'checkpoint' .* belongs to another training: .*target.x"):
+        teacher(input_dropout=0.3, **options).fit(pair.with_x(x), split, checkpoint=file)
 
 
 def test_source_weight_0_leaves_the_links_of_the_target(data):
@@ -182,6 +186,13 @@ def test_what_is_refused(data):
     ):
         with pytest.raises(ValueError, match=message):
             teacher(**options)
+    for options in ({"num_neg": 2.5}, {"batch_size": 1.5}, {"training": {"epochs": 3}}):
+        with pytest.raises(TypeError, match=f"'{next(iter(options))}' must be"):
+            teacher(**options)
+    with pytest.raises(ValueError, match="'num_neighbors' must hold one fan-out per layer, 2 .got .5"):
+        teacher(num_neighbors=[5]).fit(pair, split)
+    with pytest.raises(TypeError, match="'x' must be torch.float32, as the weights are .got torch.float64"):
+        teacher().fit(pair.with_x(pair.union().x.double()), split)
 
 
 def test_chunks_change_no_score(data):

@@ -153,7 +153,8 @@ def test_bad_input():
     with pytest.raises(ValueError, match="'edge_index' holds the index 9"):
         xmc.fit(torch.tensor([[0], [9]]), 3)
     xmc.fit(torch.tensor([[0], [1]]), 3)
-    with pytest.raises(ValueError, match="'queries' holds the index 3"):
-        xmc.score(torch.tensor([[0], [3]]))
+    for end, message in ((3, "'queries' holds the index 3"), (0, "'queries' must hold no self-loops")):
+        with pytest.raises(ValueError, match=message):
+            xmc.score(torch.tensor([[0], [end]]))
     with pytest.raises(TypeError, match="'queries' must be a dense int64"):
         xmc.score(torch.tensor([[0.0], [1.0]]))

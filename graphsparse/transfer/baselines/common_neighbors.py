@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.check import check_edge_index
+from graphsparse.transfer.queries import check_queries
 from graphsparse.transfer.sorted_keys import is_among
 
 #: Weight of a common neighbour from the degrees of all nodes.
@@ -86,9 +87,8 @@ class CommonNeighbors:
         self._weight = weight(self._rowptr.diff())
 
     def score(self, pairs: Tensor) -> Tensor:
-        """Return scores ``[Q]`` of pairs ``[2, Q]``."""
-        check_edge_index(pairs, self.num_nodes, "pairs")
-        u, v = pairs.cpu().long()
+        """Return scores ``[Q]`` of pairs ``[2, Q]``; self-loops are refused."""
+        u, v = check_queries(pairs, self.num_nodes).cpu()
         degree = self._rowptr.diff()
         swap = degree[u] > degree[v]
         few, many = torch.where(swap, v, u), torch.where(swap, u, v)

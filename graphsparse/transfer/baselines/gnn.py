@@ -11,7 +11,7 @@ from graphsparse.training.result import FitResult
 from graphsparse.transfer.baselines.options import BaselineOptions
 from graphsparse.transfer.decoders import score_in_chunks
 from graphsparse.transfer.link_model import LinkModel, build_link_model, encode
-from graphsparse.transfer.link_task import LinkTask
+from graphsparse.transfer.link_task import LinkTask, check_link_model
 from graphsparse.transfer.node_table import featured
 from graphsparse.transfer.queries import check_queries, check_split
 from graphsparse.transfer.validation import Validation
@@ -100,6 +100,7 @@ class GraphLinkPredictor:
             directed=pair.directed,
             table=table,
         )
+        check_link_model(model, [graph, messages], options.num_neighbors)
         self.results = [self._train(model, graph, messages, pair, split, seed)]
         if self.fine_tune is not None:
             target = pair.graph("target", without=split)

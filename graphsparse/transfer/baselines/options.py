@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from graphsparse.ops.check import check_count
 from graphsparse.transfer.link_model import Encoder, sage_encoder
-from graphsparse.transfer.link_training import LinkTraining
+from graphsparse.transfer.link_training import LinkTraining, check_training
 from graphsparse.typing import Log
 
 
@@ -28,6 +29,10 @@ class BaselineOptions:
         progress: Whether to show progress bars.
         log: Receives the entries of the history of every training.
 
+    Raises:
+        TypeError: If a number or a training is none.
+        ValueError: If a number is below 1.
+
     Example:
         >>> BaselineOptions(training=LinkTraining(epochs=60, lr=5e-3)).hidden
         256
@@ -47,6 +52,12 @@ class BaselineOptions:
     encoder: Encoder | None = None
     progress: bool = False
     log: Log | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "student_hidden", "num_layers", "num_neg", "pretraining_epochs", "batch_size"):
+            check_count(getattr(self, name), name)
+        for name in ("training", "student_training"):
+            check_training(getattr(self, name), name)
 
     @classmethod
     def small(

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops import Adjacency, spmm
-from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.check import check_count, check_edge_index
 from graphsparse.transfer.link_training import check_number
+from graphsparse.transfer.queries import check_queries
 
 #: Numbers held for a block of starting nodes, and the fewest of these: fewer would waste the reading of the edges.
 _NUMBERS, _LEAST_COLUMNS = 1 << 18, 16
@@ -61,7 +62,7 @@ class PersonalizedPageRank:
         check_edge_index(edge_index, num_nodes)
         check_number(damping, "damping", least=0)
         check_number(tol, "tol", least=0, strictly=True)
-        check_number(1 if block_size is None else block_size, "block_size", least=1)
+        check_count(1 if block_size is None else block_size, "block_size")
         if damping >= 1:
             raise ValueError(f"'damping' must be below 1: the walk must return (got {damping})")
         self.num_nodes, self.damping, self.tol, self.symmetric = num_nodes, damping, tol, symmetric
@@ -72,9 +73,8 @@ class PersonalizedPageRank:
         self._stuck = (degree == 0).double()
 
     def score(self, pairs: Tensor) -> Tensor:
-        """Return scores ``[Q]`` of pairs ``[2, Q]``."""
-        check_edge_index(pairs, self.num_nodes, "pairs")
-        pairs = pairs.long()
+        """Return scores ``[Q]`` of pairs ``[2, Q]``; self-loops are refused."""
+        pairs = check_queries(pairs, self.num_nodes)
         if self.symmetric:
             # In one pass: most nodes are at the first end of one pair and at the second of another.
             both = self._from_first(torch.cat([pairs, pairs.flip(0)], 1))

@@ -16,10 +16,10 @@ from graphsparse.training.loop import Evaluation
 from graphsparse.training.result import FitResult
 from graphsparse.transfer.baselines.options import BaselineOptions
 from graphsparse.transfer.decoders import make_decoder, score_in_chunks
-from graphsparse.transfer.link_model import LinkModel, encode
+from graphsparse.transfer.link_model import LinkModel, check_x, encode
 from graphsparse.transfer.link_task import links_of
 from graphsparse.transfer.link_training import LinkTraining
-from graphsparse.transfer.queries import check_features, check_queries, check_split
+from graphsparse.transfer.queries import check_dense_x, check_queries, check_split
 from graphsparse.transfer.student import NodeMLP
 from graphsparse.transfer.student_task import StudentTask, encode_nodes
 from graphsparse.transfer.validation import Validation
@@ -140,12 +140,13 @@ class PretrainedLinkPredictor:
         """
         check_split(pair, split)
         if self.inputs == "features":
-            check_features(pair)
+            check_dense_x(pair)
         options = self.options
         source = self._with_inputs(pair.graph("source", without=split))
         target = pair.graph("target", without=split)
         width = source.x.size(1)
         objective = build_model(lambda: self._objective(width, source, seed), seed)
+        check_x(source.x, objective)
         training = LinkTraining(epochs=options.pretraining_epochs, lr=1e-2, eval_every=1, patience=20, clip=None)
         first = training.run(objective, PretrainTask(), seed=seed, progress=options.progress, log=options.log)
         encoder: Any = objective.encoder

@@ -16,7 +16,7 @@ from graphsparse.transfer.baselines.gnn import GraphLinkPredictor
 from graphsparse.transfer.baselines.options import BaselineOptions
 from graphsparse.transfer.baselines.pagerank import PersonalizedPageRank
 from graphsparse.transfer.baselines.pretraining import Objective, PretrainedLinkPredictor
-from graphsparse.transfer.queries import Scorer, check_features, check_split
+from graphsparse.transfer.queries import Scorer, check_dense_x, check_split
 from graphsparse.transfer.student import MLPStudent
 from graphsparse.transfer.xmc import XMCPropagation
 
@@ -72,7 +72,7 @@ def _cosine(
     pair: "SharedNodePair", split: "LinkSplit", seed: int = 0, options: BaselineOptions | None = None
 ) -> Scorer:
     check_split(pair, split)
-    check_features(pair)
+    check_dense_x(pair)
     return FeatureCosine(pair.target.x)
 
 

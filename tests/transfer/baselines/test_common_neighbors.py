@@ -63,9 +63,10 @@ def test_self_loops_and_repeated_edges_do_not_count():
         assert torch.equal(CommonNeighbors(messy, 12, weight).score(pairs), expected)
 
 
-def test_nodes_out_of_range():
-    with pytest.raises(ValueError, match="'pairs'"):
-        CommonNeighbors(torch.tensor([[0], [1]]), 2).score(torch.tensor([[0], [2]]))
+@pytest.mark.parametrize(("end", "message"), [(2, "'pairs' holds the index 2"), (0, "'pairs' must hold no self-loops")])
+def test_what_is_refused(end, message):
+    with pytest.raises(ValueError, match=message):
+        CommonNeighbors(torch.tensor([[0], [1]]), 2).score(torch.tensor([[0], [end]]))
 
 
 @given(sizes=st.lists(st.integers(0, 20), max_size=30), limit=st.integers(1, 40))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -79,5 +81,7 @@ def test_what_is_refused(data):
         GraphLinkPredictor("target", "target").score(split.test)
     with pytest.raises(ValueError, match="another pair"):
         GraphLinkPredictor("target", "target", options=OPTIONS).fit(pair, small_pair(1)[1])
+    with pytest.raises(ValueError, match="'num_neighbors' must hold one fan-out per layer, 2"):
+        GraphLinkPredictor("target", "target", options=replace(OPTIONS, num_neighbors=[5])).fit(pair, split)
     with pytest.raises(ValueError, match="no message passing layer"):
         last_layer(nn.Linear(2, 2))

@@ -14,3 +14,16 @@ def test_small_options_and_encoders():
     assert isinstance(BaselineOptions(encoder=lambda f: GCN(f, 4, 2)).make_encoder()(3), GCN)
     with pytest.raises(FrozenInstanceError):
         options.hidden = 3
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "options"),
+    [
+        (TypeError, "'hidden' must be an integer", {"hidden": 2.5}),
+        (ValueError, "'batch_size' must be at least 1", {"batch_size": 0}),
+        (TypeError, "'student_training' must be a LinkTraining .got dict", {"student_training": {}}),
+    ],
+)
+def test_what_is_refused(error, message, options):
+    with pytest.raises(error, match=message):
+        BaselineOptions(**options)

@@ -18,6 +18,7 @@ def test_equals_networkx(share, block_size):
     found = nx.gnp_random_graph(25, share, seed=2)
     ranks = PersonalizedPageRank(both_ways(found), 25, symmetric=False, block_size=block_size, tol=1e-10)
     pairs = torch.cartesian_prod(torch.arange(25), torch.arange(25)).t()
+    pairs = pairs[:, pairs[0] != pairs[1]]
     expected = [nx.pagerank(found, alpha=0.85, personalization={u: 1}, tol=1e-12, max_iter=1000) for u in range(25)]
     wanted = torch.tensor([expected[u][v] for u, v in pairs.t().tolist()])
     assert torch.allclose(ranks.score(pairs), wanted, atol=1e-6)
@@ -31,8 +32,9 @@ def test_directed_walks_follow_the_edges():
     found = nx.gnp_random_graph(20, 0.15, seed=1, directed=True)
     ranks = PersonalizedPageRank(torch.tensor([*found.edges]).t(), 20, symmetric=False, tol=1e-10)
     expected = nx.pagerank(found, personalization={3: 1}, tol=1e-12, max_iter=1000)
-    pairs = torch.stack([torch.full((20,), 3), torch.arange(20)])
-    assert torch.allclose(ranks.score(pairs), torch.tensor([expected[v] for v in range(20)]), atol=1e-6)
+    ends = [v for v in range(20) if v != 3]
+    found = ranks.score(torch.tensor([[3] * 19, ends]))
+    assert torch.allclose(found, torch.tensor([expected[v] for v in ends]), atol=1e-6)
 
 
 def test_undirected_graphs_take_less_than_half_of_the_steps(monkeypatch):
@@ -62,12 +64,22 @@ def test_columns_add_up_to_one():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [({"damping": 1.0}, "'damping'"), ({"tol": 0.0}, "'tol'"), ({"block_size": 0}, "'block_size'")],
+    ("options", "error", "message"),
+    [
+        ({"damping": 1.0}, ValueError, "'damping'"),
+        ({"tol": 0.0}, ValueError, "'tol'"),
+        ({"block_size": 0}, ValueError, "'block_size'"),
+        ({"block_size": 1.5}, TypeError, "'block_size'"),
+    ],
 )
-def test_what_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+def test_what_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
         PersonalizedPageRank(torch.tensor([[0], [1]]), 2, **options)
+
+
+def test_self_loops_are_refused():
+    with pytest.raises(ValueError, match="'pairs' must hold no self-loops"):
+        PersonalizedPageRank(torch.tensor([[0], [1]]), 2).score(torch.tensor([[1], [1]]))
 
 
 def test_no_pairs():

@@ -75,6 +75,13 @@ def test_learns_the_source_without_what_is_held_out_and_follows_from_the_seed(da
     assert min(entry["val"] for entry in first.results[0].history) == first.results[0].val
 
 
+def test_features_of_another_type_than_the_weights(data):
+    pair, split = data
+    double = pair.with_x(pair.union().x.double())
+    with pytest.raises(TypeError, match="'x' must be torch.float32, as the weights are .got torch.float64"):
+        PretrainedLinkPredictor(InfomaxObjective, "features", options=OPTIONS).fit(double, split)
+
+
 def test_names(data):
     with pytest.raises(ValueError, match="'inputs'"):
         PretrainedLinkPredictor(InfomaxObjective, "words")

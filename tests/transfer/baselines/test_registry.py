@@ -28,12 +28,16 @@ def test_every_baseline_scores_pairs_and_follows_from_the_seed(data, name):
     scorer = BASELINES[name](pair, split, 3, OPTIONS)
     few = split.test_neg[:, [5, 2, 9]]
     assert torch.allclose(scorer.score(few.flip(0)), first[[5, 2, 9]], atol=1e-5)
+    with pytest.raises(ValueError, match="no self-loops"):
+        scorer.score(torch.tensor([[3], [3]]))
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_split_of_another_pair_is_refused(data, name):
     with pytest.raises(ValueError, match="another pair"):
         BASELINES[name](data[0], small_pair(1)[1], 0, OPTIONS)
+    with pytest.raises(TypeError, match="'split' must be a LinkSplit"):
+        BASELINES[name](data[0], None, 0, OPTIONS)
 
 
 def test_networks_without_a_graph_are_students_without_a_teacher(data):
