@@ -83,13 +83,13 @@ def propagation(num, num_nodes, num_queries, mode):
     del degree
     few = slice(0, min(1000, num))
     EdgeLabelPropagation(1, mode=mode).fit(anchors[:, few], y[few], p[few], num_nodes)  # what torch starts on the way
-    held = reset_peak()
+    held = reset_peak(give_back=True)
     elp, fit = timed(lambda: EdgeLabelPropagation(ROUNDS, mode=mode, lam=0.3).fit(anchors, y, p, num_nodes))
     row = {"anchors": num, "nodes": num_nodes, "fit s": fit, "ns per anchor": fit / num * 1e9}
     row |= {"input GB": held, "fit GB": peak_gb(), "line graph entries": entries}
     if num_queries:
         queries, (_, scores) = make_queries(num_queries, num_nodes), make_signals(num_queries, 3)
-        reset_peak()
+        reset_peak(give_back=True)
         _, row["groups s"] = timed(lambda: elp.correct(anchors[:, few], p[few]))
         changed, seconds = timed(lambda: elp.correct(queries, scores))
         row |= {"queries": num_queries, "scoring s": seconds, "ns per query": seconds / num_queries * 1e9}
@@ -103,7 +103,7 @@ def explicit(num, num_nodes):
 
     anchors, (y, p) = make_pairs(num, num_nodes), make_signals(num)
     queries, (_, scores) = make_queries(num, num_nodes), make_signals(num, 3)
-    reset_peak()
+    reset_peak(give_back=True)
 
     def ours():
         return EdgeLabelPropagation(ROUNDS, lam=0.3, anchor_folds=0).fit(anchors, y, p, num_nodes)
@@ -111,7 +111,7 @@ def explicit(num, num_nodes):
     elp, seconds = timed(ours)
     gb = peak_gb()
     corrected = elp.correct(queries, scores)
-    reset_peak()
+    reset_peak(give_back=True)
 
     def theirs():
         ends = np.concatenate([anchors[0].numpy(), anchors[1].numpy()])
@@ -145,7 +145,7 @@ def metrics(num, num_nodes):
     pairs = make_queries(num, num_nodes)
     degree = torch.randint(4, (num_nodes,), generator=generator)
     ends = pairs[:, :num_pos], pairs[:, num_pos:]
-    held = reset_peak()
+    held = reset_peak(give_back=True)
     report, seconds = timed(lambda: link_report(pos, neg, *ends, degree))
     row = {"scores": num, "s": seconds, "ns per score": seconds / num * 1e9, "input GB": held, "GB": peak_gb()}
     return row | {"auroc": report["auroc"]}
@@ -157,7 +157,7 @@ def keys(num, num_nodes):
     shared = num // 3
     target = torch.from_numpy(rng.permutation(every[:num]))
     source = torch.from_numpy(rng.permutation(every[num - shared : 2 * num - shared]))
-    reset_peak()
+    reset_peak(give_back=True)
     ((ids,), total), seconds = timed(lambda: join_keys(target, [source]))
     row = {"target keys": num, "source keys": num, "shared": 2 * num - total, "integers s": seconds, "GB": peak_gb()}
     names = [[f"item {key}" for key in keys.tolist()] for keys in (target, source)]
