@@ -1,27 +1,18 @@
 """Whether the way between two ingredients leads over a hill of the loss."""
 
-from torch import Tensor
-from torch.nn import functional as F
-
 from graphsparse.soups.evaluator import Evaluator
+from graphsparse.soups.gradient import node_loss
 from graphsparse.soups.states import State, mix
 
 
-def node_loss(logits: Tensor, y: Tensor) -> float:
-    """Return the mean cross-entropy of some nodes, in nats.
+def evaluator_loss(evaluator: Evaluator, state: State) -> float:
+    """Return the mean cross-entropy of the judged nodes, in nats.
 
     Args:
-        logits: ``[n, C]``.
-        y: Classes ``[n]``; or ``[n, C]`` of zeros and ones, for as many questions with two answers each.
-
-    Example:
-        >>> import torch
-        >>> round(node_loss(torch.zeros(3, 2), torch.tensor([0, 1, 1])), 3)  # the logarithm of 2
-        0.693
+        evaluator: Computes their logits.
+        state: State dict.
     """
-    if y.dim() == 2:
-        return float(F.binary_cross_entropy_with_logits(logits.double(), y.double()))
-    return float(F.cross_entropy(logits.double(), y))
+    return float(node_loss(evaluator.logits(state).double(), evaluator.y))
 
 
 def loss_barrier(
@@ -51,6 +42,6 @@ def loss_barrier(
     Source: Frankle et al., *Linear Mode Connectivity and the Lottery Ticket Hypothesis*, arXiv 1912.05671.
     """
     if losses is None:
-        losses = (node_loss(evaluator.logits(first), evaluator.y), node_loss(evaluator.logits(second), evaluator.y))
-    between = node_loss(evaluator.logits(mix(first, second, ratio)), evaluator.y)
+        losses = (evaluator_loss(evaluator, first), evaluator_loss(evaluator, second))
+    between = evaluator_loss(evaluator, mix(first, second, ratio))
     return between - ratio * losses[0] - (1 - ratio) * losses[1]

@@ -1,21 +1,28 @@
 """Models, functions and options in plain words, equal for equal ones in different processes."""
 
+import argparse
+import enum
 import functools
 import hashlib
 import json
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import PurePath
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 
 from graphsparse.training.identity import digest
 
 _LIBRARIES = ("torch", "torch_geometric", "graphsparse")
 #: Attributes that every module has, and what they start as says nothing.
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-_DEPTH = 4
+#: What its text says all about.
+_PLAIN = str | bytes | int | float | complex | range | PurePath | torch.dtype | torch.device | torch.layout
 
 
 def describe_model(model: nn.Module) -> dict[str, str]:
@@ -52,33 +59,73 @@ def describe_model(model: nn.Module) -> dict[str, str]:
     return found | dict(sorted(code.items()))
 
 
-def describe(value: Any, depth: int = _DEPTH) -> str:
-    """Describe an option: plain values by themselves, tensors by a digest, functions by their name and code.
+def describe(value: Any, option: str | None = None) -> str:
+    """Describe an option: plain values by themselves, arrays by a digest, functions by their name and code.
 
     Of anything else only the type is named, because its text may hold an address.
 
     Args:
         value: The option.
-        depth: How deep to go into lists and dictionaries.
+        option: Its name, if anything else is to be refused.
+
+    Raises:
+        TypeError: If there is a name, and the value, or one in it, is something else.
 
     Example:
         >>> describe({"b": [1, 2.5], "a": None})
         "{'a': None, 'b': [1, 2.5]}"
     """
-    if value is None or isinstance(value, str | int | float | bool | torch.dtype | torch.device):
+    return _describe(value, option, ())
+
+
+def _describe(value: Any, option: str | None, above: tuple[int, ...]) -> str:
+    """Describe a value that is held by those of the ids ``above``."""
+    if isinstance(value, np.number | np.bool_ | np.character):
+        value = value.item()
+    if isinstance(value, enum.Enum):
+        return f"{_kind(value)}.{value.name}={_describe(value.value, option, above)}"
+    if value is None or isinstance(value, _PLAIN):
         return repr(value)
     if isinstance(value, Tensor):
         return f"{value.dtype} {list(value.shape)} {digest([value])}".removeprefix("torch.")
-    if depth and isinstance(value, Mapping):
-        items = sorted((describe(key, 0), describe(entry, depth - 1)) for key, entry in value.items())
+    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
+        return f"array {value.dtype} {list(value.shape)} {hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()}"
+    if id(value) in above:
+        return "..."
+    above = (*above, id(value))
+    held = _held(value)
+    if held is not None:
+        return f"{_kind(value)} {_describe(held, option, above)}"
+    if isinstance(value, Mapping):
+        items = sorted((_describe(key, option, above), _describe(entry, option, above)) for key, entry in value.items())
         return "{" + ", ".join(f"{key}: {entry}" for key, entry in items) + "}"
-    if depth and isinstance(value, Sequence):
-        return "[" + ", ".join(describe(entry, depth - 1) for entry in value) + "]"
-    if depth and isinstance(value, set | frozenset):
-        return "{" + ", ".join(sorted(describe(entry, depth - 1) for entry in value)) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(_describe(entry, option, above) for entry in value) + "]"
+    if isinstance(value, set | frozenset):
+        return "{" + ", ".join(sorted(_describe(entry, option, above) for entry in value)) + "}"
     if callable(value):
-        return describe_function(value)
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+        return _function(value, above)
+    if option is not None:
+        raise TypeError(
+            f"'{option}' must be made of numbers, texts, arrays, tensors, dataclasses or functions, by whose content "
+            f"ingredients are told apart (got {_kind(value)})"
+        )
+    return _kind(value)
+
+
+def _held(value: Any) -> Any:
+    """Return what a value of a known class is made of, ``None`` for all others."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, slice):
+        return [value.start, value.stop, value.step]
+    if isinstance(value, Data):
+        return value.to_dict()
+    if isinstance(value, types.SimpleNamespace | argparse.Namespace):
+        return vars(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: getattr(value, entry.name, None) for entry in fields(value)} | vars_of(value)
+    return None
 
 
 def describe_function(function: Callable[..., Any]) -> str:
@@ -91,18 +138,23 @@ def describe_function(function: Callable[..., Any]) -> str:
         >>> describe_function(torch.nn.functional.relu)
         'torch.nn.functional.relu'
     """
+    return _function(function, (id(function),))
+
+
+def _function(function: Callable[..., Any], above: tuple[int, ...]) -> str:
     if isinstance(function, functools.partial):
-        return f"partial({describe(function.func)}, {describe(function.args)}, {describe(function.keywords)})"
+        parts = [_describe(part, None, above) for part in (function.func, function.args, function.keywords)]
+        return f"partial({', '.join(parts)})"
     function = getattr(function, "__func__", function)
     module = str(getattr(function, "__module__", None) or type(function).__module__)
     name = str(getattr(function, "__qualname__", None) or type(function).__qualname__)
     if not isinstance(function, types.FunctionType) or _is_library(module):
-        options = "" if _is_library(module) or isinstance(function, type) else f" {describe(vars_of(function), 2)}"
-        return f"{module}.{name}{options}"
+        is_bare = _is_library(module) or isinstance(function, type)
+        return f"{module}.{name}" + ("" if is_bare else f" {_describe(vars_of(function), None, above)}")
     # What a closure holds belongs to the function as its code does.
     held = [_cell(cell) for cell in function.__closure__ or ()]
     extras = [function.__defaults__, function.__kwdefaults__, held]
-    return f"{name} {_code(function)} {hashed(describe(extras, 3))}"
+    return f"{name} {_code(function)} {hashed(_describe(extras, None, above))}"
 
 
 def vars_of(thing: Any) -> dict[str, Any]:
@@ -150,6 +202,10 @@ def _options(layer: nn.Module) -> dict[str, Any]:
         for key, value in vars(layer).items()
         if key not in _OF_EVERY_MODULE and not (library and key.startswith("_")) and not isinstance(value, nn.Module)
     }
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _is_library(module: str) -> bool:

@@ -10,9 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from graphsparse.plotting import plot_matrix_and_bars
-from graphsparse.soups.basin import loss_barrier, node_loss
+from graphsparse.soups.basin import loss_barrier
 from graphsparse.soups.evaluator import Evaluator
 from graphsparse.soups.geometry import Geometry, geometry
+from graphsparse.soups.gradient import node_loss
 from graphsparse.soups.ingredients import Ingredients, best_first
 from graphsparse.soups.states import States
 from graphsparse.soups.ticket_states import ticket_states
@@ -161,7 +162,7 @@ def diagnose(
         losses, predictions = [], []
         for i in range(count):
             logits = evaluator.logits(states[i])
-            losses.append(node_loss(logits, evaluator.y))
+            losses.append(float(node_loss(logits.double(), evaluator.y)))
             predictions.append(_predictions(logits, evaluator.y))
             bar.update()
         matrix = torch.zeros(count, count, dtype=torch.float64)

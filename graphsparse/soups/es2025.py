@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from graphsparse.ops.check import check_count
 from graphsparse.soups.coefficients import through_softmax
-from graphsparse.training.check import check_count
+from graphsparse.soups.jitter import check_option
 
 INITS = ("ones", "xavier_uniform", "xavier_normal")
 
@@ -21,8 +22,8 @@ class Es2025:
         init: ``ones``, ``xavier_uniform`` or ``xavier_normal``.
 
     Raises:
-        TypeError: If ``restart_every`` is no integer.
-        ValueError: If ``init`` is unknown, or ``restart_every`` below 1.
+        TypeError: If ``restart_every`` is no integer, or ``weight_decay`` no number.
+        ValueError: If ``init`` is unknown, ``restart_every`` below 1, or ``weight_decay`` negative or not finite.
 
     Example:
         >>> Es2025(restart_every=3)
@@ -35,6 +36,7 @@ class Es2025:
 
     def __post_init__(self) -> None:
         """Check the options."""
+        check_option("weight_decay", self.weight_decay)
         check_count(self.restart_every, "restart_every")
         if self.init not in INITS:
             raise ValueError(f"'init' must be one of {INITS} (got {self.init!r})")

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.ops.check import check_count
 from graphsparse.soups.batch_norm import estimate_statistics, running_norms
 from graphsparse.soups.cached_forward import CachedForward, TracedModel
 from graphsparse.soups.judge import Judge
 from graphsparse.soups.judged import Judged, halves, judged_nodes
 from graphsparse.soups.plain_forward import Forward, LayerwiseForward, PlainForward, call_with_state
+from graphsparse.soups.self_check import check_cached, writes_into
 from graphsparse.soups.states import State, mix
+from graphsparse.training.check import check_callable
 from graphsparse.utils.call_model import call_model
 from graphsparse.utils.replay import Call
 
@@ -34,12 +37,17 @@ class Evaluator:
         metric: Higher is better; accuracy when ``None``, as the number of correct nodes divided by their number.
         mode: ``plain`` for one pass over the whole graph; ``layerwise`` for one in bounded memory; ``cached`` for what
             :mod:`~graphsparse.soups.cached_forward` does, with the same result up to rounding at a fraction of the
-            cost. ``auto`` is ``cached`` where the model allows it, else ``plain``. The attribute ``mode`` says which
-            one is active, and ``reason`` why it is not ``cached``.
+            cost, which is tried on a small graph first. ``auto`` is ``cached`` where the model allows it, else
+            ``plain``. The attribute ``mode`` says which one is active, and ``reason`` why it is not ``cached``.
         batch_norm: ``recompute`` estimates running statistics of batch normalisation anew for every state, by one pass
             over the graph with dropout off; ``keep`` takes those of the state, which mixing has averaged.
         batch_size: Most nodes in a block, for ``layerwise``.
         call: How to call the model on a graph.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If one is out of range, the graph has no such mask, ``mode`` is ``cached`` and the model does not
+            allow it, or without ``metric`` a judged node has no class.
 
     Example:
         >>> from torch_geometric.nn import GCN
@@ -68,10 +76,17 @@ class Evaluator:
             raise ValueError(f"'mode' must be one of {MODES} (got {mode!r})")
         if batch_norm not in BATCH_NORMS:
             raise ValueError(f"'batch_norm' must be one of {BATCH_NORMS} (got {batch_norm!r})")
+        check_callable(call, "call")
+        check_count(batch_size, "batch_size")
+        judged = judged_nodes(data, mask)
+        if metric is None:
+            _check_classes(judged.y)
+        else:
+            check_callable(metric, "metric")
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.metric, self.batch_norm, self.batch_size, self.call = metric, batch_norm, batch_size, call
         self._asked = mode
-        self._start(judged_nodes(data, mask))
+        self._start(judged)
 
     def _start(self, judged: Judged) -> None:
         """Choose how to get to logits."""
@@ -83,12 +98,18 @@ class Evaluator:
                 if self._re_estimates:
                     raise ValueError("batch normalisation is estimated anew for every state, which takes a whole pass")
                 self._traced = TracedModel(copy.deepcopy(self.model), judged.data, self.call)
+                check_cached(self.model, judged.data, self.call)
                 self.mode, self.reason = "cached", ""
-            except (ValueError, TypeError) as error:
-                if self._asked == "cached":
-                    raise ValueError(f"'mode' cannot be 'cached' here: {error}") from error
-                self.mode, self.reason = "plain", str(error)
+            except Exception as error:  # a model may raise anything where it is run on some rows
+                self._not_cached(error)
+        self._writes = self.mode == "plain" and writes_into(self.model, judged.data, self.call)
         self._judge(judged)
+
+    def _not_cached(self, error: Exception) -> None:
+        why = str(error) if isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {error}"
+        if self._asked == "cached":
+            raise ValueError(f"'mode' cannot be 'cached' here: {why}") from error
+        self.mode, self.reason, self._traced = "plain", why, None
 
     def _judge(self, judged: Judged) -> None:
         """Take other nodes; what is known of model and graph stays."""
@@ -99,12 +120,11 @@ class Evaluator:
             try:
                 self._forward = CachedForward(self._traced, self.nodes)
                 return
-            except ValueError as error:
-                if self._asked == "cached":
-                    raise ValueError(f"'mode' cannot be 'cached' here: {error}") from error
-                self.mode, self.reason, self._traced = "plain", str(error), None
+            except Exception as error:
+                self._not_cached(error)
+                self._writes = writes_into(self.model, judged.data, self.call)
         if self.mode == "plain":
-            self._forward = PlainForward(self.model, self.data, self.nodes, self.call)
+            self._forward = PlainForward(self.model, self.data, self.nodes, self.call, writes=self._writes)
         else:
             own = copy.deepcopy(self.model)
             self._forward = LayerwiseForward(own, self.data, self.nodes, self.call, self.batch_size)
@@ -182,8 +202,21 @@ class Evaluator:
         Returns:
             One score for each ratio; ``None`` where it cannot exceed the floor and was given up early.
         """
+        for ratio in ratios:
+            if not 0 <= ratio <= 1:
+                raise ValueError(f"'ratios' must be in [0, 1] (got {ratio!r})")
         if isinstance(self._forward, CachedForward):
             judge = Judge(self.y, len(ratios), floor, self.metric)
             self._forward.scan(soup, other, ratios, judge)
             return judge.scores()
         return [self.score(mix(soup, other, ratio)) for ratio in ratios]
+
+
+def _check_classes(y: Tensor) -> None:
+    """Refuse labels that accuracy is not defined for."""
+    if y.dim() != 1:
+        raise ValueError(
+            f"'data.y' must hold one class per node, [N], where 'metric' is None (got {['N', *y.shape[1:]]})"
+        )
+    if y.is_floating_point() or bool((y < 0).any()):
+        raise ValueError(f"'data.y' must hold a class from 0 on for each judged node (got {y.min().item()}, {y.dtype})")

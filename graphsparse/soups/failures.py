@@ -5,6 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
+from graphsparse.utils.atomic_write import TORCH_WRITER
+
 #: After so many failures an ingredient is not tried again.
 MOST_FAILURES = 3
 #: Seconds to wait before an ingredient is tried again, doubled with each failure.
@@ -15,8 +17,6 @@ IS_BUSY, TRY_AGAIN, LASTING, STORAGE = 10, 11, 12, 13
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
-#: What PyTorch writes into its error when a file could not be written to its end.
-_TORCH_WRITER = ("inline_container", "PytorchStreamWriter", "unexpected pos")
 
 
 class IngredientError(RuntimeError):
@@ -42,7 +42,7 @@ def is_storage_error(error: BaseException, store: str | Path) -> bool:
         named = Path(os.fsdecode(error.filename)).absolute() if isinstance(error.filename, str | bytes) else None
         elsewhere = named is not None and not named.is_relative_to(Path(store).absolute())
         return error.errno in _FULL or (error.errno in _CLOSED and not elsewhere)
-    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in _TORCH_WRITER)
+    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in TORCH_WRITER)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -31,9 +31,8 @@ def run_here(job: Job, report: Report) -> None:
             if report.settle(folder):
                 continue
             report.running(1)
-            if attempt(folder, job) == BUSY:
-                continue
-            report.settle(folder)
+            if attempt(folder, job) != BUSY:
+                report.settle(folder)
             report.running(0)
         if len(report.open) == before:
             time.sleep(LOOK)

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphsparse.soups.checked_file import is_intact
 from graphsparse.soups.failures import MOST_FAILURES
+from graphsparse.training.identity import digest
 from graphsparse.utils.atomic_write import atomic_write
 
 
@@ -20,7 +22,7 @@ class IngredientFolder:
     ``spec.json``       what to train
     ``state.pt``        how far the training is; gone when it is finished
     ``weights.pt``      state dict of the best epoch
-    ``meta.json``       validation metric, epochs, time, memory, releases
+    ``meta.json``       validation metric, epochs, time, memory, releases, digest of the weights
     ``DONE``            written last: without it nothing of the above counts
     ``failure-<n>.txt`` what went wrong in an attempt
     ``FAILED``          all attempts went wrong, and how; delete it to try again
@@ -53,8 +55,10 @@ class IngredientFolder:
         return self.given_up.exists() and not self.is_done
 
     def write_spec(self, spec: Mapping[str, Any]) -> None:
-        """Note what to train, unless it is known."""
-        if not self.spec.exists():
+        """Note what to train, unless it is known; a damaged note is written anew."""
+        try:
+            self.read_spec()
+        except ValueError:
             write_json(self.spec, spec)
 
     def read_spec(self) -> dict[str, Any]:
@@ -66,26 +70,27 @@ class IngredientFolder:
         return read_json(self.meta)
 
     def read_weights(self) -> dict[str, Tensor]:
-        """Map the state dict from its file.
+        """Map the state dict from its file, which is compared with its digest the first time.
 
         Raises:
-            ValueError: If the file is missing or damaged.
+            ValueError: If the file is missing or damaged, or holds other weights than those of the ingredient.
         """
         try:
-            found = torch.load(self.weights, map_location="cpu", mmap=True, weights_only=True)
+            state: dict[str, Tensor] = torch.load(self.weights, map_location="cpu", mmap=True, weights_only=True)
+            if not is_intact(self.weights, self.read_meta()["weights"], lambda: digest(state.values())):
+                raise ValueError("it does not have the digest that 'meta.json' holds")
         except Exception as error:  # a damaged file may raise anything
             raise ValueError(
-                f"{str(self.weights)!r} cannot be read as weights of an ingredient; delete {str(self.mark)!r} and call "
-                "train_ingredients once more to train it anew"
+                f"{str(self.weights)!r} cannot be read as weights of this ingredient; delete {str(self.mark)!r} and "
+                "call train_ingredients once more to train it anew"
             ) from error
-        state: dict[str, Tensor] = found
         return state
 
     def publish(self, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Write the result, and last of all that it is there; then remove what only the training needed."""
         with atomic_write(self.weights) as temporary:
             torch.save({name: value.detach().cpu().clone() for name, value in state.items()}, temporary)
-        write_json(self.meta, meta)
+        write_json(self.meta, {**meta, "weights": digest(state.values())})
         with atomic_write(self.mark) as temporary:
             temporary.write_text("")
         self.state.unlink(missing_ok=True)

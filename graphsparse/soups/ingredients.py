@@ -21,6 +21,7 @@ class Ingredients:
     Args:
         states: A list of state dicts, or a store that reads them from disk when they are asked for.
         evaluator: What scores them.
+        name: What they are called in messages.
 
     Raises:
         TypeError: If an argument has the wrong type, or a state is no dictionary of tensors.
@@ -35,14 +36,14 @@ class Ingredients:
         3
     """
 
-    def __init__(self, states: States, evaluator: Evaluator) -> None:
+    def __init__(self, states: States, evaluator: Evaluator, name: str = "ingredients") -> None:
         if not callable(getattr(evaluator, "score", None)) or not isinstance(
             getattr(evaluator, "model", None), nn.Module
         ):
             raise TypeError(f"'evaluator' must be an Evaluator (got {type(evaluator).__name__})")
         if isinstance(states, IngredientStore):
             states.check_graph(evaluator.data)
-        check_states(states, evaluator.model.state_dict())
+        check_states(states, evaluator.model.state_dict(), name)
         self._states, self._ties = states, tied_names(evaluator.model)
         tensors = chain(evaluator.model.parameters(), evaluator.model.buffers())
         self._device = next((value.device for value in tensors), torch.device("cpu"))

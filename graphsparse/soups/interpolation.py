@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from graphsparse.ops.check import check_count
 from graphsparse.soups.evaluator import Evaluator
 from graphsparse.soups.ingredients import Ingredients, best_first, one_hot
 from graphsparse.soups.result import SoupResult
 from graphsparse.soups.split import fit_and_accept
 from graphsparse.soups.states import States, mix
-from graphsparse.training.check import check_callable, check_count
+from graphsparse.training.check import check_callable
 from graphsparse.typing import Log
 
 

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from graphsparse.ops.check import check_count
 from graphsparse.soups.seed_streams import stream_seed
-from graphsparse.training.check import check_count
 
 #: Values to draw from, by the name of an option.
 Jitter: TypeAlias = Mapping[str, Sequence[float]]

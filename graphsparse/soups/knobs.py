@@ -61,7 +61,7 @@ def turn(knobs: Knobs, knob: Knob, copies: int, values: Sequence[float] | None =
             values = [max(1, round(centre * (1 + step / 2))) for step in steps]
         else:
             values = [centre * 2**step for step in steps]
-    if isinstance(values, str) or len(values) != copies:
+    if isinstance(values, str) or not hasattr(values, "__len__") or len(values) != copies:
         raise ValueError(f"'values' must hold one value for each of {copies} copies (got {values!r})")
     return [replace(knobs, **{str(knob): _checked(knob, value)}) for value in values]
 

@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from tqdm import tqdm
 
 from graphsparse.nn.accelerate import accelerate
+from graphsparse.ops.check import check_count
 from graphsparse.soups.coefficients import Coefficients, SoftmaxCoefficients
 from graphsparse.soups.es2025 import Es2025, Es2025Coefficients
 from graphsparse.soups.evaluator import Evaluator
@@ -22,7 +23,7 @@ from graphsparse.soups.ingredients import Ingredients, one_hot
 from graphsparse.soups.result import SoupResult
 from graphsparse.soups.split import fit_and_accept
 from graphsparse.soups.states import States, combine
-from graphsparse.training.check import check_callable, check_count
+from graphsparse.training.check import check_callable
 from graphsparse.training.seeding import seeded
 from graphsparse.typing import Log
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import torch
+
 import graphsparse
 from graphsparse.soups.failures import BACK_OFF, IS_BUSY, LASTING, STORAGE, storage_error
 from graphsparse.soups.here_backend import LOOK
@@ -86,7 +88,7 @@ def gpu_tokens(gpus: int | Sequence[int | str] | None) -> list[str]:
 
     Raises:
         TypeError: If it is neither a number nor a list.
-        ValueError: If it is negative.
+        ValueError: If it is negative, or more than there are.
 
     Example:
         >>> gpu_tokens([1, "GPU-5b"]), gpu_tokens(None)
@@ -100,8 +102,9 @@ def gpu_tokens(gpus: int | Sequence[int | str] | None) -> list[str]:
         return [str(gpu) for gpu in gpus]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [name.strip() for name in visible.split(",") if name.strip()] if visible is not None else None
-    if gpus < 0 or (names is not None and gpus > len(names)):
-        raise ValueError(f"'gpus' must be at least 0 and at most the number of visible devices (got {gpus})")
+    num_visible = torch.cuda.device_count() if names is None else len(names)
+    if not 0 <= gpus <= num_visible:
+        raise ValueError(f"'gpus' must be at least 0 and at most the {num_visible} visible devices (got {gpus})")
     return [str(gpu) for gpu in range(gpus)] if names is None else names[:gpus]
 
 

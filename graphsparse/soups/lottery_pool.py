@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from tqdm import tqdm
 
+from graphsparse.ops.check import check_count
 from graphsparse.soups.evaluator import Evaluator
 from graphsparse.soups.ingredients import Ingredients
 from graphsparse.soups.prune_state import apply_masks, magnitude_masks, maskable_names, num_nonzero
@@ -15,7 +16,7 @@ from graphsparse.soups.states import State, States, mix
 from graphsparse.soups.ticket_states import are_tickets, ticket_states
 from graphsparse.soups.ties import tied_names
 from graphsparse.tickets import Ticket
-from graphsparse.training.check import check_callable, check_count
+from graphsparse.training.check import check_callable
 from graphsparse.typing import Log
 
 #: Shares of the soup in a mixture, those of the paper.
@@ -101,7 +102,7 @@ def lottery_pool(
         check_count(max_candidates, "max_candidates")
     if log is not None:
         check_callable(log, "log")
-    states = Ingredients(ticket_states(tickets, evaluator), evaluator)
+    states = Ingredients(ticket_states(tickets, evaluator), evaluator, "tickets")
     target = _index(target, len(states))
     names = maskable_names(evaluator.model, masked)
     if are_tickets(tickets):

@@ -6,12 +6,13 @@ from pathlib import Path
 from torch_geometric.data import Data
 
 from graphsparse.loader.parts import ClusterBatches
+from graphsparse.ops.check import check_count
 from graphsparse.soups.es2025 import Es2025, as_es2025
 from graphsparse.soups.evaluator import Evaluator
 from graphsparse.soups.learning import Learning, Options
 from graphsparse.soups.result import SoupResult
 from graphsparse.soups.states import States
-from graphsparse.training.check import check_count, check_one_graph
+from graphsparse.training.check import check_one_graph
 from graphsparse.typing import Log
 
 

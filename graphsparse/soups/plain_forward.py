@@ -60,15 +60,17 @@ class PlainForward:
         data: The graph.
         nodes: The nodes whose logits are wanted.
         call: How to call a model on a graph.
+        writes: Whether the model writes into the features: it then gets a copy each time.
     """
 
-    def __init__(self, model: nn.Module, data: Data, nodes: Tensor, call: Call) -> None:
-        self.model, self.data, self.nodes, self.call = model, data, nodes, call
+    def __init__(self, model: nn.Module, data: Data, nodes: Tensor, call: Call, *, writes: bool = False) -> None:
+        self.model, self.data, self.nodes, self.call, self.writes = model, data, nodes, call, writes
 
     def logits(self, state: State) -> Tensor:
         """Return the logits of the judged nodes ``[n, C]``."""
+        data = self.data.clone() if self.writes else self.data
         with torch.no_grad():
-            return call_with_state(self.model, state, self.data, self.call)[self.nodes]
+            return call_with_state(self.model, state, data, self.call)[self.nodes]
 
 
 class LayerwiseForward:

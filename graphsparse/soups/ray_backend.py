@@ -15,19 +15,13 @@ from graphsparse.soups.report import Report
 from graphsparse.soups.run_ingredient import run_ingredient
 from graphsparse.typing import optional_module
 
-#: How often Ray starts a task again whose process or machine died, and one that asks for it.
-RETRIES = 3
-
-
-class TryAgainError(RuntimeError):
-    """Asks Ray to start a task again."""
-
 
 def run_ray(job: Job, report: Report, *, gpus: float = 0.0, threads: int = 1, workers: int | None = None) -> None:
     """Train all open ingredients as tasks of Ray, whose results are files in the store.
 
     Tasks go to the cluster that this process is connected to, or to that of ``RAY_ADDRESS``, or to one on this machine
-    alone that ends with the call. All machines must reach the store under the same path, and have this package.
+    alone that ends with the call. All machines must reach the store under the same path, and have this package. One
+    that is large enough for a task must be there when the call starts.
     A task returns nothing but how it ended, so that nothing is lost with the driver: the same call goes on.
 
     Args:
@@ -39,6 +33,7 @@ def run_ray(job: Job, report: Report, *, gpus: float = 0.0, threads: int = 1, wo
 
     Raises:
         ImportError: If Ray is missing.
+        ValueError: If no machine of the cluster could ever run a task.
         OSError: If the store cannot be written.
     """
     ray = optional_module("ray")
@@ -48,6 +43,7 @@ def run_ray(job: Job, report: Report, *, gpus: float = 0.0, threads: int = 1, wo
     if own:
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
+        _check_room(ray, gpus, threads)
         _Driver(ray, job, report, gpus, threads, workers).run()
     finally:
         if own:
@@ -65,9 +61,6 @@ def train_task(store: str, key: str, payload: bytes, threads: int) -> tuple[str,
 
     Returns:
         ``"done"``, ``"busy"``, ``"failed"`` or ``"storage"``, and what there is to say about it.
-
-    Raises:
-        TryAgainError: If another attempt may help.
     """
     folder = IngredientFolder(store, key)
     try:
@@ -78,11 +71,20 @@ def train_task(store: str, key: str, payload: bytes, threads: int) -> tuple[str,
     except Exception as error:
         if is_storage_error(error, store):
             return "storage", str(error)
-        if folder.record_failure(traceback.format_exc(), lasting=not is_transient(error)):
-            return "failed", ""
-        # Ray starts the task again at once.
-        time.sleep(BACK_OFF * 2 ** (len(folder.failures()) - 1))
-        raise TryAgainError(str(error)) from None
+        folder.record_failure(traceback.format_exc(), lasting=not is_transient(error))
+        return "failed", ""
+
+
+def _check_room(ray: Any, gpus: float, threads: int) -> None:
+    """Refuse tasks that would wait for ever, as no machine is large enough."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    sizes = [(float(machine.get("GPU", 0)), float(machine.get("CPU", 0))) for machine in machines]
+    if not any(size[0] >= gpus and size[1] >= threads for size in sizes):
+        most = max(sizes, default=(0.0, 0.0))
+        raise ValueError(
+            f"'gpus' and 'threads' must be what a machine of the Ray cluster has (got gpus={gpus:g} and threads="
+            f"{threads} for each ingredient; the largest has {most[0]:g} GPUs and {most[1]:g} cores)"
+        )
 
 
 class _Driver:
@@ -93,12 +95,8 @@ class _Driver:
         self.most = len(report.open) if workers is None else workers
         # One copy for all, which each machine fetches once.
         self.payload = ray.put(dump_job(job))
-        self.task = ray.remote(
-            num_cpus=threads,
-            num_gpus=gpus,
-            max_retries=RETRIES,
-            retry_exceptions=[TryAgainError],
-        )(train_task)
+        # What went wrong is counted here and not by Ray, which would start a task again without a note.
+        self.task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(train_task)
         self.running: dict[Any, IngredientFolder] = {}
         self.not_before: dict[str, float] = {}
 
@@ -131,14 +129,14 @@ class _Driver:
             self.running[reference] = folder
 
     def ended(self, folder: IngredientFolder, reference: Any) -> None:
+        outcome, told = "failed", ""
         try:
             outcome, told = self.ray.get(reference)
-        except self.ray.exceptions.RayError as error:  # the process or its machine died too often
+        except self.ray.exceptions.RayError as error:  # the process or its machine died
             if not self.report.settle(folder):
-                folder.record_failure(f"{type(error).__name__}: {error}", lasting=True)
-                self.report.settle(folder)
-            return
+                folder.record_failure(f"{type(error).__name__}: {error}")
         if outcome == "storage":
             raise storage_error(folder.store, told)
         if not self.report.settle(folder):
-            self.not_before[folder.key] = time.monotonic() + LOOK
+            wait = BACK_OFF * 2 ** (len(folder.failures()) - 1) if outcome == "failed" else LOOK
+            self.not_before[folder.key] = time.monotonic() + wait

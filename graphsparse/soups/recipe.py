@@ -1,7 +1,8 @@
 """How ingredients are made: what they have in common, and what is drawn for each."""
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ from graphsparse.loader import check_sums_weighted_messages
 from graphsparse.metrics import accuracy
 from graphsparse.nn.accelerate import accelerate
 from graphsparse.nn.dropout import set_dropout
+from graphsparse.ops.check import check_count
 from graphsparse.soups.description import content_key, describe, describe_function, hashed
 from graphsparse.soups.jitter import Jitter, check_jitter, check_option, draw_jitter
 from graphsparse.soups.job import INFERENCE, Job, MakeLoader, torch_settings
-from graphsparse.soups.seed_streams import check_seed, stream_seed
-from graphsparse.training.check import check_callable, check_count, check_model
+from graphsparse.soups.seed_streams import stream_seed
+from graphsparse.training.check import check_callable, check_model
 from graphsparse.training.identity import digest
 from graphsparse.training.node_task import Inference, NodeTask
 from graphsparse.training.predict import predict
 from graphsparse.training.seeding import build_model, seeded
 from graphsparse.typing import MakeModel
+from graphsparse.utils.counter_random import check_seed
 
 INITS = ("shared", "independent")
 #: Graphs of at most so many edges are tried out before anything is written.
@@ -68,6 +71,12 @@ class Recipe:
             check_callable(self.sampler, "sampler")
         elif self.sampler == "full" and self.sampler_options:
             raise TypeError(f"the sampler 'full' has no options (got {sorted(self.sampler_options)})")
+        self._options()
+
+    def _options(self) -> dict[str, str]:
+        """Describe the options of the sampler that weights depend on."""
+        options = self.sampler_options.items()
+        return {name: describe(value, f"sampler_options[{name!r}]") for name, value in options if name != "save_dir"}
 
     def build(self, number: int) -> nn.Module:
         """Build a model with initial weights of its own.
@@ -127,9 +136,7 @@ class Recipe:
         """
         common = {
             "sampler": self.sampler if isinstance(self.sampler, str) else describe_function(self.sampler),
-            "sampler_options": {
-                name: describe(value) for name, value in self.sampler_options.items() if name != "save_dir"
-            },
+            "sampler_options": self._options(),
             "inference": self.inference if isinstance(self.inference, str) else describe_function(self.inference),
             "eval_every": int(self.eval_every),
             "accelerate": bool(self.accelerate),
@@ -191,6 +198,10 @@ class Recipe:
             TypeError: If an option is unknown, or the sampler gives nothing to iterate over.
             ValueError: If an option is out of range, or the sampler does not fit the graph or the model.
         """
+        options = dict(self.sampler_options)
+        if self.sampler == "saint_rw" and _is_positive(options.get("coverage", 1)):
+            options["coverage"] = math.ulp(0.0)  # each ingredient has counts of its own, so that one draw will do here
+            job = replace(job, sampler_options=options)
         with seeded(0):
             loader = job.make_loader(graph, 0)
         if loader is None and self.sampler == "full":
@@ -199,6 +210,10 @@ class Recipe:
             raise TypeError(f"'sampler' must return a loader (got {type(loader).__name__})")
         if getattr(loader, "needs_weighted_sums", False):
             check_sums_weighted_messages(model, keeps_targets=getattr(loader, "keeps_targets", True))
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def weights_name(model: nn.Module) -> str:

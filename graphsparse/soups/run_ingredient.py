@@ -16,6 +16,7 @@ from graphsparse.nn.dropout import set_dropout
 from graphsparse.soups.ingredient_folder import IngredientFolder
 from graphsparse.soups.job import Job
 from graphsparse.soups.lease import TIMEOUT, Lease
+from graphsparse.soups.store import read_content
 from graphsparse.soups.stored_graph import read_graph
 from graphsparse.training.fit import fit
 from graphsparse.training.identity import digest
@@ -88,7 +89,6 @@ def _train(folder: IngredientFolder, job: Job) -> tuple[dict[str, Tensor], dict[
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if job.device != "cpu" else 0,
         "device": job.device,
         "threads": torch.get_num_threads(),
-        "weights": digest(result.state_dict.values()),
         "notes": notes,
         "versions": {
             "graphsparse": graphsparse.__version__,
@@ -101,7 +101,7 @@ def _train(folder: IngredientFolder, job: Job) -> tuple[dict[str, Tensor], dict[
 
 
 def _fit(folder: IngredientFolder, job: Job, spec: dict[str, Any]) -> FitResult:
-    graph = read_graph(folder.store / "graph.pt")
+    graph = read_graph(folder.store / "graph.pt", read_content(folder.store)["graph"])
     model = _initial_model(folder.store, job, spec)
     loader = job.make_loader(graph, spec["data_seed"])
     # Layer by layer a graph need not fit onto the device, but without a loader it is trained on as a whole.

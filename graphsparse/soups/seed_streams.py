@@ -1,7 +1,5 @@
 """Independent seeds that all follow from one."""
 
-import numbers
-
 import numpy as np
 
 #: What is drawn for an ingredient. The order is part of every seed: add at the end only.
@@ -28,11 +26,3 @@ def stream_seed(seed: int, stream: str, index: int = 0, part: int = 0) -> int:
     """
     spawned = np.random.SeedSequence(entropy=int(seed), spawn_key=(STREAMS.index(stream), index, part))
     return int(spawned.generate_state(1, np.uint64)[0]) >> 1
-
-
-def check_seed(seed: int) -> None:
-    """Refuse what seeds cannot follow from."""
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-        raise TypeError(f"'seed' must be an integer (got {seed!r} of type {type(seed).__name__})")
-    if seed < 0:
-        raise ValueError(f"'seed' must be at least 0 (got {seed})")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from tqdm import tqdm
 
-from graphsparse.ops.check import check_sparsity
+from graphsparse.ops.check import check_count, check_sparsity
 from graphsparse.ops.select import num_removed
 from graphsparse.soups.disk_states import DiskStates
 from graphsparse.soups.evaluator import Evaluator
@@ -27,7 +27,7 @@ from graphsparse.soups.ticket_states import check_judged_graph
 from graphsparse.soups.ties import tie, tied_names
 from graphsparse.tickets import Ticket
 from graphsparse.training import build_model, predict
-from graphsparse.training.check import check_callable, check_count, check_data
+from graphsparse.training.check import check_callable, check_data
 from graphsparse.training.node_task import Inference
 from graphsparse.typing import MakeModel
 from graphsparse.utils.counter_random import check_seed
@@ -78,7 +78,8 @@ def sparse_soup(
     average under its mask.
 
     Labels of test nodes are hidden before anything is trained. Validation nodes choose the epoch of each copy and, with
-    ``"greedy"``, the copies. Copies wait on disk: never more than three states in memory.
+    ``"greedy"``, the copies. Copies wait on disk: their number does not matter for memory, which holds what a training
+    needs (model, optimiser, best weights), or three states beside the model.
 
     Args:
         make_model: Builds a fresh model, called as ``model(x, edge_index)``.
@@ -235,6 +236,7 @@ def _train_copies(
             raise RuntimeError(f"copy {len(states)} was trained under another mask than the others")
         states.append(trained.state)
         best_epochs.append(trained.best_epoch)
+        del trained  # before the next one is made
         bar.update()
     if len(states) != len(settings):
         raise RuntimeError(f"'run' gave {len(states)} copies (expected {len(settings)})")

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import GINConv as PyGGINConv
-from torch_geometric.nn import GraphConv, MessagePassing
+from torch_geometric.nn import GraphConv, MessagePassing, SGConv
 from torch_geometric.nn import SAGEConv as PyGSAGEConv
 
 from graphsparse.nn import GINConv, SAGEConv
+from graphsparse.nn.linear import is_plain
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.dense import linear
 from graphsparse.utils.conv_blocks import EdgeValues, probed_form
@@ -64,7 +65,7 @@ class Stage:
 
 
 class LinearStage(Stage):
-    """A layer with one matrix for neighbours and perhaps one for the row itself: GCN, GraphSAGE, GraphConv."""
+    """A layer with a matrix for what it sums, and perhaps one for the row itself: GCN, SGC, GraphSAGE, GraphConv."""
 
     def __init__(self, call: LayerCall, adj: Adjacency, rows: Tensor, reduce: str, names: tuple[str, str]) -> None:
         super().__init__(call, adj, rows, reduce)
@@ -78,7 +79,7 @@ class LinearStage(Stage):
 
     def _bias(self) -> Tensor | None:
         own = self._matrix(self._source).bias
-        bias: Tensor | None = self.layer.bias if own is None and not self._root else own
+        bias: Tensor | None = getattr(self.layer, "bias", None) if own is None and not self._root else own
         return bias
 
     def before(self, x: Tensor) -> Tensor:
@@ -99,6 +100,37 @@ class LinearStage(Stage):
             total = total + bias
         total = total if root is None else total + root
         return F.normalize(total, p=2.0, dim=-1) if getattr(self.layer, "normalize", False) and self._root else total
+
+
+class HopsStage(LinearStage):
+    """Several hops and one matrix, SGC, of an input that does not depend on weights: the hops are made once.
+
+    Args:
+        call: The call of the layer.
+        edges: The graph.
+        weight: Edge weights in the order of the input.
+        wanted: The nodes whose output is wanted.
+        device: Where the layer is.
+    """
+
+    def __init__(
+        self, call: LayerCall, edges: InEdges, weight: Tensor | None, wanted: Tensor, device: torch.device
+    ) -> None:
+        adjacency = edges.adjacency.with_value(weight)
+        full = adjacency.gcn_norm(call.layer.add_self_loops, dtype=call.layer.lin.weight.dtype)
+        self._full, self._wanted = full.to(device), wanted.to(device)
+        others = torch.ones(edges.num_nodes, dtype=torch.bool)
+        others[wanted] = False
+        rows = torch.cat([wanted, others.nonzero().view(-1)])
+        super().__init__(call, self._full.rows(0, wanted.numel()), rows, "sum", ("lin", ""))
+
+    def product(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Sum over the neighbours, again and again, and return some of the wanted rows."""
+        total = torch.empty_like(x)
+        total[self.rows.to(x.device)] = x
+        for _ in range(self.layer.K):
+            total = spmm(self._full, total)
+        return total[self._wanted[start:stop]]
 
 
 class GINStage(Stage):
@@ -193,7 +225,9 @@ def make_stage(
         raise ValueError(f"layer {call.name} sends messages from target to source")
     weight = edge_values(slice(None)).get(weight_leaf(call)) if weight_leaf(call) >= 0 else None
     names = _linear_names(layer)
-    if is_gcn(layer):
+    if type(layer) is SGConv and is_plain(layer.lin) and isinstance(call.leaves[0].source, str):
+        return HopsStage(call, edges, weight, wanted, device)
+    if is_gcn(layer) and is_plain(layer.lin):
         full = InEdges(full_norm(layer, edges, weight, layer.lin.weight.dtype), None)
         return LinearStage(call, *_rows_of(full, full.adjacency.value, wanted, device), "sum", ("lin", ""))
     rows = [i for i, leaf in enumerate(call.leaves) if leaf.kind == "rows"]
@@ -216,9 +250,14 @@ def make_stage(
 
 def _linear_names(layer: MessagePassing) -> tuple[str, str] | None:
     """Return the names of the matrices of the layers that have just these."""
+    names = None
     if type(layer) in (PyGSAGEConv, SAGEConv) and not layer.project:
-        return "lin_l", "lin_r"
-    return ("lin_rel", "lin_root") if type(layer) is GraphConv else None
+        names = "lin_l", "lin_r"
+    elif type(layer) is GraphConv:
+        names = "lin_rel", "lin_root"
+    # What a user has put in place of a matrix is run, and not taken apart.
+    found = [matrix for name in names or () if (matrix := getattr(layer, name, None)) is not None]
+    return names if all(map(is_plain, found)) else None
 
 
 def _rows_of(edges: InEdges, value: Tensor | None, wanted: Tensor, device: torch.device) -> tuple[Adjacency, Tensor]:

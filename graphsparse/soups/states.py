@@ -135,40 +135,43 @@ def _first_names(state: State) -> dict[str, str]:
     return {name: first.setdefault(id(value), name) for name, value in state.items()}
 
 
-def check_states(states: States, like: State | None = None) -> None:
+def check_states(states: States, like: State | None = None, name: str = "ingredients") -> None:
     """Refuse state dicts that cannot be mixed.
 
     Args:
         states: State dicts; they are read one after another.
         like: State dict that they must fit; the first of them when ``None``.
+        name: What they are called in messages.
 
     Raises:
         TypeError: If there is no list of them, or one is no dictionary of tensors.
-        ValueError: If there is none, keys, shapes or types differ, or a value is not a number; the message names the
-            ingredient and the tensor.
+        ValueError: If there is none, keys, shapes or types differ, or a value is complex or not a number; the message
+            names the ingredient and the tensor.
     """
     if isinstance(states, Mapping | Tensor) or not hasattr(states, "__len__") or not hasattr(states, "__getitem__"):
-        raise TypeError(f"'ingredients' must be a list or a store of state dicts (got {type(states).__name__})")
+        raise TypeError(f"'{name}' must be a list or a store of state dicts (got {type(states).__name__})")
     if len(states) == 0:
-        raise ValueError("'ingredients' must hold at least one state dict (got none)")
+        raise ValueError(f"'{name}' must hold at least one state dict (got none)")
     what = "the model" if like is not None else "ingredient 0"
     for i in range(len(states)):
         state = states[i]
         if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise TypeError(f"'ingredients' must be state dicts of tensors (ingredient {i} is {type(state).__name__})")
+            raise TypeError(f"'{name}' must be state dicts of tensors (ingredient {i} is {type(state).__name__})")
         like = state if like is None else like
         missing, more = _some(like.keys() - state.keys()), _some(state.keys() - like.keys())
         if missing or more:
             raise ValueError(f"ingredient {i} does not fit {what}: missing keys {missing}, further keys {more}")
-        for name, value in state.items():
-            other = like[name]
+        for key, value in state.items():
+            other = like[key]
             if value.shape != other.shape or value.dtype != other.dtype:
                 raise ValueError(
-                    f"ingredient {i} does not fit {what}: {name!r} has shape {list(value.shape)} and {value.dtype}, "
+                    f"ingredient {i} does not fit {what}: {key!r} has shape {list(value.shape)} and {value.dtype}, "
                     f"not {list(other.shape)} and {other.dtype}"
                 )
+            if value.is_complex():
+                raise ValueError(f"'{name}' must hold real numbers (got complex ones in {key!r})")
             if value.is_floating_point() and bool(value.isnan().any()):
-                raise ValueError(f"ingredient {i} holds values that are not numbers, in {name!r}")
+                raise ValueError(f"ingredient {i} holds values that are not numbers, in {key!r}")
         if i == 0 and what == "ingredient 0":
             like = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
 

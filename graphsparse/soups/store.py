@@ -1,5 +1,6 @@
 """Ingredients on disk."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class IngredientStore:
         keys: Which ingredients, in which order; all finished ones when ``None``.
 
     Raises:
+        TypeError: If the path is none.
         ValueError: If there is no store, or an ingredient is missing or not finished.
 
     Example:
@@ -41,7 +43,7 @@ class IngredientStore:
     """
 
     def __init__(self, path: str | Path, keys: Sequence[str] | None = None) -> None:
-        self.path = Path(path)
+        self.path = store_path(path, "path")
         self._content = read_content(self.path)
         if keys is None:
             found = [folder.name for folder in (self.path / "ingredients").glob("*")]
@@ -64,10 +66,10 @@ class IngredientStore:
         return len(self._folders)
 
     def __getitem__(self, index: int, /) -> dict[str, Tensor]:
-        """Return a state dict, mapped from its file: nothing is read until it is used.
+        """Return a state dict, mapped from its file, which is compared with its digest the first time.
 
         Raises:
-            ValueError: If the file is damaged.
+            ValueError: If the file is damaged, or holds weights of another ingredient.
         """
         return self._folders[index].read_weights()
 
@@ -124,14 +126,34 @@ def read_content(path: Path) -> dict[str, Any]:
         path: Folder of the store.
 
     Raises:
-        ValueError: If it is no store, or one of another release.
+        ValueError: If it is no store, or one of another release, or damaged.
     """
     if not (path / "store.json").exists():
         raise ValueError(f"'store' {str(path)!r} is no store of ingredients: it has no 'store.json'")
     content = read_json(path / "store.json")
     if content.get("format") != FORMAT:
         raise ValueError(f"'store' {str(path)!r} is no store of ingredients of this release")
+    lost = [name for name in ("graph", "model", "start") if not isinstance(content.get(name), dict)]
+    if lost or "python" not in content:
+        raise ValueError(
+            f"'store' {str(path)!r} is damaged: its 'store.json' lacks {(lost or ['python'])[0]!r}; name another folder"
+        )
     return content
+
+
+def store_path(path: str | Path, name: str) -> Path:
+    """Return the folder of a store, or refuse what is none.
+
+    Args:
+        path: The folder.
+        name: What it is called in the message.
+
+    Raises:
+        TypeError: If it is no path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"'{name}' must be the folder of a store (got {path!r} of type {type(path).__name__})")
+    return Path(path)
 
 
 def _read_meta(folder: IngredientFolder) -> dict[str, Any]:

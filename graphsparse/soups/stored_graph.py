@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.soups.checked_file import is_intact
 from graphsparse.training.identity import digest
 from graphsparse.typing import optional_module
 from graphsparse.utils.atomic_write import atomic_write
@@ -79,22 +80,30 @@ def write_graph(graph: Data, path: Path) -> None:
         torch.save(content, temporary)
 
 
-def read_graph(path: Path) -> Data:
+def read_graph(path: Path, digests: Mapping[str, str] | None = None) -> Data:
     """Map a graph from its file; what is not looked at is not read, and all who map it share the memory.
 
     Args:
         path: The file.
+        digests: What :func:`graph_digests` returned for the graph, which is compared with the file the first time.
 
     Raises:
-        ValueError: If it cannot be read.
+        ValueError: If it cannot be read, or holds another graph.
     """
     try:
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        return Data(**{key: _whole(value) for key, value in content.items()})
+        graph = Data(**{key: _whole(value) for key, value in content.items()})
+        if digests is not None and not is_intact(path, _text(digests), lambda: _text(graph_digests(graph))):
+            raise ValueError("it does not have the digests that 'store.json' holds")
+        return graph
     except OSError:
         raise
     except Exception as error:  # a damaged file may raise anything
         raise ValueError(f"{str(path)!r} cannot be read as the graph of a store; delete it to write it anew") from error
+
+
+def _text(digests: Mapping[str, str]) -> str:
+    return str(sorted(digests.items()))
 
 
 def _parts(value: Any) -> list[Tensor | None]:

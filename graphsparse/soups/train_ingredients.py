@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
+from graphsparse.ops.check import check_count
 from graphsparse.soups.description import describe_model
 from graphsparse.soups.failures import IngredientError, StorageError, is_storage_error, storage_error
 from graphsparse.soups.here_backend import run_here
@@ -19,9 +20,9 @@ from graphsparse.soups.prepare_store import prepare_store, write_initial
 from graphsparse.soups.ray_backend import run_ray
 from graphsparse.soups.recipe import Recipe
 from graphsparse.soups.report import Report
-from graphsparse.soups.store import IngredientStore
+from graphsparse.soups.store import IngredientStore, store_path
 from graphsparse.soups.stored_graph import training_graph
-from graphsparse.training.check import check_callable, check_count, check_data
+from graphsparse.training.check import check_callable, check_data
 from graphsparse.training.node_task import Inference
 from graphsparse.typing import Log, MakeModel, optional_module
 
@@ -92,10 +93,10 @@ def train_ingredients(
         init: ``"shared"``, or ``"independent"`` for initial weights of each ingredient's own.
         backend: ``"local"`` for one process per ingredient on this machine, or ``"ray"`` for one task each on the
             machines of a Ray cluster.
-        workers: How many are trained at once. Locally 1 when ``None``; 0 trains in this process. With Ray as many as
-            the cluster has room for when ``None``.
-        gpus: Locally, the number of GPUs or a list of their names, which the workers share; with Ray, the share of a
-            GPU for each ingredient. Trains on CPU when ``None``.
+        workers: How many are trained at once. Locally, when ``None``, one for each of ``gpus``, or 1; 0 trains in this
+            process. With Ray as many as the cluster has room for when ``None``.
+        gpus: Locally, the number of GPUs or a list of their names, which the workers share, or 1 with ``workers=0`` for
+            the current one; with Ray, the share of a GPU for each ingredient. Trains on CPU when ``None``.
         threads: Threads per worker; when ``None``, locally the cores shared evenly, and 1 with Ray.
         inference: How to evaluate on the whole graph: ``"full"``, ``"layerwise"`` for graphs that do not fit into one
             forward pass, or a function ``(model, data) -> logits``.
@@ -137,7 +138,9 @@ def train_ingredients(
     check_count(num, "num")
     _check_runtime(backend, workers, gpus, threads, checkpoint_every, log)
     tokens = gpu_tokens(gpus) if backend == "local" else []  # type: ignore[arg-type]
-    path = Path(store)
+    path = store_path(store, "store")
+    if sampler_options is not None and not isinstance(sampler_options, Mapping):
+        raise TypeError(f"'sampler_options' must map names of options to values (got {sampler_options!r})")
     recipe = Recipe(
         make_model=make_model,
         sampler=sampler,
@@ -164,11 +167,10 @@ def train_ingredients(
         written = set()
         for key, spec, state in recipe.ingredients(num, model, content):
             folders.append(IngredientFolder(path, key))
-            if not folders[-1].is_done:
-                if spec["initial"] not in written:
-                    write_initial(path, state, spec["initial"])
-                    written.add(spec["initial"])
-                folders[-1].write_spec(spec)
+            folders[-1].write_spec(spec)
+            if not folders[-1].is_done and spec["initial"] not in written:
+                write_initial(path, state, spec["initial"])
+                written.add(spec["initial"])
         with Report(folders, progress, log) as report:
             if report.open:
                 job = recipe.job(model, path, "cuda" if gpus else "cpu", checkpoint_every)
@@ -179,7 +181,7 @@ def train_ingredients(
                 elif workers == 0:
                     run_here(job, report)
                 else:
-                    run_local(job, report, workers=workers or 1, gpus=tokens, threads=threads)
+                    run_local(job, report, workers=workers or len(tokens) or 1, gpus=tokens, threads=threads)
             report.check()
     except (OSError, RuntimeError) as error:
         if isinstance(error, StorageError | IngredientError) or not is_storage_error(error, path):
@@ -207,3 +209,5 @@ def _check_runtime(
             raise TypeError(f"'gpus' must be the share of a GPU for each ingredient (got {gpus!r})")
     elif gpus and not torch.cuda.is_available():
         raise ValueError(f"'gpus' is {gpus!r}, but PyTorch finds no GPU here")
+    elif gpus and workers == 0 and gpus != 1:
+        raise ValueError(f"'gpus' must be 1 with workers=0, which trains on this process's current one (got {gpus!r})")

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from graphsparse.training.check import check_count
+from graphsparse.ops.check import check_count
 from graphsparse.utils.atomic_write import atomic_write
 from graphsparse.utils.is_whole import is_whole
 

@@ -1,10 +1,17 @@
 """Write a file so that it is there whole or not at all."""
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+#: What PyTorch writes into its error when a file could not be written to its end.
+TORCH_WRITER = ("inline_container", "PytorchStreamWriter", "unexpected pos")
+#: Bytes of a disk that is full.
+_FULL = 1 << 20
 
 
 @contextmanager
@@ -38,5 +45,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except RuntimeError as error:
+        # PyTorch's writer of archives only says that a file is shorter than it should be.
+        if any(mark in str(error) for mark in TORCH_WRITER) and shutil.disk_usage(path.parent).free < _FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)

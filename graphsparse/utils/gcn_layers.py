@@ -24,8 +24,8 @@ def normalises(layer: MessagePassing) -> bool:
 
 
 def _is(layer: MessagePassing, kind: type[MessagePassing]) -> bool:
-    """Say whether a layer is of a class of PyG's, or of ours with the same meaning."""
-    return type(layer) is kind or (isinstance(layer, kind) and getattr(layer, "SUPPORTS_ADJACENCY", False))
+    """Say whether a layer is of a class of PyG's, or of ours with the same meaning; a subclass may do anything."""
+    return type(layer) is kind or (isinstance(layer, kind) and "SUPPORTS_ADJACENCY" in vars(type(layer)))
 
 
 def weight_leaf(call: LayerCall) -> int:

@@ -2,8 +2,9 @@
 
 import torch
 from torch import nn
-from torch_geometric.nn import GAT, GCN, GIN, GCN2Conv, GCNConv, GraphConv, GraphSAGE, SAGEConv
+from torch_geometric.nn import GAT, GCN, GIN, GCN2Conv, GCNConv, GraphConv, GraphSAGE, SAGEConv, SGConv
 
+import graphsparse.nn as fast
 from graphsparse.nn import accelerate
 
 
@@ -58,6 +59,18 @@ class SharedFirst(nn.Module):
         return self.last(self.conv(self.conv(x, edge_index).relu(), edge_index), edge_index)
 
 
+class Beside(nn.Module):
+    """A layer of several hops on the features, called between and after layers on hidden vectors."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList([GCNConv(8, 8), SGConv(8, 8, K=2), SAGEConv(8, 3), SGConv(8, 3, K=2)])
+
+    def forward(self, x, edge_index):
+        h = self.convs[0](x, edge_index).relu() + self.convs[1](x, edge_index)
+        return self.convs[2](h.relu(), edge_index) + self.convs[3](x, edge_index)
+
+
 #: Models that can be evaluated on the rows that count.
 CACHED = {
     "GCN 1": lambda: GCN(8, 16, 1, 3),
@@ -81,9 +94,87 @@ CACHED = {
     "GAT, accelerated": lambda: accelerate(GAT(8, 16, 2, 3)),
     "GCNII": Deep,
     "residual": Residual,
+    "SGC": lambda: SGConv(8, 3, K=3),
+    "SGC, no bias, kept hops": lambda: SGConv(8, 3, K=2, bias=False, cached=True),
+    "SGC before SAGE": lambda: Two(layer=lambda *sizes: SGConv(*sizes, K=2)),
+    "SGC beside and after others": Beside,
     "shared layer": Shared,
     "shared first layer": SharedFirst,
 }
+
+
+class Bounded(nn.Linear):
+    """A layer that does something of its own with its weight."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight.tanh(), self.bias)
+
+
+class OwnForward(fast.GCNConv):
+    """Inherits from a layer that is known, and is none."""
+
+    def forward(self, x, edge_index, edge_weight=None):
+        return super().forward(x.tanh(), edge_index, edge_weight).sigmoid()
+
+
+class OwnMessage(fast.GCNConv):
+    """The same, one step further down."""
+
+    def message(self, x_j, edge_weight):
+        return x_j
+
+
+class Two(nn.Module):
+    """A layer, and something between it and a second one."""
+
+    def __init__(self, between=lambda model, x, h: h, layer=GCNConv):
+        super().__init__()
+        self.first, self.last, self.between = layer(8, 8), SAGEConv(8, 3), between
+        self.table, self.scale = nn.Parameter(torch.randn(400, 8)), nn.Parameter(torch.ones(8))
+
+    def forward(self, x, edge_index):
+        return self.last(self.between(self, x, self.first(x, edge_index)).relu(), edge_index)
+
+
+def all_rows(model, x, h):
+    """Fail on a part of the graph."""
+    assert x.size(0) == 400
+    return h
+
+
+def watched(model):
+    """Add a hook that changes what a matrix gives."""
+    model.convs[0].lin.register_forward_hook(lambda module, args, out: out.tanh())
+    return model
+
+
+#: Models that look as if they could be, and are not what they seem, on graphs of 400 nodes.
+TREACHEROUS = {
+    "subclass, own forward": lambda: Two(layer=OwnForward),
+    "subclass, own message": lambda: Two(layer=OwnMessage),
+    "other matrix": lambda: with_part(GCN(8, 16, 2, 3), "convs.0.lin", Bounded(8, 16, bias=False)),
+    "other matrix, last": lambda: with_part(GCN(8, 16, 2, 3), "convs.1.lin", Bounded(16, 3, bias=False)),
+    "other matrix, SAGE": lambda: with_part(GraphSAGE(8, 16, 2, 3), "convs.1.lin_l", Bounded(16, 3)),
+    "network for a matrix": lambda: with_part(
+        GCN(8, 16, 2, 3), "convs.0.lin", nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 16))
+    ),
+    "hook": lambda: watched(GCN(8, 16, 2, 3)),
+    "reads a weight": lambda: Two(lambda model, x, h: h / model.first.lin.weight.norm()),
+    "uses a weight twice": lambda: Two(lambda model, x, h: h + x @ model.first.lin.weight.softmax(0).t()),
+    "row per node": lambda: Two(lambda model, x, h: h + model.table),
+    "view": lambda: Two(lambda model, x, h: h.view(400, -1)),
+    "assertion": lambda: Two(all_rows),
+    "median": lambda: GraphSAGE(8, 16, 2, 3, aggr="median"),
+    "writes into x": lambda: Two(lambda model, x, h: h + x.mul_(2)),
+    "kept normalisation": lambda: GCN(8, 16, 2, 3, cached=True),
+}
+
+
+def with_part(model, path, part):
+    """Put another module in the place of a part of a model."""
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, part)
+    return model
 
 
 def two_states(make_model, seed=0, scale=0.3):

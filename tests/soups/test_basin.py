@@ -5,7 +5,7 @@ import torch
 from models import MODELS
 from torch import nn
 
-from graphsparse.soups.basin import loss_barrier, node_loss
+from graphsparse.soups.basin import evaluator_loss, loss_barrier
 from graphsparse.soups.evaluator import Evaluator
 from graphsparse.soups.ingredients import Ingredients
 from graphsparse.testing import random_graph
@@ -37,11 +37,17 @@ def test_barrier_by_hand():
 
 
 def test_loss_of_both_kinds_of_labels():
-    logits = torch.tensor([[1.0, -1.0], [0.0, 2.0]])
-    by_hand = (math.log1p(math.exp(-2)) + math.log1p(math.exp(2))) / 2
-    assert node_loss(logits, torch.tensor([0, 0])) == pytest.approx(by_hand)
-    entries = [math.log1p(math.exp(-1)), math.log1p(math.exp(-1)), math.log(2), math.log1p(math.exp(2))]
-    assert node_loss(logits, torch.tensor([[1.0, 0.0], [1.0, 0.0]])) == pytest.approx(sum(entries) / 4)
+    """The logits are 0 and 4 everywhere; a label that is not known does not count."""
+    data = random_graph(num_classes=2)
+    data.y, state = torch.ones_like(data.y), Bent(2, 2).state_dict()
+    assert evaluator_loss(Evaluator(Bent(0, 0), data), state) == pytest.approx(math.log1p(math.exp(-4)))
+    data.y = torch.tensor([[1.0, 0.0]]).repeat(data.num_nodes, 1)
+    data.y[data.val_mask.nonzero()[0], 1] = torch.nan
+    count = int(data.val_mask.sum())
+    expected = (count * math.log(2) + (count - 1) * math.log1p(math.exp(4))) / (2 * count - 1)
+    several = Evaluator(Bent(0, 0), data, metric=lambda logits, y: 0.0)
+    assert evaluator_loss(several, state) == pytest.approx(expected)
+    assert loss_barrier(several, state, state) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,10 +1,14 @@
+import dataclasses
+import enum
 import functools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from ingredient_runs import Net
@@ -12,6 +16,7 @@ from torch import nn
 from torch_geometric.nn import GAT, GCN
 
 from graphsparse.soups.description import content_key, describe, describe_function, describe_model, differences
+from graphsparse.testing import random_graph
 
 pytestmark = pytest.mark.once
 
@@ -94,6 +99,66 @@ def test_options_of_any_order_and_depth():
     deep: list = []
     deep.append(deep)
     assert len(describe(deep)) < 100
+
+
+@dataclasses.dataclass
+class Config:
+    alpha: float
+    steps: list
+
+
+class Kind(enum.Enum):
+    FIRST = 1
+    SECOND = 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (np.int64(2), np.int64(6)),
+        (np.float32(0.5), np.float32(0.25)),
+        (np.longdouble(0.5), np.longdouble(0.25)),
+        (np.datetime64("2020"), np.datetime64("2021")),
+        (np.array([1, 2]), np.array([2, 1])),
+        (np.array([1, "a"], dtype=object), np.array([1, "b"], dtype=object)),
+        (np.zeros(4), np.zeros((2, 2))),
+        (Config(0.1, [1]), Config(0.1, [2])),
+        (SimpleNamespace(alpha=0.1), SimpleNamespace(alpha=0.2)),
+        (Kind.FIRST, Kind.SECOND),
+        (slice(1), slice(2)),
+        (range(3), range(4)),
+        (b"a", b"b"),
+        (1j, 2j),
+        (Path("a"), Path("b")),
+        ([[[[[[1]]]]]], [[[[[[2]]]]]]),
+        ({(1, 2): 0}, {(1, 3): 0}),
+        (random_graph(), random_graph(seed=1)),
+    ],
+)
+def test_values_are_told_apart_by_their_content(first, second):
+    assert describe(first, "name") == describe(first, "name") != describe(second, "name")
+    assert describe({"a": [first]}) != describe({"a": [second]})
+    assert "0x" not in describe(first)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert describe([np.int64(2), np.float64(0.5), np.bool_(True)]) == describe([2, 0.5, True])
+
+
+def test_a_named_option_must_be_told_apart():
+    for wrong in (object(), [object()], {"a": Config(0.1, [object()])}):
+        with pytest.raises(TypeError, match=r"'option' must be made of numbers.*\(got builtins.object\)"):
+            describe(wrong, "option")
+
+
+def test_a_function_that_calls_itself():
+    def make(base):
+        def count(n):
+            return count(n - 1) if n else base
+
+        return count
+
+    assert describe(make(1)) == describe(make(1)) != describe(make(2))
 
 
 def test_descriptions_are_the_same_in_another_process():

@@ -35,6 +35,12 @@ def test_step_is_that_of_autograd_and_sgd():
     torch.testing.assert_close(found.shares(), raw.detach().softmax(1))
 
 
+@pytest.mark.parametrize(("value", "error"), [("a", TypeError), (-1.0, ValueError), (float("nan"), ValueError)])
+def test_weight_decay_must_be_a_number(value, error):
+    with pytest.raises(error, match="'weight_decay' must be"):
+        Es2025(weight_decay=value)
+
+
 def test_options():
     assert as_es2025(None) is None
     assert as_es2025("es2025") == Es2025()

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from soup_models import CACHED, two_states
-from torch_geometric.nn import GCN, GCNConv, SGConv
+from soup_models import CACHED, TREACHEROUS, two_states
+from torch_geometric.nn import GCN, GCNConv, TAGConv
 from torch_geometric.transforms import ToSparseTensor
 
 from graphsparse.metrics import accuracy
@@ -35,16 +35,52 @@ def test_the_active_mode_is_told():
     model = CACHED["GCN 2"]()
     assert (Evaluator(model, data).mode, Evaluator(model, data).reason) == ("cached", "")
     assert Evaluator(model, data, mode="layerwise").mode == "layerwise"
-    other = Evaluator(SGConv(8, 3, K=2), data)
+    other = Evaluator(TAGConv(8, 3, K=2), data)
     assert other.mode == "plain"
-    assert "SGConv" in other.reason
+    assert "TAGConv" in other.reason
     matrix = ToSparseTensor(layout=torch.sparse_csr)(random_graph())
     assert "adj_t" in Evaluator(GCN(8, 16, 2, 3), matrix).reason
     normed = Evaluator(CACHED["GCN, batch normalisation"](), data)
     assert normed.mode == "plain"
     assert "batch normalisation" in normed.reason
-    with pytest.raises(ValueError, match="cannot be 'cached' here: .*SGConv"):
-        Evaluator(SGConv(8, 3, K=2), data, mode="cached")
+    with pytest.raises(ValueError, match="cannot be 'cached' here: .*TAGConv"):
+        Evaluator(TAGConv(8, 3, K=2), data, mode="cached")
+
+
+@pytest.mark.parametrize("name", TREACHEROUS)
+def test_what_cannot_be_cached_is_not(name):
+    data = random_graph(400)
+    model, first, second = two_states(TREACHEROUS[name])
+    before = data.x.clone()
+    mixtures = [first, mix(first, second, 0.6), second]
+    copies = [data.clone() for _ in mixtures]
+    other = TREACHEROUS[name]()
+    expected = [trained(other, state, copied) for state, copied in zip(mixtures, copies, strict=True)]
+    evaluator = Evaluator(model, data)
+    for _ in range(2):
+        assert evaluator.scan(first, second, [1.0, 0.6, 0.0]) == expected
+        assert [evaluator.score(state) for state in mixtures] == expected
+    assert torch.equal(data.x, before)
+
+
+def test_a_reason_is_given_where_a_model_cannot_be_run_on_a_part():
+    for name, reason in (("assertion", "AssertionError"), ("reads a weight", "on a small graph the parts")):
+        model = TREACHEROUS[name]()
+        evaluator = Evaluator(model, random_graph(400))
+        assert evaluator.mode == "plain"
+        assert reason in evaluator.reason
+        with pytest.raises(ValueError, match=f"'mode' cannot be 'cached' here: .*{reason}"):
+            Evaluator(model, random_graph(400), mode="cached")
+
+
+def test_states_of_inference_mode():
+    data = random_graph(200)
+    model, first, second = two_states(CACHED["GCN 2"])
+    evaluator = Evaluator(model, data)
+    expected = evaluator.scan(first, second, [0.7, 0.2])
+    with torch.inference_mode():
+        states = [{name: value.clone() for name, value in state.items()} for state in (first, second)]
+    assert evaluator.scan(*states, [0.7, 0.2]) == expected
 
 
 def test_batch_normalisation_is_that_of_the_mixture():
@@ -122,6 +158,9 @@ def test_a_call_of_ones_own():
         ({"mode": "fast"}, ValueError, "'mode' must be one of"),
         ({"batch_norm": "lerp"}, ValueError, "'batch_norm' must be one of"),
         ({"mask": "nothing"}, ValueError, "no 'nothing'"),
+        ({"metric": 3}, TypeError, "'metric' must be a function"),
+        ({"call": 3}, TypeError, "'call' must be a function"),
+        ({"batch_size": 0}, ValueError, "'batch_size' must be at least 1"),
     ],
 )
 def test_arguments_that_cannot_be(options, error, message):
@@ -129,3 +168,14 @@ def test_arguments_that_cannot_be(options, error, message):
         Evaluator(CACHED["GCN 2"](), random_graph(), **options)
     with pytest.raises(TypeError, match="'model' must be"):
         Evaluator(None, random_graph())
+    data = random_graph()
+    for y, message in (
+        (data.y.view(-1, 1), "one class per node, .N., where 'metric' is None .got .'N', 1.."),
+        (data.y - 1, "a class from 0 on for each judged node .got -1"),
+    ):
+        data.y = y
+        with pytest.raises(ValueError, match=message):
+            Evaluator(CACHED["GCN 2"](), data)
+    evaluator = Evaluator(model := CACHED["GCN 2"](), random_graph())
+    with pytest.raises(ValueError, match="'ratios' must be in"):
+        evaluator.scan(model.state_dict(), model.state_dict(), [2.0])

@@ -8,6 +8,7 @@ import graphsparse.soups.here_backend as module
 from graphsparse.soups.failures import IngredientError
 from graphsparse.soups.ingredient_folder import IngredientFolder
 from graphsparse.soups.lease import Lease
+from graphsparse.soups.report import Report
 from graphsparse.soups.store import IngredientStore
 
 
@@ -72,7 +73,10 @@ def test_waits_for_ingredients_of_others(tmp_path, monkeypatch):
             lease.release()
 
     monkeypatch.setattr(module, "time", SimpleNamespace(sleep=look))
+    shown = []
+    monkeypatch.setattr(Report, "running", lambda self, number: shown.append(number))
     assert weights(train(tmp_path, 2)) == weights(whole)
+    assert shown[1:] == [1, 0] * 3  # while it waits, nothing is trained
     assert looks == [module.LOOK] * 3
 
 

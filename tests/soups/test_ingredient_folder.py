@@ -27,7 +27,7 @@ def test_result_is_there_when_it_is_done(folder):
     folder.publish({**STATE, "part": STATE["w"][0]}, {"val": 0.5})
     assert folder.is_done
     assert names(folder) == ["DONE", "meta.json", "spec.json", "weights.pt"]
-    assert folder.read_meta() == {"val": 0.5}
+    assert folder.read_meta().keys() == {"val", "weights"}
     found = folder.read_weights()
     assert all(torch.equal(found[name], value) for name, value in STATE.items())
     assert found["part"].untyped_storage().nbytes() == 12  # not all that it was cut from
@@ -53,6 +53,9 @@ def test_nothing_counts_before_the_last_file(folder, monkeypatch, broken):
 
 def test_what_to_train_is_written_once(folder):
     folder.write_spec({"lr": 0.2})
+    assert folder.read_spec() == {"lr": 0.1}
+    folder.spec.write_text("{")
+    folder.write_spec({"lr": 0.1})
     assert folder.read_spec() == {"lr": 0.1}
 
 
@@ -86,6 +89,23 @@ def test_damaged_weights_are_named_with_the_remedy(folder, content):
         folder.weights.write_bytes(content)
     with pytest.raises(ValueError, match="weights.pt' cannot be read .* delete .*DONE"):
         folder.read_weights()
+
+
+def test_other_weights_are_noticed(folder, tmp_path):
+    """One bit was flipped, or the file is that of another ingredient."""
+    other = IngredientFolder(tmp_path, "other")
+    folder.publish(STATE, {})
+    other.publish({**STATE, "n": torch.tensor(4)}, {})
+    content, part = folder.weights.read_bytes(), bytearray(STATE["w"].numpy().tobytes())
+    assert content.count(part) == 1
+    flipped = content.replace(part, bytes([part[0] ^ 1]) + part[1:])
+    for wrong in (flipped, other.weights.read_bytes()):
+        folder.weights.write_bytes(wrong)
+        assert torch.load(folder.weights).keys() == STATE.keys()  # nothing else tells
+        with pytest.raises(ValueError, match="weights.pt' cannot be read .* delete .*DONE"):
+            folder.read_weights()
+    folder.weights.write_bytes(content)
+    assert folder.read_weights().keys() == STATE.keys()
 
 
 def test_weights_that_run_code_are_not_read(folder):

@@ -40,6 +40,7 @@ def test_never_no_epoch():
     [
         ("dropout", None, "'knob' must be one of"),
         ("seed", [1], "one value for each of 2 copies"),
+        ("seed", 3, r"'values' must hold one value for each of 2 copies \(got 3\)"),
         ("seed", [1, -1], "'seed' must be between"),
         ("epochs", [1, 0], "at least 1"),
         ("lr", [0.1, 0.0], "positive"),

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 import graphsparse.soups.local_backend as module
@@ -187,7 +188,10 @@ def test_an_interruption_ends_all_processes(tmp_path, monkeypatch, order, times)
 
 def test_names_of_gpus(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert gpu_tokens(2) == ["0", "1"]
+    with pytest.raises(ValueError, match=r"'gpus' must be at least 0 and at most the 2 visible devices \(got 7\)"):
+        gpu_tokens(7)
     assert gpu_tokens([4, "MIG-1"]) == ["4", "MIG-1"]
     assert gpu_tokens(None) == gpu_tokens(0) == gpu_tokens([]) == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")

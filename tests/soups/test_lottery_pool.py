@@ -190,7 +190,7 @@ def test_only_what_is_named_is_pruned():
 
 
 def test_bad_input(tickets, evaluator):
-    with pytest.raises(ValueError, match="got none"):
+    with pytest.raises(ValueError, match=r"'tickets' must hold at least one state dict \(got none\)"):
         lottery_pool([], evaluator, target=0)
     for target in (4, -5):
         with pytest.raises(ValueError, match="one of 4 tickets"):

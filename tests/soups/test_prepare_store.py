@@ -8,7 +8,7 @@ from torch_geometric.nn import GCN
 
 from graphsparse.soups.description import describe_model
 from graphsparse.soups.prepare_store import prepare_store, write_initial
-from graphsparse.soups.stored_graph import graph_digests, read_graph, training_graph
+from graphsparse.soups.stored_graph import graph_digests, read_graph, training_graph, write_graph
 from graphsparse.testing import random_graph
 from graphsparse.training.identity import digest
 
@@ -88,11 +88,15 @@ def test_refuses_a_folder_of_other_things(tmp_path):
         prepare(tmp_path / "thesis.tex")
 
 
-@pytest.mark.parametrize("damage", ["missing", "damaged"])
+@pytest.mark.parametrize("damage", ["missing", "damaged", "flipped"])
 def test_mends_the_file_of_the_graph(tmp_path, damage):
     prepare(tmp_path)
     if damage == "missing":
         (tmp_path / "graph.pt").unlink()
+    elif damage == "flipped":
+        graph = training_graph(random_graph())
+        graph.x.view(torch.int32)[3, 2] ^= 1
+        write_graph(graph, tmp_path / "graph.pt")
     else:
         (tmp_path / "graph.pt").write_bytes(b"half")
     content = prepare(tmp_path)

@@ -11,7 +11,7 @@ from graphsparse.soups.failures import IngredientError
 from graphsparse.soups.ingredient_folder import IngredientFolder
 from graphsparse.soups.job import Job, dump_job
 from graphsparse.soups.lease import Lease
-from graphsparse.soups.ray_backend import TryAgainError, train_task
+from graphsparse.soups.ray_backend import train_task
 
 pytestmark = pytest.mark.once
 
@@ -41,7 +41,7 @@ def cluster():
 
 
 def test_two_nodes_and_a_killed_worker_give_the_same_bits(cluster, tmp_path):
-    """One task kills its process in mid-epoch; Ray starts it again, on whichever node is free."""
+    """One task kills its process in mid-epoch, and is started again on whichever node is free."""
     assert len([node for node in cluster.nodes() if node["Alive"]]) == 2
     whole = train(tmp_path / "here", 3, sampler=DeadlyBatches, sampler_options=BATCHES, checkpoint_every=1)
     options = {**BATCHES, "marker": tmp_path / "killed"}
@@ -58,10 +58,19 @@ def test_two_nodes_and_a_killed_worker_give_the_same_bits(cluster, tmp_path):
     )
     assert (tmp_path / "killed").exists()
     assert weights(store) == weights(whole)
-    assert [store.meta(i)["resumed"] for i in range(3)].count(True) == 1
+    assert sorted((store.meta(i)["resumed"], store.meta(i)["attempts"]) for i in range(3)) == [(False, 1)] * 2 + [
+        (True, 2)
+    ]
     assert sorted(entry["index"] for entry in log) == [0, 1, 2]
     assert not leftovers(store.path)
     assert cluster.is_initialized()  # the cluster of the user stays
+
+
+@pytest.mark.parametrize("wish", [{"gpus": 0.5}, {"threads": 64}])
+def test_refuses_at_once_what_no_machine_has(cluster, tmp_path, wish):
+    told = f"{next(iter(wish))}={next(iter(wish.values()))} .*the largest has 0 GPUs and 1 cores"
+    with pytest.raises(ValueError, match=f"'gpus' and 'threads' must be what a machine .*{told}"):
+        train(tmp_path / "store", 1, backend="ray", workers=None, **wish)
 
 
 def test_errors_come_back_with_their_traceback(cluster, tmp_path):
@@ -97,10 +106,9 @@ def test_a_task_says_how_it_ended(open_store, tmp_path, monkeypatch):
     with Lease.take(open_store.path):
         assert run(open_store, Job(Net())) == ("busy", "")
     failing = Job(Net(), FailingBatches, {"error": RuntimeError, "notes": tmp_path / "notes"})
-    for _ in range(2):
-        with pytest.raises(TryAgainError, match="this sampler fails"):
-            run(open_store, failing)
-    assert run(open_store, failing) == ("failed", "")
+    for number in range(3):
+        assert len(open_store.failures()) == number
+        assert run(open_store, failing) == ("failed", "")
     assert open_store.is_given_up
     open_store.given_up.unlink()
 
@@ -117,15 +125,22 @@ def test_a_task_says_how_it_ended(open_store, tmp_path, monkeypatch):
 
 
 class FakeRay:
-    """Runs a task when it is waited for, and lets processes die as often as it is told to."""
+    """Runs a task when it is waited for, and lets that of the first ingredient die as often as it is told to."""
 
     class exceptions:  # noqa: N801 - the name that Ray gives it
         class RayError(Exception):
             pass
 
-    def __init__(self, deaths=(), outcomes=()):
-        self.deaths, self.outcomes, self.options, self.most, self.open = list(deaths), list(outcomes), {}, 0, 0
-        self.cancelled = []
+    def __init__(self, deaths=0, outcomes=()):
+        self.outcomes, self.options, self.most, self.open = list(outcomes), {}, 0, 0
+        self.deaths, self.first, self.cancelled = deaths, None, []
+
+    def nodes(self):
+        return [
+            {"Alive": True, "Resources": {"CPU": 4.0}},
+            {"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}},
+            {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+        ]
 
     def put(self, value):
         return value
@@ -150,7 +165,9 @@ class FakeRay:
 
     def get(self, reference):
         self.open -= 1
-        if self.deaths and self.deaths.pop(0):
+        self.first = self.first or reference[3][1]
+        if self.deaths and self.first == reference[3][1]:
+            self.deaths -= 1
             raise self.exceptions.RayError("the worker died")
         if self.outcomes:
             return self.outcomes.pop(0)
@@ -178,14 +195,24 @@ def test_asks_for_what_was_wished(tmp_path, monkeypatch):
     assert fake.most == 2
     assert fake.options["num_cpus"] == 1
     assert fake.options["num_gpus"] == 0
-    assert fake.options["max_retries"] == 3
-    assert fake.options["retry_exceptions"] == [TryAgainError]
+    assert fake.options["max_retries"] == 0  # so that each attempt is counted
 
 
 def test_a_process_that_died_too_often_costs_its_ingredient_alone(tmp_path, monkeypatch):
     with pytest.raises(IngredientError, match="1 of 3 ingredients failed.*\n.*\n.*the worker died"):
-        with_fake(FakeRay(deaths=[True]), monkeypatch, tmp_path)
+        with_fake(FakeRay(deaths=3), monkeypatch, tmp_path)
     assert len(list(tmp_path.rglob("DONE"))) == 2
+
+
+def test_a_death_is_an_attempt(tmp_path, monkeypatch):
+    store = with_fake(FakeRay(deaths=2), monkeypatch, tmp_path)
+    assert [store.meta(i)["attempts"] for i in range(3)] == [3, 1, 1]
+
+
+@pytest.mark.parametrize("wish", [{"gpus": 2.0}, {"threads": 5}, {"gpus": 1.0, "threads": 3}])
+def test_a_task_must_fit_on_one_living_machine(tmp_path, monkeypatch, wish):
+    with pytest.raises(ValueError, match="'gpus' and 'threads' .*the largest has 1 GPUs and 2 cores"):
+        with_fake(FakeRay(), monkeypatch, tmp_path, **wish)
 
 
 def test_busy_ingredients_are_asked_for_again_and_a_full_disk_ends_the_call(tmp_path, monkeypatch):

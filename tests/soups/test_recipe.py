@@ -5,6 +5,7 @@ from ingredient_runs import Net, NotedBatches
 from torch import nn
 from torch_geometric.nn import GCN, GraphSAGE
 
+from graphsparse.loader import make_loader
 from graphsparse.soups.description import describe_model
 from graphsparse.soups.recipe import Recipe, weights_name
 from graphsparse.soups.stored_graph import graph_digests, training_graph
@@ -78,6 +79,7 @@ def test_the_key_changes_with_options_of_the_sampler():
     options = [{}, {"num_parts": 4}, {"num_parts": 5}, {"node_weight": tensor}, {"node_weight": tensor.flip(0)}]
     found = [keys(1, sampler="cluster", sampler_options=option)[0] for option in options]
     assert len(set(found)) == len(found)
+    assert keys(1, sampler="cluster", sampler_options={"num_parts": np.int64(4)}) == [found[1]]
 
 
 def test_the_key_stays_the_same_otherwise():
@@ -142,6 +144,13 @@ class WithExtraState(Net):
         ({"inference": 3}, TypeError, "'inference' must be a function"),
         ({"sampler": 3}, TypeError, "'sampler' must be a function"),
         ({"sampler_options": {"num_parts": 3}}, TypeError, "'full' has no options"),
+        (
+            {"sampler": "cluster", "sampler_options": {"a": object()}},
+            TypeError,
+            r"'sampler_options\['a'\]' must be made",
+        ),
+        ({"seed": True}, TypeError, "'seed' must be an integer"),
+        ({"seed": 2**63}, ValueError, r"'seed' must be between 0 and 2\*\*63 - 1"),
         ({"jitter": {"momentum": [1]}}, ValueError, "'jitter'"),
         ({"make_model": Net()}, TypeError, "'make_model' must be a function"),
         ({"make_model": lambda: 3}, TypeError, "'make_model' must return"),
@@ -176,6 +185,9 @@ def test_tries_model_and_graph_out():
         ({"sampler": "cluster", "sampler_options": {"parts": 3}}, TypeError, "no option 'parts'"),
         ({"sampler": "cluster", "sampler_options": {"parts_per_batch": 0}}, ValueError, "'parts_per_batch'"),
         ({"sampler": "ladies"}, ValueError, "edge_weight' is missing"),
+        ({"sampler": "saint_rw"}, ValueError, "edge_weight' is missing"),
+        ({"sampler": "saint_rw", "sampler_options": {"coverage": "a"}}, TypeError, "'coverage' must be a number"),
+        ({"sampler": "saint_rw", "sampler_options": {"coverage": -1}}, ValueError, "'coverage' must be finite"),
         ({"sampler": lambda data, seed: iter([data])}, TypeError, "'sampler' must return a loader"),
         ({"sampler": lambda data, seed: None}, TypeError, "'sampler' must return a loader"),
     ],
@@ -190,11 +202,26 @@ def test_tries_the_sampler_out(tmp_path, options, error, message):
 def test_refuses_a_model_that_a_weighted_sampler_does_not_fit(tmp_path):
     data = random_graph()
     data.edge_weight = torch.ones(data.num_edges)
-    options = {"sampler": "ladies", "sampler_options": {"num_layers": 2, "nodes_per_layer": 10}}
+    options = {"sampler": "ladies", "sampler_options": {"num_layers": 2, "layer_size": 10}}
     recipe = Recipe(**{**DEFAULTS, **options, "make_model": lambda: GraphSAGE(8, 16, 2, 3)})
     model = recipe.build(0)
-    with pytest.raises((ValueError, TypeError), match="weight|option"):
+    with pytest.raises(ValueError, match="layer 'convs.0' of 'model', a SAGEConv, takes no edge weights"):
         recipe.check_loader(recipe.job(model, tmp_path, "cpu", None), model, training_graph(data))
+
+
+@pytest.mark.parametrize(("coverage", "counted"), [({}, 1), ({"coverage": 1000}, 1), ({"coverage": 0}, 0)])
+def test_does_not_count_for_a_loader_that_is_thrown_away(tmp_path, monkeypatch, coverage, counted):
+    made = []
+    monkeypatch.setattr(
+        "graphsparse.soups.job.make_loader", lambda *a, **k: made.append(make_loader(*a, **k)) or made[0]
+    )
+    data = random_graph()
+    data.edge_weight = torch.ones(data.num_edges)
+    options = {"sampler": "saint_rw", "sampler_options": {"roots": 3, **coverage}}
+    recipe = Recipe(**{**DEFAULTS, **options, "make_model": lambda: GCN(8, 16, 2, 3, normalize=False)})
+    model = recipe.build(0)
+    recipe.check_loader(recipe.job(model, tmp_path, "cpu", None), model, training_graph(data))
+    assert [loader.num_counted for loader in made] == [counted]
 
 
 def test_the_partition_is_kept_in_the_store(tmp_path):

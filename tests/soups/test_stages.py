@@ -1,8 +1,8 @@
 import pytest
 import torch
-from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphConv, SAGEConv, SGConv
+from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphConv, SAGEConv, SGConv, TAGConv
 
-from graphsparse.soups.stages import AnyStage, GINStage, LinearStage, make_stage
+from graphsparse.soups.stages import AnyStage, GINStage, HopsStage, LinearStage, make_stage
 from graphsparse.testing import random_graph
 from graphsparse.utils.call_model import call_model
 from graphsparse.utils.in_edges import InEdges
@@ -45,6 +45,8 @@ def stage_of(layer):
         (SAGEConv(8, 3, root_weight=False, bias=False), LinearStage),
         (GraphConv(8, 3, aggr="mean"), LinearStage),
         (GINConv(torch.nn.Linear(8, 3), eps=0.3), GINStage),
+        (SGConv(8, 3, K=3), HopsStage),
+        (SGConv(8, 3, K=1, add_self_loops=False, bias=False), HopsStage),
         (SAGEConv(8, 3, project=True), AnyStage),
         (GraphConv(8, 3, aggr="max"), AnyStage),
         (GATConv(8, 3, heads=2), AnyStage),
@@ -68,7 +70,13 @@ def test_wanted_rows_equal_those_of_the_whole_graph(layer, kind):
 
 @pytest.mark.parametrize(
     ("layer", "linear"),
-    [(GCNConv(8, 3), True), (SAGEConv(8, 3), True), (SAGEConv(8, 3, normalize=True), False), (GraphConv(8, 3), True)],
+    [
+        (GCNConv(8, 3), True),
+        (SAGEConv(8, 3), True),
+        (SAGEConv(8, 3, normalize=True), False),
+        (GraphConv(8, 3), True),
+        (SGConv(8, 3, K=2), True),
+    ],
 )
 def test_linear_in_the_weights(layer, linear):
     stage = stage_of(layer)
@@ -93,5 +101,5 @@ def test_linear_in_the_weights(layer, linear):
 
 
 def test_layers_that_need_more_of_the_graph():
-    with pytest.raises(ValueError, match="SGConv"):
-        stage_of(SGConv(8, 3, K=2))
+    with pytest.raises(ValueError, match="TAGConv"):
+        stage_of(TAGConv(8, 3, K=2))

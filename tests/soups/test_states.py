@@ -105,6 +105,12 @@ def test_states_that_do_not_fit(change, message):
         check_states(states)
 
 
+def test_complex_values_are_not_mixed():
+    states = [{"w": torch.ones(2, dtype=torch.complex64)}] * 2
+    with pytest.raises(ValueError, match=r"'tickets' must hold real numbers \(got complex ones in 'w'\)"):
+        check_states(states, name="tickets")
+
+
 def test_no_states():
     with pytest.raises(ValueError, match="'ingredients' must hold at least one"):
         check_states([])

@@ -78,6 +78,12 @@ def test_an_empty_store_is_refused_by_what_reads_it(finished, tmp_path):
 def test_what_is_no_store_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is no store of ingredients: it has no 'store.json'"):
         IngredientStore(tmp_path)
+    for wrong in (3, None):
+        with pytest.raises(TypeError, match="'path' must be the folder of a store"):
+            IngredientStore(wrong)
+    (tmp_path / "store.json").write_text('{"format": "graphsparse ingredients 1"}')
+    with pytest.raises(ValueError, match="is damaged: its 'store.json' lacks 'graph'; name another folder"):
+        IngredientStore(tmp_path)
     (tmp_path / "store.json").write_text("{}")
     with pytest.raises(ValueError, match="no store of ingredients of this release"):
         IngredientStore(tmp_path)

@@ -83,6 +83,17 @@ def test_matrices_come_back(tmp_path, name, make, request):
     assert graph_digests(found) == graph_digests(training_graph(graph))
 
 
+def test_a_flipped_bit_is_noticed(tmp_path):
+    graph = training_graph(random_graph())
+    digests = graph_digests(graph)
+    write_graph(graph, tmp_path / "graph.pt")
+    assert_same(graph, read_graph(tmp_path / "graph.pt", digests))
+    graph.x.view(torch.int32)[3, 2] ^= 1
+    write_graph(graph, tmp_path / "graph.pt")
+    with pytest.raises(ValueError, match="graph.pt' cannot be read as the graph of a store; delete it"):
+        read_graph(tmp_path / "graph.pt", digests)
+
+
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "graph.pt").write_bytes(b"no graph")
     with pytest.raises(ValueError, match="graph.pt' cannot be read"):

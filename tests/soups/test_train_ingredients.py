@@ -317,6 +317,7 @@ def test_a_model_that_cannot_travel_is_trained_here(tmp_path):
         ({"checkpoint_every": 0}, ValueError, "'checkpoint_every'"),
         ({"log": 3}, TypeError, "'log'"),
         ({"backend": "ray", "workers": 0}, ValueError, "'workers'"),
+        ({"sampler_options": 5}, TypeError, r"'sampler_options' must map names of options to values \(got 5\)"),
         ({"epochs": 0}, ValueError, "'epochs'"),
         ({"data": 3}, TypeError, "'data' must be a torch_geometric Data"),
         ({"make_model": lambda: GCN(8, 16, 2, 2)}, ValueError, "2 classes"),
@@ -342,6 +343,53 @@ def test_gpus_that_are_not_there_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="'gpus' is 1, but PyTorch finds no GPU here"):
         train(tmp_path / "store", gpus=1)
+
+
+def test_gpus_that_cannot_be_used_are_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for gpus in ([3], 2, [0, 1]):
+        with pytest.raises(ValueError, match="'gpus' must be 1 with workers=0"):
+            train(tmp_path / "store", 1, workers=0, gpus=gpus)
+    with pytest.raises(ValueError, match=r"'gpus' must be at least 0 and at most the 2 visible devices \(got 7\)"):
+        train(tmp_path / "store", 1, workers=1, gpus=7)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "expected"), [([1, 0], None, 2), ([1, 0], 3, 3), ([1], None, 1), ([], None, 1)]
+)
+def test_workers_are_as_many_as_gpus(tmp_path, monkeypatch, gpus, workers, expected):
+    class StartedError(Exception):
+        pass
+
+    def start(job, report, **options):
+        assert options["workers"] == expected
+        assert options["gpus"] == [str(gpu) for gpu in gpus]
+        raise StartedError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)  # for generators of random numbers
+    monkeypatch.setattr(sys.modules["graphsparse.soups.train_ingredients"], "run_local", start)
+    with pytest.raises(StartedError):
+        train(tmp_path / "store", 1, workers=workers, gpus=gpus)
+
+
+def test_the_store_must_be_a_folder():
+    for wrong in (3, None):
+        with pytest.raises(TypeError, match="'store' must be the folder of a store"):
+            train(wrong)
+
+
+def test_a_damaged_note_of_what_to_train_is_written_anew(tmp_path):
+    whole = train(tmp_path, 2)
+    before = [whole.meta(i) for i in range(2)]
+    for key in whole.keys:
+        IngredientFolder(tmp_path, key).spec.write_text("{")
+    IngredientFolder(tmp_path, whole.keys[1]).mark.unlink()
+    again = train(tmp_path, 2)
+    assert [again.meta(i)["spec"] for i in range(2)] == [meta["spec"] for meta in before]
+    assert digests(again) == digests(whole)
 
 
 def test_ray_is_asked_for_by_name(tmp_path, monkeypatch):

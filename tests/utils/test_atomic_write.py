@@ -1,4 +1,7 @@
+import errno
 import os
+import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,3 +46,20 @@ def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"), atomic_write(tmp_path / "file" / "inside"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("told", "free", "full"),
+    [
+        ("unexpected pos 22016 vs 21904", 0, True),
+        ("unexpected pos 64 vs 0", 1 << 30, False),
+        ("shapes differ", 0, False),
+    ],
+)
+def test_a_full_disk_is_called_so(tmp_path, monkeypatch, told, free, full):
+    """Of a full disk torch's writer says no more than that its file is too short."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    with pytest.raises(OSError if full else RuntimeError) as caught, atomic_write(tmp_path / "file"):
+        raise RuntimeError(told)
+    assert getattr(caught.value, "errno", None) == (errno.ENOSPC if full else None)
+    assert list(tmp_path.iterdir()) == []

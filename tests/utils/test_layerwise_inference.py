@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import GCNII, NormAndTie
+from soup_models import TREACHEROUS
 from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import (
@@ -222,6 +223,16 @@ MIXING = {
 def test_what_mixes_rows_is_refused(name):
     with pytest.raises(ValueError, match="argument 'x' of layer SAGEConv 'two' depends on which other rows"):
         layerwise_inference(Between(MIXING[name]), unweighted(directed_graph()))
+
+
+def test_a_subclass_of_a_known_layer_is_not_taken_for_it():
+    data = random_graph(100)
+    with pytest.raises(ValueError, match="layer OwnForward 'first' needs more than the edges into a node"):
+        layerwise_inference(TREACHEROUS["subclass, own forward"](), data)
+    model = TREACHEROUS["subclass, own message"]().eval()
+    with torch.no_grad():
+        expected = model(data.x, data.edge_index)
+    assert torch.allclose(layerwise_inference(model, data, 30), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["graph_norm", "pair_norm", "layer", "instance"])
