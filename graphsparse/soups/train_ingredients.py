@@ -167,10 +167,10 @@ def train_ingredients(
         written = set()
         for key, spec, state in recipe.ingredients(num, model, content):
             folders.append(IngredientFolder(path, key))
-            folders[-1].write_spec(spec)
             if not folders[-1].is_done and spec["initial"] not in written:
                 write_initial(path, state, spec["initial"])
                 written.add(spec["initial"])
+            folders[-1].write_spec(spec)  # last: what has one can be trained
         with Report(folders, progress, log) as report:
             if report.open:
                 job = recipe.job(model, path, "cuda" if gpus else "cpu", checkpoint_every)
