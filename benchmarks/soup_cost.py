@@ -173,6 +173,8 @@ def main(argv=None):
                 print(text[-1], flush=True)
     write_text(args.out / "soup_cost.md", "\n".join(text))
     write_csv(args.out / "soup_cost.csv", rows)
+    if not all(row.get("same", True) for row in rows):
+        raise RuntimeError(f"the two paths took other decisions, see {args.out / 'soup_cost.md'}")
     return rows
 
 
