@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from torch import Tensor
 from torch_geometric.data import Data
@@ -65,12 +65,20 @@ class IngredientStore:
         """Return the number of ingredients."""
         return len(self._folders)
 
-    def __getitem__(self, index: int, /) -> dict[str, Tensor]:
+    @overload
+    def __getitem__(self, index: int, /) -> dict[str, Tensor]: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> "IngredientStore": ...
+    def __getitem__(self, index: int | slice, /) -> "dict[str, Tensor] | IngredientStore":
         """Return a state dict, mapped from its file, which is compared with its digest the first time.
+
+        A slice gives a store of some of the ingredients.
 
         Raises:
             ValueError: If the file is damaged, or holds weights of another ingredient.
         """
+        if isinstance(index, slice):
+            return IngredientStore(self.path, self.keys[index])
         return self._folders[index].read_weights()
 
     def __repr__(self) -> str:

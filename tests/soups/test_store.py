@@ -25,6 +25,13 @@ def test_holds_ingredients_in_their_order(finished):
     assert repr(found).endswith("4 ingredients)")
 
 
+def test_a_part_is_a_store(finished):
+    part = finished[1:3]
+    assert part.keys == finished.keys[1:3]
+    assert part.scores == finished.scores[1:3]
+    assert torch.equal(part[0]["gcn.convs.0.bias"], finished[1]["gcn.convs.0.bias"])
+
+
 def test_is_what_soups_are_made_of(finished):
     check_states(finished, Net().state_dict())
     mean = combine(finished, torch.full((4,), 0.25))
