@@ -2,6 +2,8 @@
 
 import numbers
 from collections.abc import Sequence
+from itertools import compress
+from operator import eq, not_
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -88,6 +90,20 @@ def _join_integers(target: Tensor, sources: Sequence[Tensor]) -> tuple[list[Tens
 
 
 def _join_strings(target: Sequence[str], sources: Sequence[Sequence[str]]) -> tuple[list[Tensor], int]:
+    """Join hashes, and compare the strings of those that are equal."""
+    hashes = [torch.from_numpy(np.fromiter(map(hash, keys), np.int64, len(keys))) for keys in (target, *sources)]
+    numbers, total = _join_integers(hashes[0], hashes[1:])
+    names = list(target)
+    for keys, ids in zip(sources, numbers, strict=True):
+        old = (ids < len(names)).tolist()
+        there = map(names.__getitem__, ids[ids < len(names)].tolist())
+        if not all(map(eq, there, compress(keys, old))):
+            return _join_by_dictionary(target, sources)  # two strings have one hash
+        names.extend(compress(keys, map(not_, old)))
+    return numbers, total
+
+
+def _join_by_dictionary(target: Sequence[str], sources: Sequence[Sequence[str]]) -> tuple[list[Tensor], int]:
     number = dict(zip(target, range(len(target)), strict=True))
     add = number.setdefault
     numbers = [torch.tensor([add(key, len(number)) for key in keys], dtype=torch.int64) for keys in sources]

@@ -28,6 +28,25 @@ def test_equals_a_dictionary(target, sources, strings):
     assert total == len(number)
 
 
+class Colliding(str):
+    """A string of which half of all have the same hash."""
+
+    __slots__ = ()
+    __eq__ = str.__eq__
+
+    def __hash__(self):
+        return len(self) % 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(KEYS, st.lists(KEYS, max_size=3))
+def test_strings_of_equal_hashes(target, sources):
+    ids, total = join_keys([Colliding(key) for key in target], [[Colliding(key) for key in keys] for keys in sources])
+    expected, number = slow(target, sources)
+    assert [numbers.tolist() for numbers in ids] == expected
+    assert total == len(number)
+
+
 def test_integers_and_strings_do_not_mix():
     with pytest.raises(TypeError, match="integers in all graphs, or strings in all graphs"):
         join_keys(torch.tensor([1]), [["1"]])
