@@ -6,7 +6,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 PAGES = ("README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))))
-LINKS = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^):]+)\)", (ROOT / page).read_text())]
+PROSE = {page: re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL) for page in PAGES}
+LINKS = [(page, link) for page, text in PROSE.items() for link in re.findall(r"\]\(([^):]+)\)", text)]
 
 
 def test_every_block_of_python_runs_in_order(tmp_path, monkeypatch, capsys):
