@@ -1,5 +1,6 @@
 """Logits of a state dict by one pass over the whole graph."""
 
+import copy
 from typing import Any, Protocol
 
 import torch
@@ -68,7 +69,9 @@ class PlainForward:
 
     def logits(self, state: State) -> Tensor:
         """Return the logits of the judged nodes ``[n, C]``."""
-        data = self.data.clone() if self.writes else self.data
+        data = copy.copy(self.data)
+        for name in data.node_attrs() if self.writes else ():
+            data[name] = data[name].clone()
         with torch.no_grad():
             return call_with_state(self.model, state, data, self.call)[self.nodes]
 

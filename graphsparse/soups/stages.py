@@ -116,7 +116,7 @@ class HopsStage(LinearStage):
     def __init__(
         self, call: LayerCall, edges: InEdges, weight: Tensor | None, wanted: Tensor, device: torch.device
     ) -> None:
-        adjacency = edges.adjacency.with_value(weight)
+        adjacency = edges.adjacency.with_value(None if weight is None else weight.detach().to("cpu"))
         full = adjacency.gcn_norm(call.layer.add_self_loops, dtype=call.layer.lin.weight.dtype)
         self._full, self._wanted = full.to(device), wanted.to(device)
         others = torch.ones(edges.num_nodes, dtype=torch.bool)
@@ -225,7 +225,8 @@ def make_stage(
         raise ValueError(f"layer {call.name} sends messages from target to source")
     weight = edge_values(slice(None)).get(weight_leaf(call)) if weight_leaf(call) >= 0 else None
     names = _linear_names(layer)
-    if type(layer) is SGConv and is_plain(layer.lin) and isinstance(call.leaves[0].source, str):
+    given = [leaf.source for leaf in call.leaves if leaf.kind == "rows"]
+    if type(layer) is SGConv and is_plain(layer.lin) and isinstance(given[0], str):
         return HopsStage(call, edges, weight, wanted, device)
     if is_gcn(layer) and is_plain(layer.lin):
         full = InEdges(full_norm(layer, edges, weight, layer.lin.weight.dtype), None)

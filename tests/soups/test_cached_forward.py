@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from soup_models import CACHED, two_states
-from torch_geometric.nn import GCN, GraphConv
+from torch_geometric.nn import GCN, GraphConv, SGConv
 
 from graphsparse.soups import cached_forward
 from graphsparse.soups.evaluator import Evaluator
@@ -98,7 +98,9 @@ def test_no_state_is_held_afterwards():
     assert not [ref for ref in seen if ref() is not None]
 
 
-@pytest.mark.parametrize("layer", [lambda: GCN(8, 16, 2, 3), lambda: GCN(8, 16, 2, 3, normalize=False)])
+@pytest.mark.parametrize(
+    "layer", [lambda: GCN(8, 16, 2, 3), lambda: GCN(8, 16, 2, 3, normalize=False), lambda: SGConv(8, 3, K=2)]
+)
 def test_edge_weights_and_order(layer):
     data = random_graph(300)
     order = torch.randperm(data.num_edges)

@@ -3,7 +3,9 @@ import torch
 from soup_models import CACHED, TREACHEROUS
 from torch import nn
 from torch_geometric.nn import GCNConv
+from torch_geometric.transforms import ToSparseTensor
 
+from graphsparse.soups.evaluator import Evaluator
 from graphsparse.soups.self_check import check_cached, small_graph, writes_into
 from graphsparse.testing import random_graph
 from graphsparse.utils.call_model import call_model
@@ -53,3 +55,7 @@ def test_who_writes_into_the_features():
     assert not writes_into(TREACHEROUS["median"](), data, call_model)
     assert writes_into(TREACHEROUS["row per node"](), data, call_model)  # nobody knows: it needs 400 rows
     assert torch.equal(data.x, before)
+    matrix = ToSparseTensor(layout=torch.sparse_csr)(random_graph())
+    assert writes_into(CACHED["SAGE 2"](), matrix, call_model)  # not tried: features are copied, and edges never
+    evaluator = Evaluator(model := CACHED["SAGE 2"](), matrix)
+    assert evaluator.score(model.state_dict()) == Evaluator(model, random_graph()).score(model.state_dict())
