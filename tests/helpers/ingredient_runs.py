@@ -10,8 +10,8 @@ from torch import nn
 from torch_geometric.nn import GCN
 
 from graphsparse.loader import RandomNodeBatches
-from graphsparse.soups.store import IngredientStore
-from graphsparse.soups.train_ingredients import train_ingredients
+from graphsparse.soups.store.store import IngredientStore
+from graphsparse.soups.workers.train_ingredients import train_ingredients
 from graphsparse.testing import random_graph
 
 EPOCHS = 6

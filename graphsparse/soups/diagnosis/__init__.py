@@ -1,0 +1,1 @@
+"""What ingredients are to each other before they are mixed."""

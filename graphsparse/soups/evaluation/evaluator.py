@@ -1,0 +1,222 @@
+"""Score state dicts of one model on the judged nodes of one graph."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from graphsparse.ops.check import check_count
+from graphsparse.soups.evaluation.batch_norm import estimate_statistics, running_norms
+from graphsparse.soups.evaluation.cached_forward import CachedForward, TracedModel
+from graphsparse.soups.evaluation.judge import Judge
+from graphsparse.soups.evaluation.judged import Judged, halves, judged_nodes
+from graphsparse.soups.evaluation.plain_forward import Forward, LayerwiseForward, PlainForward, call_with_state
+from graphsparse.soups.evaluation.self_check import check_cached, writes_into
+from graphsparse.soups.states.states import State, mix
+from graphsparse.training.check import check_callable
+from graphsparse.utils.call_model import call_model
+from graphsparse.utils.replay import Call
+
+#: A figure of merit, higher is better, from the logits ``[n, C]`` and the labels of the judged nodes.
+NodeMetric: TypeAlias = Callable[[Tensor, Tensor], float]
+MODES = ("auto", "plain", "layerwise", "cached")
+BATCH_NORMS = ("recompute", "keep")
+
+
+class Evaluator:
+    r"""Scores state dicts of one model on some nodes of one graph, always in the same way.
+
+    Args:
+        model: Any PyG model; its weights do not matter. A copy of it is kept, in evaluation mode.
+        data: The graph, as in :func:`~graphsparse.training.fit`.
+        mask: The judged nodes: a bool mask ``[N]``, or the name of one that ``data`` holds. Only their labels are
+            kept, so nothing that is chosen with an evaluator can have seen another one, of the test nodes say.
+        metric: Higher is better; accuracy when ``None``, as the number of correct nodes divided by their number.
+        mode: ``plain`` for one pass over the whole graph; ``layerwise`` for one in bounded memory; ``cached`` for what
+            :mod:`~graphsparse.soups.evaluation.cached_forward` does, with the same result up to rounding at a fraction
+            of the cost, which is tried on a small graph first. ``auto`` is ``cached`` where the model allows it, else
+            ``plain``. The attribute ``mode`` says which one is active, and ``reason`` why it is not ``cached``.
+        batch_norm: ``recompute`` estimates running statistics of batch normalisation anew for every state, by one pass
+            over the graph with dropout off; ``keep`` takes those of the state, which mixing has averaged.
+        batch_size: Most nodes in a block, for ``layerwise``.
+        call: How to call the model on a graph.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If one is out of range, the graph has no such mask, ``mode`` is ``cached`` and the model does not
+            allow it, or without ``metric`` a judged node has no class.
+
+    Example:
+        >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.testing import random_graph
+        >>> model = GCN(8, 16, 2, 3)
+        >>> evaluator = Evaluator(model, random_graph())
+        >>> 0 <= evaluator.score(model.state_dict()) <= 1
+        True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        mask: str | Tensor = "val_mask",
+        *,
+        metric: NodeMetric | None = None,
+        mode: str = "auto",
+        batch_norm: str = "recompute",
+        batch_size: int = 16_384,
+        call: Call = call_model,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"'model' must be a torch.nn.Module (got {type(model).__name__})")
+        if mode not in MODES:
+            raise ValueError(f"'mode' must be one of {MODES} (got {mode!r})")
+        if batch_norm not in BATCH_NORMS:
+            raise ValueError(f"'batch_norm' must be one of {BATCH_NORMS} (got {batch_norm!r})")
+        check_callable(call, "call")
+        check_count(batch_size, "batch_size")
+        judged = judged_nodes(data, mask)
+        if metric is None:
+            _check_classes(judged.y)
+        else:
+            check_callable(metric, "metric")
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.metric, self.batch_norm, self.batch_size, self.call = metric, batch_norm, batch_size, call
+        self._asked = mode
+        self._start(judged)
+
+    def _start(self, judged: Judged) -> None:
+        """Choose how to get to logits."""
+        #: Which mode is active, and why it is not ``"cached"``.
+        self.mode, self.reason = self._asked, "another mode was asked for"
+        self._traced: TracedModel | None = None
+        if self._asked in ("auto", "cached"):
+            try:
+                if self._re_estimates:
+                    raise ValueError("batch normalisation is estimated anew for every state, which takes a whole pass")
+                self._traced = TracedModel(copy.deepcopy(self.model), judged.data, self.call)
+                check_cached(self.model, judged.data, self.call)
+                self.mode, self.reason = "cached", ""
+            except Exception as error:  # a model may raise anything where it is run on some rows
+                self._not_cached(error)
+        self._writes = self.mode == "plain" and writes_into(self.model, judged.data, self.call)
+        self._judge(judged)
+
+    def _not_cached(self, error: Exception) -> None:
+        why = str(error) if isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {error}"
+        if self._asked == "cached":
+            raise ValueError(f"'mode' cannot be 'cached' here: {why}") from error
+        self.mode, self.reason, self._traced = "plain", why, None
+
+    def _judge(self, judged: Judged) -> None:
+        """Take other nodes; what is known of model and graph stays."""
+        self._judged = judged
+        self.data, self.nodes, self.y = judged.data, judged.nodes, judged.y
+        self._forward: Forward
+        if self._traced is not None:
+            try:
+                self._forward = CachedForward(self._traced, self.nodes)
+                return
+            except Exception as error:
+                self._not_cached(error)
+                self._writes = writes_into(self.model, judged.data, self.call)
+        if self.mode == "plain":
+            self._forward = PlainForward(self.model, self.data, self.nodes, self.call, writes=self._writes)
+        else:
+            own = copy.deepcopy(self.model)
+            self._forward = LayerwiseForward(own, self.data, self.nodes, self.call, self.batch_size)
+
+    @property
+    def _re_estimates(self) -> bool:
+        return self.batch_norm == "recompute" and bool(running_norms(self.model))
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of judged nodes."""
+        return self.nodes.numel()
+
+    def halves(self, seed: int = 0) -> tuple["Evaluator", "Evaluator"]:
+        """Return two evaluators, for one half of the judged nodes each, with about the same classes in both.
+
+        Args:
+            seed: Two calls with the same one give the same halves.
+        """
+        parts = []
+        for judged in halves(self._judged, seed):
+            part = copy.copy(self)
+            part._judge(judged)
+            parts.append(part)
+        return parts[0], parts[1]
+
+    def prepared(self, state: State) -> State:
+        """Return a state with the statistics of batch normalisation that it is scored with.
+
+        Args:
+            state: State dict.
+        """
+        if not self._re_estimates:
+            return state
+        with torch.no_grad():
+            return estimate_statistics(self.model, state, [self.data], self._call)
+
+    def _call(self, model: nn.Module, state: State, data: Data) -> Tensor:
+        return call_with_state(model, state, data, self.call)
+
+    def logits(self, state: State) -> Tensor:
+        """Return the logits of the judged nodes.
+
+        Args:
+            state: State dict.
+
+        Returns:
+            Logits ``[n, C]``, in the order of the nodes.
+        """
+        return self._forward.logits(self.prepared(state))
+
+    def score(self, state: State) -> float:
+        """Return the metric on the judged nodes.
+
+        Args:
+            state: State dict.
+        """
+        judge = Judge(self.y, 1, metric=self.metric)
+        judge.add(0, slice(0, self.num_nodes), self.logits(state))
+        (score,) = judge.scores()
+        assert score is not None
+        return score
+
+    def scan(
+        self, soup: State, other: State, ratios: Sequence[float], floor: float = -float("inf")
+    ) -> list[float | None]:
+        """Return the scores of mixtures of two states.
+
+        Args:
+            soup: State dict.
+            other: State dict.
+            ratios: Shares of ``soup``.
+            floor: A score that must be exceeded.
+
+        Returns:
+            One score for each ratio; ``None`` where it cannot exceed the floor and was given up early.
+        """
+        for ratio in ratios:
+            if not 0 <= ratio <= 1:
+                raise ValueError(f"'ratios' must be in [0, 1] (got {ratio!r})")
+        if isinstance(self._forward, CachedForward):
+            judge = Judge(self.y, len(ratios), floor, self.metric)
+            self._forward.scan(soup, other, ratios, judge)
+            return judge.scores()
+        return [self.score(mix(soup, other, ratio)) for ratio in ratios]
+
+
+def _check_classes(y: Tensor) -> None:
+    """Refuse labels that accuracy is not defined for."""
+    if y.dim() != 1:
+        raise ValueError(
+            f"'data.y' must hold one class per node, [N], where 'metric' is None (got {['N', *y.shape[1:]]})"
+        )
+    if y.is_floating_point() or bool((y < 0).any()):
+        raise ValueError(f"'data.y' must hold a class from 0 on for each judged node (got {y.min().item()}, {y.dtype})")

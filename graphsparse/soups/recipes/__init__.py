@@ -1,0 +1,1 @@
+"""What becomes one model of many state dicts, and their ensemble."""

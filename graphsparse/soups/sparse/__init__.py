@@ -1,0 +1,1 @@
+"""Soups of tickets, which stay as sparse as their ingredients."""

@@ -1,0 +1,163 @@
+"""The files of one ingredient."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphsparse.soups.store.checked_file import is_intact
+from graphsparse.soups.store.failures import MOST_FAILURES
+from graphsparse.training.identity import digest
+from graphsparse.utils.atomic_write import atomic_write
+
+
+class IngredientFolder:
+    """The folder of an ingredient, which is named by all that its weights depend on.
+
+    ==================  ========================================================================================
+    ``spec.json``       what to train
+    ``state.pt``        how far the training is; gone when it is finished
+    ``weights.pt``      state dict of the best epoch
+    ``meta.json``       validation metric, epochs, time, memory, releases, digest of the weights
+    ``DONE``            written last: without it nothing of the above counts
+    ``failure-<n>.txt`` what went wrong in an attempt
+    ``FAILED``          all attempts went wrong, and how; delete it to try again
+    ``lease-<n>``       who is at work
+    ==================  ========================================================================================
+
+    Args:
+        store: Folder of the store.
+        key: Name of the folder.
+
+    Example:
+        >>> IngredientFolder("store", "abc").weights.as_posix()
+        'store/ingredients/abc/weights.pt'
+    """
+
+    def __init__(self, store: str | Path, key: str) -> None:
+        self.store, self.key = Path(store), key
+        self.path = self.store / "ingredients" / key
+        self.spec, self.state, self.weights = self.path / "spec.json", self.path / "state.pt", self.path / "weights.pt"
+        self.meta, self.mark, self.given_up = self.path / "meta.json", self.path / "DONE", self.path / "FAILED"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the ingredient is finished."""
+        return self.mark.exists()
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the ingredient failed too often."""
+        return self.given_up.exists() and not self.is_done
+
+    def write_spec(self, spec: Mapping[str, Any]) -> None:
+        """Note what to train, unless it is known; a damaged note is written anew."""
+        try:
+            self.read_spec()
+        except ValueError:
+            write_json(self.spec, spec)
+
+    def read_spec(self) -> dict[str, Any]:
+        """Return what to train."""
+        return read_json(self.spec)
+
+    def read_meta(self) -> dict[str, Any]:
+        """Return what is known of the finished ingredient."""
+        return read_json(self.meta)
+
+    def read_weights(self) -> dict[str, Tensor]:
+        """Map the state dict from its file, which is compared with its digest the first time.
+
+        Raises:
+            ValueError: If the file is missing or damaged, or holds other weights than those of the ingredient.
+        """
+        try:
+            state: dict[str, Tensor] = torch.load(self.weights, map_location="cpu", mmap=True, weights_only=True)
+            if not is_intact(self.weights, self.read_meta()["weights"], lambda: digest(state.values())):
+                raise ValueError("it does not have the digest that 'meta.json' holds")
+        except Exception as error:  # a damaged file may raise anything
+            raise ValueError(
+                f"{str(self.weights)!r} cannot be read as weights of this ingredient; delete {str(self.mark)!r} and "
+                "call train_ingredients once more to train it anew"
+            ) from error
+        return state
+
+    def publish(self, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Write the result, and last of all that it is there; then remove what only the training needed."""
+        with atomic_write(self.weights) as temporary:
+            torch.save({name: value.detach().cpu().clone() for name, value in state.items()}, temporary)
+        write_json(self.meta, {**meta, "weights": digest(state.values())})
+        with atomic_write(self.mark) as temporary:
+            temporary.write_text("")
+        self.state.unlink(missing_ok=True)
+        self.given_up.unlink(missing_ok=True)
+        for path in self.failures():
+            path.unlink(missing_ok=True)
+
+    def failures(self) -> list[Path]:
+        """Return the files of failed attempts, from the first to the last."""
+        return sorted(self.path.glob("failure-*.txt"))
+
+    def record_failure(self, report: str, *, lasting: bool = False) -> bool:
+        """Keep what went wrong, and give up after too many failures.
+
+        Args:
+            report: A traceback.
+            lasting: Whether it is no use to try again.
+
+        Returns:
+            Whether the ingredient is given up.
+        """
+        number = len(self.failures()) + 1
+        with atomic_write(self.path / f"failure-{number}.txt") as temporary:
+            temporary.write_text(report)
+        if not lasting and number < MOST_FAILURES:
+            return False
+        told = [f"attempt {k}\n{path.read_text().strip()}\n" for k, path in enumerate(self.failures(), start=1)]
+        with atomic_write(self.given_up) as temporary:
+            temporary.write_text("\n".join(told))
+        # Who deletes FAILED begins to count anew.
+        for path in self.failures():
+            path.unlink(missing_ok=True)
+        return True
+
+    def sweep(self) -> None:
+        """Remove what killed writers left behind; only for the one who is at work here."""
+        for name in (self.state.name, self.weights.name, self.meta.name, self.mark.name):
+            for path in self.path.glob(f".{name}.*"):
+                path.unlink(missing_ok=True)
+
+
+def sweep_store(store: Path, age: float = 3600.0) -> None:
+    """Remove what killed writers left in a store, if nobody wrote on it for so many seconds."""
+    for path in [*store.glob(".*"), *(store / "initial").glob(".*"), *store.glob("ingredients/*/.*")]:
+        try:
+            if path.is_file() and time.time() - path.stat().st_mtime > age:
+                path.unlink(missing_ok=True)
+        except OSError:  # gone, or not ours to remove
+            continue
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write plain values, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read plain values.
+
+    Raises:
+        ValueError: If the file is missing or damaged.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is missing or damaged ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{str(path)!r} is damaged: it holds no dictionary")
+    return found

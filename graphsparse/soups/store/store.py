@@ -1,0 +1,171 @@
+"""Ingredients on disk."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from torch import Tensor
+from torch_geometric.data import Data
+
+from graphsparse.soups.store.description import differences, hashed
+from graphsparse.soups.store.ingredient_folder import IngredientFolder, read_json
+from graphsparse.soups.store.stored_graph import STRUCTURE, graph_digests
+
+FORMAT = "graphsparse ingredients 1"
+
+
+class IngredientStore:
+    """The finished ingredients of a folder; weights are mapped from their files when they are asked for.
+
+    What :func:`~graphsparse.soups.train_ingredients` returns holds the ingredients of that call. Opened by its path, a
+    store holds all that are finished at this moment, by their number and, where several have the same one because they
+    were trained with other options, by their key.
+
+    Args:
+        path: Folder of the store.
+        keys: Which ingredients, in which order; all finished ones when ``None``.
+
+    Raises:
+        TypeError: If the path is none.
+        ValueError: If there is no store, or an ingredient is missing or not finished.
+
+    Example:
+        >>> import tempfile
+        >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.soups.workers.train_ingredients import train_ingredients
+        >>> from graphsparse.testing import random_graph
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = train_ingredients(lambda: GCN(8, 16, 2, 3), random_graph(), 2, folder, epochs=5, workers=0)
+        ...     store = IngredientStore(folder)
+        ...     len(store), sorted(store[1])[:2]
+        (2, ['convs.0.bias', 'convs.0.lin.weight'])
+    """
+
+    def __init__(self, path: str | Path, keys: Sequence[str] | None = None) -> None:
+        self.path = store_path(path, "path")
+        self._content = read_content(self.path)
+        if keys is None:
+            found = [folder.name for folder in (self.path / "ingredients").glob("*")]
+            folders = [IngredientFolder(self.path, key) for key in found]
+            folders = [folder for folder in folders if folder.is_done]
+        else:
+            folders = [IngredientFolder(self.path, key) for key in keys]
+            missing = [folder.key for folder in folders if not folder.is_done]
+            if missing:
+                raise ValueError(f"'store' {str(self.path)!r} holds no finished ingredient {missing[0]}")
+        self._folders = folders
+        self._meta = [_read_meta(folder) for folder in folders]
+        if keys is None:
+            order = sorted(range(len(folders)), key=lambda i: (self._meta[i]["index"], folders[i].key))
+            self._folders = [folders[i] for i in order]
+            self._meta = [self._meta[i] for i in order]
+
+    def __len__(self) -> int:
+        """Return the number of ingredients."""
+        return len(self._folders)
+
+    @overload
+    def __getitem__(self, index: int, /) -> dict[str, Tensor]: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> "IngredientStore": ...
+    def __getitem__(self, index: int | slice, /) -> "dict[str, Tensor] | IngredientStore":
+        """Return a state dict, mapped from its file, which is compared with its digest the first time.
+
+        A slice gives a store of some of the ingredients.
+
+        Raises:
+            ValueError: If the file is damaged, or holds weights of another ingredient.
+        """
+        if isinstance(index, slice):
+            return IngredientStore(self.path, self.keys[index])
+        return self._folders[index].read_weights()
+
+    def __repr__(self) -> str:
+        return f"IngredientStore({str(self.path)!r}, {len(self)} ingredients)"
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of the ingredients."""
+        return [folder.key for folder in self._folders]
+
+    @property
+    def scores(self) -> list[float]:
+        """Metric of each ingredient on all validation nodes."""
+        return [float(meta["val"]) for meta in self._meta]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the graph: of its features, edges, known labels and masks."""
+        return hashed(str(sorted(self._content["graph"].items())))
+
+    def meta(self, index: int) -> dict[str, Any]:
+        """Return what is known of an ingredient.
+
+        Args:
+            index: Number of the ingredient.
+
+        Returns:
+            ``val``, ``train``, ``best_epoch``, ``epochs_run``, ``seconds``, ``attempts``, ``peak_memory_bytes``,
+            ``versions``, ``weights`` (a digest), and, under ``spec``, what it was trained with.
+        """
+        return {**self._meta[index], "spec": self._folders[index].read_spec()}
+
+    def check_graph(self, data: Data) -> None:
+        """Refuse a graph with other features or edges than the one that the ingredients were trained on.
+
+        Args:
+            data: The graph; its labels and masks do not matter.
+
+        Raises:
+            ValueError: If it is another one; the message names what differs.
+        """
+        names = {f"data.{key}" for key in STRUCTURE}
+        saved = {name: value for name, value in self._content["graph"].items() if name in names}
+        told = differences(saved, graph_digests(data, STRUCTURE))
+        if told:
+            raise ValueError(f"'store' {str(self.path)!r} belongs to another graph: {told}")
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Return what a store is made for: its graph, model and initial weights.
+
+    Args:
+        path: Folder of the store.
+
+    Raises:
+        ValueError: If it is no store, or one of another release, or damaged.
+    """
+    if not (path / "store.json").exists():
+        raise ValueError(f"'store' {str(path)!r} is no store of ingredients: it has no 'store.json'")
+    content = read_json(path / "store.json")
+    if content.get("format") != FORMAT:
+        raise ValueError(f"'store' {str(path)!r} is no store of ingredients of this release")
+    lost = [name for name in ("graph", "model", "start") if not isinstance(content.get(name), dict)]
+    if lost or "python" not in content:
+        raise ValueError(
+            f"'store' {str(path)!r} is damaged: its 'store.json' lacks {(lost or ['python'])[0]!r}; name another folder"
+        )
+    return content
+
+
+def store_path(path: str | Path, name: str) -> Path:
+    """Return the folder of a store, or refuse what is none.
+
+    Args:
+        path: The folder.
+        name: What it is called in the message.
+
+    Raises:
+        TypeError: If it is no path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"'{name}' must be the folder of a store (got {path!r} of type {type(path).__name__})")
+    return Path(path)
+
+
+def _read_meta(folder: IngredientFolder) -> dict[str, Any]:
+    try:
+        return folder.read_meta()
+    except ValueError as error:
+        raise ValueError(f"{error}; delete {str(folder.mark)!r} to train the ingredient anew") from error

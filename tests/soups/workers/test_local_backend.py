@@ -1,0 +1,205 @@
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import graphsparse.soups.workers.local_backend as module
+from graphsparse.soups.store.failures import IngredientError, StorageError
+from graphsparse.soups.store.ingredient_folder import IngredientFolder
+from graphsparse.soups.store.lease import Lease
+from graphsparse.soups.workers.job import Job
+from graphsparse.soups.workers.local_backend import gpu_tokens, run_local, threads_of
+from graphsparse.soups.workers.report import Report
+
+pytestmark = pytest.mark.once
+
+STUB = Path(__file__).parents[2] / "helpers" / "stub_worker.py"
+
+
+@pytest.fixture(autouse=True)
+def stubs(monkeypatch):
+    """Processes that start at once: what they do is in ``stub_worker.py``."""
+    monkeypatch.setattr(module, "WORKER", (sys.executable, "-S", str(STUB)))
+    monkeypatch.setattr(module, "BACK_OFF", 0.01)
+    monkeypatch.setattr(module, "LOOK", 0.1)
+
+
+def run(store, orders, *, workers=2, **options):
+    """Let processes obey orders, and return what each attempt noted."""
+    folders = [IngredientFolder(store, f"k{i}") for i in range(len(orders))]
+    for folder in folders:
+        folder.write_spec({})
+    told = {
+        folder.key: order if isinstance(order, list) else [order] for folder, order in zip(folders, orders, strict=True)
+    }
+    (store / "order.json").write_text(json.dumps(told))
+    with Report(folders) as report:
+        run_local(Job(nn.Linear(1, 1)), report, workers=workers, **options)
+        report.check()
+    return [[json.loads(path.read_text()) for path in notes(store, folder.key)] for folder in folders]
+
+
+def notes(store, key):
+    return sorted((store / "notes").glob(f"{key}.*"))
+
+
+def is_alive(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_so_many_at_once_and_no_more(tmp_path, workers):
+    spans = [attempt for (attempt,) in run(tmp_path, [0.15] * 5, workers=workers)]
+    at_once = [sum(other["begin"] <= span["begin"] < other["end"] for other in spans) for span in spans]
+    assert max(at_once) <= workers
+    assert workers == 1 or max(at_once) > 1
+    assert all(span["parent"] == os.getpid() for span in spans)
+    assert {span["mode"] for span in spans} == {"700"}  # the job is nobody else's business
+    assert not Path(spans[0]["mode"]).exists()
+
+
+def test_each_worker_has_its_gpu(tmp_path):
+    spans = [attempt for (attempt,) in run(tmp_path, [0.1] * 6, workers=2, gpus=["3", "GPU-a"])]
+    assert {span["gpu"] for span in spans} == {"3", "GPU-a"}
+    for span in spans:
+        others = [entry for entry in spans if entry["pid"] != span["pid"]]
+        overlapping = [entry for entry in others if entry["begin"] < span["end"] and span["begin"] < entry["end"]]
+        assert span["gpu"] not in {entry["gpu"] for entry in overlapping}
+
+
+def test_no_gpu_unless_asked_for_and_an_even_share_of_cores(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    ((span,),) = run(tmp_path / "", ["done"], workers=2)
+    assert span["gpu"] == ""
+    assert span["threads"] == [str(threads_of(2))] * 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
+    assert [threads_of(workers) for workers in (1, 3, 8, 20)] == [8, 2, 1, 1]
+
+
+@pytest.mark.parametrize("failure", ["kill", 1, 11])
+def test_tries_again_whatever_ended_a_process(tmp_path, failure):
+    (attempts,) = run(tmp_path, [[failure, failure, "done"]])
+    assert len(attempts) == 3
+    assert IngredientFolder(tmp_path, "k0").is_done
+
+
+def test_gives_up_after_three_and_goes_on_with_the_others(tmp_path):
+    with pytest.raises(IngredientError, match="1 of 3 ingredients failed") as caught:
+        run(tmp_path, ["done", 11, 0.2], workers=1)
+    for part in ("attempt 0 ends with 11", "attempt 2 ends with 11", "the process ended with code 11"):
+        assert part in str(caught.value)
+    assert len(notes(tmp_path, "k1")) == 3
+    assert IngredientFolder(tmp_path, "k2").is_done
+
+
+def test_does_not_try_again_what_will_not_change(tmp_path):
+    with pytest.raises(IngredientError, match="attempt 0 ends with 12"):
+        run(tmp_path, [12])
+    assert len(notes(tmp_path, "k0")) == 1
+
+
+def test_a_process_that_only_says_it_is_done_is_not(tmp_path):
+    with pytest.raises(IngredientError, match="ended with code 0"):
+        run(tmp_path, [0])
+
+
+def test_killed_three_times_is_a_failure_that_says_so(tmp_path):
+    with pytest.raises(IngredientError, match="killed by signal 9"):
+        run(tmp_path, ["kill"])
+
+
+def test_waits_between_attempts(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BACK_OFF", 0.3)
+    (attempts,) = run(tmp_path, [[11, 11, "done"]])
+    begins = [attempt["begin"] for attempt in attempts]
+    assert begins[1] - begins[0] >= 0.3
+    assert begins[2] - begins[1] >= 0.6
+
+
+def test_a_busy_process_is_no_failure(tmp_path):
+    (attempts,) = run(tmp_path, [[10, 10, 10, 10, "done"]])
+    assert len(attempts) == 5
+    assert not IngredientFolder(tmp_path, "k0").failures()
+
+
+def test_starts_nothing_that_another_call_works_on(tmp_path):
+    folder = IngredientFolder(tmp_path, "k0")
+    folder.write_spec({})
+    lease = Lease.take(folder.path)
+
+    def finish():
+        (folder.path / "meta.json").write_text(json.dumps({**META, "val": 0.7}))
+        (folder.path / "DONE").touch()
+        lease.release()
+
+    timer = threading.Timer(0.5, finish)
+    timer.start()
+    run(tmp_path, ["kill", "done"])
+    timer.join()
+    assert not notes(tmp_path, "k0")
+    assert folder.read_meta()["val"] == 0.7
+
+
+META = {"val": 0.5, "train": 0.5, "best_epoch": 0, "epochs_run": 1, "seconds": 0.1, "attempts": 1, "notes": []}
+
+
+def test_a_full_disk_ends_the_call_and_all_processes(tmp_path):
+    with pytest.raises(StorageError, match="No space left on device.*same call goes on") as caught:
+        run(tmp_path, ["hang", "full", "done"], workers=2)
+    assert caught.value.errno == 28
+    ((path,),) = [notes(tmp_path, "k0")]
+    assert not is_alive(json.loads(path.read_text())["pid"])
+    assert not list(tmp_path.rglob("failure-*"))
+    assert not list(tmp_path.rglob("FAILED"))
+
+
+@pytest.mark.parametrize(("order", "times"), [("hang", 1), ("ignore", 1), ("ignore", 2)])
+def test_an_interruption_ends_all_processes(tmp_path, monkeypatch, order, times):
+    monkeypatch.setattr(module, "GRACE", 0.3 if times == 1 else 30)
+    sleep, left = time.sleep, [times]
+
+    def interrupt(seconds):
+        sleep(seconds)
+        begun = len(list(tmp_path.glob("notes/k*"))) == 2 and (order == "hang" or (tmp_path / "notes/ready").exists())
+        if begun and left[0]:
+            left[0] -= 1
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.time, "sleep", interrupt)
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [order, order, "done"])
+    assert left == [0]
+    assert time.monotonic() - before < 20
+    for key in ("k0", "k1"):
+        (path,) = notes(tmp_path, key)
+        assert not is_alive(json.loads(path.read_text())["pid"])
+    assert not list(tmp_path.rglob("failure-*"))
+
+
+def test_names_of_gpus(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert gpu_tokens(2) == ["0", "1"]
+    with pytest.raises(ValueError, match=r"'gpus' must be at least 0 and at most the 2 visible devices \(got 7\)"):
+        gpu_tokens(7)
+    assert gpu_tokens([4, "MIG-1"]) == ["4", "MIG-1"]
+    assert gpu_tokens(None) == gpu_tokens(0) == gpu_tokens([]) == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert gpu_tokens(1) == ["5"]
+    with pytest.raises(ValueError, match="'gpus' must be at least 0 and at most"):
+        gpu_tokens(3)
+    for wrong in ("0", 0.5, True):
+        with pytest.raises(TypeError, match="'gpus'"):
+            gpu_tokens(wrong)
+    with pytest.raises(ValueError, match="'gpus'"):
+        gpu_tokens(-1)
