@@ -16,6 +16,7 @@ from graphsparse.datasets.flickr_structure import flickr_structure
 from graphsparse.datasets.pyg_source import PYG_SOURCES, read_pyg
 from graphsparse.datasets.split import stratified_split
 from graphsparse.datasets.synthetic import synthetic_citation
+from graphsparse.ops.check import check_integer
 
 
 def load(
@@ -99,8 +100,7 @@ def load(
         close = difflib.get_close_matches(key, _BUILDERS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
         raise ValueError(f"there is no data set {name!r}{hint} Known are {', '.join(sorted(_BUILDERS))}")
-    if isinstance(split, bool) or not isinstance(split, int):
-        raise TypeError(f"'split' must be an integer (got {split!r} of type {type(split).__name__})")
+    split = check_integer(split, "split")
     build, bag_of_words = _BUILDERS[key]
     data = build(data_root() if root is None else Path(root).expanduser(), split, seed, **kwargs)
     if normalize_features and bag_of_words:

@@ -1,10 +1,9 @@
 """Pairs of nodes that are alike: by their features, or by their neighbours."""
 
-import numbers
-
 import torch
 from torch import Tensor
 
+from graphsparse.ops.check import check_count
 from graphsparse.utils.undirected import undirected_edges
 
 #: Similarities held at a time.
@@ -33,13 +32,10 @@ def nearest_pairs(x: Tensor, num_neighbors: int = 8) -> Tensor:
         tensor([[0, 1],
                 [1, 2]])
     """
-    if isinstance(num_neighbors, bool) or not isinstance(num_neighbors, numbers.Integral):
-        raise TypeError(f"'num_neighbors' must be an integer (got {num_neighbors!r})")
-    if num_neighbors < 1:
-        raise ValueError(f"'num_neighbors' must be at least 1 (got {num_neighbors})")
+    num_neighbors = check_count(num_neighbors, "num_neighbors")
     size = x.size(0)
     unit = torch.nn.functional.normalize(x.float(), dim=1)
-    k = min(int(num_neighbors), size - 1)
+    k = min(num_neighbors, size - 1)
     if k < 1:
         return torch.empty(2, 0, dtype=torch.int64)
     rows = max(_BLOCK // size, 1)

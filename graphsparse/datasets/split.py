@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from graphsparse.ops.check import check_count
+
 
 def stratified_split(
     y: Tensor, train: float = 0.6, val: float = 0.2, *, seed: int = 0
@@ -66,8 +68,8 @@ def per_class_split(
     Section 5.1 (the numbers); our nodes are drawn by ``seed``.
     """
     for name, value in (("train_per_class", train_per_class), ("num_val", num_val), ("num_test", num_test)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"'{name}' must be a positive integer (got {value!r})")
+        if value is not None:
+            check_count(value, name)
     sizes = torch.bincount(y)
     if y.numel() == 0 or int(sizes.min()) < train_per_class:
         smallest = int(sizes.min()) if y.numel() else 0

@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 from graphsparse.datasets.block_model import draw_edges, power_law
 from graphsparse.datasets.split import per_class_split
 from graphsparse.datasets.words import draw_words
+from graphsparse.ops.check import check_count
 
 
 def synthetic_citation(
@@ -89,10 +90,10 @@ def synthetic_citation(
     Source: Karrer and Newman, "Stochastic blockmodels and community structure in networks", Physical Review E 83,
     016107 (2011), Section III, adapted as :func:`graphsparse.datasets.block_model.draw_edges` says.
     """
-    _check_integer("num_nodes", num_nodes, 2)
-    _check_integer("num_classes", num_classes, 2)
-    _check_integer("num_features", num_features, num_classes)
-    _check_integer("seed", seed, 0)
+    num_nodes = check_count(num_nodes, "num_nodes", 2)
+    num_classes = check_count(num_classes, "num_classes", 2)
+    num_features = check_count(num_features, "num_features", num_classes)
+    seed = check_count(seed, "seed", 0)
     _check_range("avg_degree", avg_degree, 0.0, math.inf)
     _check_range("homophily", homophily, 0.0, 1.0)
     _check_range("degree_exponent", degree_exponent, 2.0, math.inf, above=True)
@@ -128,14 +129,6 @@ def synthetic_citation(
     data = Data(x=x, edge_index=edge_index, y=y, train_mask=train_mask, val_mask=val_mask, test_mask=test_mask)
     data.num_classes, data.name = int(num_classes), "synthetic"
     return data
-
-
-def _check_integer(name: str, value: int, low: int) -> None:
-    """Raise an error unless ``value`` is an integer of at least ``low``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"'{name}' must be an integer (got {value!r} of type {type(value).__name__})")
-    if value < low:
-        raise ValueError(f"'{name}' must be at least {low} (got {value})")
 
 
 def _check_range(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:

@@ -1,7 +1,6 @@
 """What all loaders of this package have in common: their generator, their checks, and how a batch is cut out."""
 
 import copy
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
@@ -11,7 +10,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import select
 
 from graphsparse.loader.draws import new_generator
-from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.check import check_count, check_edge_index
 
 #: Said wherever edge weights are needed and not there.
 NEEDS_WEIGHTS = (
@@ -42,7 +41,7 @@ class Batches(ABC):
     keeps_targets: bool = True
 
     def __init__(self, data: Data, seed: int) -> None:
-        check_integer(seed, "seed", least=0)
+        check_count(seed, "seed", least=0)
         self.data = data
         self.generator = new_generator(int(seed))
 
@@ -99,14 +98,6 @@ def _check_weight(weight: Tensor | None, num_edges: int) -> None:
 
 def _shape(value: object) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-
-
-def check_integer(value: int, name: str, least: int = 1) -> None:
-    """Refuse what is no integer, or one that is too small."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"'{name}' must be an integer (got {value!r} of type {type(value).__name__})")
-    if value < least:
-        raise ValueError(f"'{name}' must be at least {least} (got {value})")
 
 
 def check_flag(value: bool, name: str) -> None:

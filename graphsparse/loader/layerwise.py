@@ -12,13 +12,13 @@ from graphsparse.loader.batches import (
     Batches,
     check_flag,
     check_graph,
-    check_integer,
     cut_out,
     shuffled_groups,
     train_nodes,
 )
 from graphsparse.loader.draws import cumulative, from_cumulative, with_replacement, without_replacement
 from graphsparse.loader.in_graph import InGraph
+from graphsparse.ops.check import check_count
 
 
 class LayerwiseBatches(Batches):
@@ -47,15 +47,15 @@ class LayerwiseBatches(Batches):
         keep_targets: bool = True,
         seed: int = 0,
     ) -> None:
-        check_integer(num_layers, "num_layers")
-        check_integer(batch_size, "batch_size")
+        check_count(num_layers, "num_layers")
+        check_count(batch_size, "batch_size")
         check_flag(debias, "debias")
         check_flag(keep_targets, "keep_targets")
         sizes: tuple[Any, ...] = (
             tuple(layer_size) if isinstance(layer_size, list | tuple) else (layer_size,) * num_layers
         )
         for size in sizes:
-            check_integer(size, "layer_size")
+            check_count(size, "layer_size")
         if len(sizes) != num_layers:
             raise ValueError(f"'layer_size' must hold one number for each of {num_layers} layers (got {layer_size!r})")
         check_graph(data, train=True, weights=True)

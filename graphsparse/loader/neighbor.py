@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.loader.batches import Batches, check_graph, check_integer, cut_out, shuffled_groups, train_nodes
+from graphsparse.loader.batches import Batches, check_graph, cut_out, shuffled_groups, train_nodes
 from graphsparse.loader.draws import distinct_below
 from graphsparse.loader.in_graph import InGraph
+from graphsparse.ops.check import check_count
 
 
 class NeighborBatches(Batches):
@@ -50,11 +51,11 @@ class NeighborBatches(Batches):
         self, data: Data, *, num_neighbors: Sequence[int] = (25, 10), batch_size: int = 1024, seed: int = 0
     ) -> None:
         check_graph(data, train=True)
-        check_integer(batch_size, "batch_size")
+        check_count(batch_size, "batch_size")
         if isinstance(num_neighbors, str) or not isinstance(num_neighbors, Sequence):
             raise TypeError(f"'num_neighbors' must be a list of fan-outs, one per layer (got {num_neighbors!r})")
         for fan_out in num_neighbors:
-            check_integer(fan_out, "num_neighbors", least=-1)
+            check_count(fan_out, "num_neighbors", least=-1)
         if len(num_neighbors) == 0 or 0 in num_neighbors:
             raise ValueError(f"'num_neighbors' must hold positive fan-outs, or -1 for all (got {list(num_neighbors)})")
         super().__init__(data, seed)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.loader.batches import Batches, check_graph, check_integer, cut_out
+from graphsparse.loader.batches import Batches, check_graph, cut_out
 from graphsparse.loader.in_graph import InGraph
 from graphsparse.loader.partition_file import stored_partition
+from graphsparse.ops.check import check_count
 
 
 class ClusterBatches(Batches):
@@ -56,7 +57,7 @@ class ClusterBatches(Batches):
         seed: int = 0,
     ) -> None:
         check_graph(data)
-        check_integer(parts_per_batch, "parts_per_batch")
+        check_count(parts_per_batch, "parts_per_batch")
         super().__init__(data, seed)
         part = stored_partition(
             data.edge_index,
@@ -108,7 +109,7 @@ class RandomNodeBatches(Batches):
 
     def __init__(self, data: Data, *, num_parts: int = 4, seed: int = 0) -> None:
         check_graph(data)
-        check_integer(num_parts, "num_parts")
+        check_count(num_parts, "num_parts")
         if num_parts > data.num_nodes:
             raise ValueError(f"'num_parts' must be at most the number of nodes, {data.num_nodes} (got {num_parts})")
         super().__init__(data, seed)

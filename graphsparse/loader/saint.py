@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.loader.batches import Batches, check_graph, check_integer, cut_out
+from graphsparse.loader.batches import Batches, check_graph, cut_out
 from graphsparse.loader.draws import uniform
 from graphsparse.loader.in_graph import InGraph
+from graphsparse.ops.check import check_count
 
 
 class SaintWalkBatches(Batches):
@@ -69,9 +70,9 @@ class SaintWalkBatches(Batches):
         coverage: float = 50,
         seed: int = 0,
     ) -> None:
-        check_integer(roots, "roots")
-        check_integer(walk_length, "walk_length")
-        check_integer(1 if num_steps is None else num_steps, "num_steps")
+        check_count(roots, "roots")
+        check_count(walk_length, "walk_length")
+        check_count(1 if num_steps is None else num_steps, "num_steps")
         if isinstance(coverage, bool) or not isinstance(coverage, int | float):
             raise TypeError(f"'coverage' must be a number (got {coverage!r} of type {type(coverage).__name__})")
         if not 0 <= coverage < math.inf:

@@ -1,11 +1,10 @@
 """Whether a model is right as often as it claims to be."""
 
-import numbers
-
 import torch
 from torch import Tensor
 
 from graphsparse.metrics.accuracy import counted
+from graphsparse.ops.check import check_count
 
 #: Logits turned into float64 at once.
 _BLOCK = 1 << 19
@@ -46,10 +45,7 @@ def expected_calibration_error(
 
     Source: Guo et al., *On calibration of modern neural networks*, ICML 2017, Section 2.
     """
-    if isinstance(num_bins, bool) or not isinstance(num_bins, numbers.Integral):
-        raise TypeError(f"'num_bins' must be an integer (got {num_bins!r} of type {type(num_bins).__name__})")
-    if num_bins < 1:
-        raise ValueError(f"'num_bins' must be at least 1 (got {num_bins})")
+    num_bins = check_count(num_bins, "num_bins")
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = getattr(logits, "dtype", type(logits).__name__)
         raise TypeError(f"'logits' must be a floating point tensor (got {kind})")

@@ -1,10 +1,9 @@
 """Links that score above all but a few non-links."""
 
-import numbers
-
 from torch import Tensor
 
 from graphsparse.metrics.ranked_links import check_scores
+from graphsparse.ops.check import check_count
 
 
 def hits_at_k(pos: Tensor, neg: Tensor, k: int) -> float:
@@ -31,7 +30,7 @@ def hits_at_k(pos: Tensor, neg: Tensor, k: int) -> float:
 
     Source: Hu et al., *Open Graph Benchmark*, NeurIPS 2020, section 5.
     """
-    check_k(k)
+    check_count(k, "k")
     check_scores(pos, neg)
     if pos.dim() != 1 or neg.dim() != 1 or pos.numel() == 0:
         raise ValueError(
@@ -41,12 +40,3 @@ def hits_at_k(pos: Tensor, neg: Tensor, k: int) -> float:
         return 1.0
     level = neg.kthvalue(neg.numel() - k + 1).values
     return int((pos > level).sum()) / pos.numel()
-
-
-def check_k(k: int) -> int:
-    """Return a number of non-links, or refuse what is none."""
-    if isinstance(k, bool) or not isinstance(k, numbers.Integral):
-        raise TypeError(f"'k' must be an integer (got {k!r} of type {type(k).__name__})")
-    if k < 1:
-        raise ValueError(f"'k' must be at least 1 (got {k})")
-    return int(k)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from graphsparse.metrics.cold_bins import COLD_BINS, cold_bins
-from graphsparse.metrics.hits_at_k import check_k
 from graphsparse.metrics.mrr import reciprocal_ranks
 from graphsparse.metrics.ranked_links import RankedLinks, check_scores, check_ties
 from graphsparse.metrics.recall_at_ratio import check_ratio
+from graphsparse.ops.check import check_count
 from graphsparse.utils.counter_random import check_seed
 
 
@@ -65,7 +65,7 @@ def link_report(
     """
     check_ties(ties)
     options = {"ties": ties, "seed": check_seed(seed), "require_positive_logit": require_positive_logit}
-    ratios, ks = [check_ratio(ratio) for ratio in ratios], [check_k(k) for k in ks]
+    ratios, ks = [check_ratio(ratio) for ratio in ratios], [check_count(k, "k") for k in ks]
     check_scores(pos, neg)
     if pos.dim() != 1 or pos.numel() == 0:
         raise ValueError(f"'pos' must be [P] with P > 0 (got shape {list(pos.shape)})")

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from graphsparse.ops.check import check_sparsity
+from graphsparse.ops.check import check_count, check_sparsity
 
 #: How the thresholds of the coats follow each other.
 CoatSpacing: TypeAlias = Literal["uniform", "linear", "adaptive_linear"]
@@ -64,10 +64,7 @@ def coat_sparsities(
     Source: Yan et al., *Multicoated and Folded Graph Neural Networks with Strong Lottery Tickets*, arXiv 2312.03236.
     """
     first = check_sparsity(sparsity)
-    if isinstance(coats, bool) or not isinstance(coats, numbers.Integral):
-        raise TypeError(f"'coats' must be an integer (got {coats!r} of type {type(coats).__name__})")
-    if coats < 1:
-        raise ValueError(f"'coats' must be at least 1 (got {coats})")
+    coats = check_count(coats, "coats")
     if spacing not in COAT_SPACINGS:
         raise ValueError(f"'spacing' must be one of {COAT_SPACINGS} (got {spacing!r})")
     if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):

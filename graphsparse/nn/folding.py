@@ -1,12 +1,12 @@
 """Folded networks: layers of one shape that share their frozen weights, and, if wanted, their masks."""
 
 import dataclasses
-import numbers
 from collections.abc import Sequence
 
 from torch import nn
 
 from graphsparse.nn.parameter_roles import ParameterRole
+from graphsparse.ops.check import check_integer
 
 _MASKED = ("weights", "columns", "dense")
 
@@ -36,8 +36,7 @@ def folding_stages(layers: Sequence[str], stages: int = 1) -> tuple[tuple[str, .
     """
     if isinstance(layers, str) or not all(isinstance(layer, str) for layer in layers):
         raise TypeError(f"'layers' must be a sequence of names (got {layers!r})")
-    if isinstance(stages, bool) or not isinstance(stages, numbers.Integral):
-        raise TypeError(f"'stages' must be an integer (got {stages!r} of type {type(stages).__name__})")
+    stages = check_integer(stages, "stages")
     if not 1 <= stages <= len(layers):
         raise ValueError(f"'stages' must be between 1 and the number of layers, {len(layers)} (got {stages})")
     if len(set(layers)) < len(layers):

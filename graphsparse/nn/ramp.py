@@ -3,6 +3,8 @@
 import numbers
 from typing import Literal, TypeAlias
 
+from graphsparse.ops.check import check_count
+
 #: Shape of a ramp.
 Ramp: TypeAlias = Literal["linear", "cubic"]
 
@@ -40,17 +42,10 @@ def ramp_factor(step: int, total_steps: int | None, ramp: Ramp | None = "linear"
         raise TypeError(f"'end' must be a number in (0, 1] (got {end!r} of type {type(end).__name__})")
     if not 0 < end <= 1:
         raise ValueError(f"'end' must be in (0, 1] (got {end!r})")
-    _check_steps(step, "step", 0)
+    check_count(step, "step", 0)
     if total_steps is not None:
-        _check_steps(total_steps, "total_steps", 1)
+        check_count(total_steps, "total_steps")
     if ramp is None or total_steps is None:
         return 1.0
     done = min(1.0, step / (float(end) * total_steps))
     return done if ramp == "linear" else 1 - (1 - done) ** 3
-
-
-def _check_steps(value: int, name: str, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"'{name}' must be an integer (got {value!r} of type {type(value).__name__})")
-    if value < least:
-        raise ValueError(f"'{name}' must be at least {least} (got {value})")

@@ -45,6 +45,18 @@ def check_share(value: object, name: str) -> float:
     return number
 
 
+def check_integer(value: object, name: str) -> int:
+    """Return an integer, or refuse what is none.
+
+    Example:
+        >>> check_integer(-5, "offset")
+        -5
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"'{name}' must be an integer (got {value!r} of type {type(value).__name__})")
+    return int(value)
+
+
 def check_count(value: object, name: str, least: int = 1) -> int:
     """Return an integer that is at least some number, or refuse what is none.
 
@@ -52,11 +64,10 @@ def check_count(value: object, name: str, least: int = 1) -> int:
         >>> check_count(5, "K")
         5
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"'{name}' must be an integer (got {value!r} of type {type(value).__name__})")
-    if value < least:
+    number = check_integer(value, name)
+    if number < least:
         raise ValueError(f"'{name}' must be at least {least} (got {value})")
-    return int(value)
+    return number
 
 
 def check_edge_index(
@@ -91,9 +102,7 @@ def check_edge_index(
             raise ValueError(f"'num_nodes' must be an integer or (num_src, num_dst) (got {num_nodes!r})")
         sizes = (int(num_nodes[0]), int(num_nodes[1]))
     elif num_nodes is not None:
-        if isinstance(num_nodes, bool) or not isinstance(num_nodes, numbers.Integral):
-            raise TypeError(f"'num_nodes' must be an integer (got {num_nodes!r} of type {type(num_nodes).__name__})")
-        sizes = (int(num_nodes), int(num_nodes))
+        sizes = (check_integer(num_nodes, "num_nodes"),) * 2
     if num_nodes is not None and min(sizes) < 0:
         raise ValueError(f"'num_nodes' must not be negative (got {num_nodes!r})")
     if edge_index.size(1) == 0:

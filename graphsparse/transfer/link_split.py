@@ -1,13 +1,13 @@
 """Split the links of a target into training, validation and test, and draw the non-links that go with them."""
 
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from graphsparse.ops.check import check_count
 from graphsparse.ops.sort import stable_order
 from graphsparse.transfer.link_code import both_ends, sorted_codes, sorted_unique
 from graphsparse.transfer.pair import SharedNodePair
@@ -70,10 +70,7 @@ def split_links(
         raise TypeError(f"'pair' must be a SharedNodePair (got {type(pair).__name__})")
     shares = _check_ratios(ratios)
     seed = check_seed(seed)
-    if isinstance(num_neg, bool) or not isinstance(num_neg, numbers.Integral):
-        raise TypeError(f"'num_neg' must be an integer (got {num_neg!r})")
-    if num_neg < 0:
-        raise ValueError(f"'num_neg' must not be negative (got {num_neg})")
+    num_neg = check_count(num_neg, "num_neg", least=0)
     relation = pair.relation(edge_type)
     whole, rule = relation.code.unordered(relation.target), hold_out if isinstance(hold_out, str) else "given"
     free = _free(relation, whole, hold_out)
@@ -84,20 +81,21 @@ def split_links(
     train_fixed = relation.target[~free]
     train = sorted_codes(torch.cat([relation.code.encode(parts[0]), train_fixed]))
     space = _space(relation, only_target=rule == "target_only_end")
-    count = [int(num_neg) * part.size(1) for part in parts[1:]]
+    count = [num_neg * part.size(1) for part in parts[1:]]
     negatives = draw_non_links(space, sum(count), relation.code, sorted_unique(whole.clone().numpy()), seed=seed)
     if relation.code.square and relation.code.directed:
         negatives = turn_non_links(negatives, torch.cat(parts[1:], 1), ~relation.ends[0].shared, seed=seed)
     options: dict[str, Any] = {
         "ratios": list(shares),
         "hold_out": rule,
-        "num_neg": int(num_neg),
+        "num_neg": num_neg,
         "directed": pair.directed,
         "edge_type": list(edge_type or pair.edge_types[0]) if pair.is_hetero else None,
     }
     return LinkSplit(
         relation.code.decode(train),
-        *parts[1:],
+        parts[1],
+        parts[2],
         negatives[:, : count[0]],
         negatives[:, count[0] :],
         seed,

@@ -12,6 +12,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from graphsparse.ops.check import check_count
 from graphsparse.typing import has_module, optional_module
 from graphsparse.utils.mask_edges import fix_num_nodes_
 from graphsparse.utils.partition import partition_graph, symmetric_csr
@@ -74,16 +75,8 @@ class ReorderNodes(BaseTransform):  # type: ignore[misc]
         if num_parts is not None:
             if method != "metis":
                 raise ValueError(f"'num_parts' is for the method 'metis' (got {num_parts!r} with {method!r})")
-            if isinstance(num_parts, bool) or not isinstance(num_parts, int):
-                raise TypeError(
-                    f"'num_parts' must be an integer (got {num_parts!r} of type {type(num_parts).__name__})"
-                )
-            if num_parts < 1:
-                raise ValueError(f"'num_parts' must be at least 1 (got {num_parts})")
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"'seed' must be an integer (got {seed!r} of type {type(seed).__name__})")
-        if seed < 0:
-            raise ValueError(f"'seed' must not be negative (got {seed})")
+            num_parts = check_count(num_parts, "num_parts")
+        seed = check_count(seed, "seed", least=0)
         if not isinstance(edge_ids, bool):
             raise TypeError(f"'edge_ids' must be a bool (got {edge_ids!r} of type {type(edge_ids).__name__})")
         self.method = method

@@ -11,11 +11,12 @@ use only operations that IEEE 754 rounds correctly.
 """
 
 import hashlib
-import numbers
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from graphsparse.ops.check import check_count, check_integer
 
 #: The odd constant that splitmix64 adds per draw, 2^64 divided by the golden ratio, as a signed number.
 GAMMA = -7046029254386353131
@@ -107,13 +108,10 @@ class CounterRandom:
     def _fill(
         self, num: int, dtype: torch.dtype, device: torch.device | str | None, law: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        if isinstance(num, bool) or not isinstance(num, numbers.Integral):
-            raise TypeError(f"'num' must be an integer (got {num!r} of type {type(num).__name__})")
-        if num < 0:
-            raise ValueError(f"'num' must not be negative (got {num})")
-        out = torch.empty(int(num), dtype=dtype, device=device)
-        steps = torch.arange(1, min(_BLOCK, int(num)) + 1, device=device) * GAMMA
-        for start in range(0, int(num), _BLOCK):
+        num = check_count(num, "num", least=0)
+        out = torch.empty(num, dtype=dtype, device=device)
+        steps = torch.arange(1, min(_BLOCK, num) + 1, device=device) * GAMMA
+        for start in range(0, num, _BLOCK):
             block = out[start : start + _BLOCK]
             offset = (self.key + start * GAMMA + 2**63) % 2**64 - 2**63
             block.copy_(law(mix64(steps[: block.numel()] + offset) >> 32 & 0xFFFFFFFF))
@@ -122,11 +120,10 @@ class CounterRandom:
 
 def check_seed(seed: int) -> int:
     """Return a seed, or refuse what is no integer of 63 bits."""
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-        raise TypeError(f"'seed' must be an integer (got {seed!r} of type {type(seed).__name__})")
+    seed = check_integer(seed, "seed")
     if not 0 <= seed < 2**63:
         raise ValueError(f"'seed' must be between 0 and 2**63 - 1 (got {seed})")
-    return int(seed)
+    return seed
 
 
 def _horner(x: Tensor, rows: tuple[tuple[float, ...], ...]) -> Tensor:

@@ -1,14 +1,13 @@
 """Cut a graph into parts of about equal size."""
 
 import math
-import numbers
 
 import numpy as np
 import pymetis
 import torch
 from torch import Tensor
 
-from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.check import check_edge_index, check_integer
 from graphsparse.utils.undirected import BLOCK, UndirectedEdges, undirected_edges
 
 METHODS = ("metis", "random")
@@ -87,9 +86,9 @@ def partition_graph(
     """
     if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"'method' must be one of {METHODS} (got {method!r})")
-    num_parts, seed = _integer(num_parts, "num_parts"), _integer(seed, "seed")
+    num_parts, seed = check_integer(num_parts, "num_parts"), check_integer(seed, "seed")
     if num_nodes is not None:
-        num_nodes = _integer(num_nodes, "num_nodes")
+        num_nodes = check_integer(num_nodes, "num_nodes")
     num_nodes, _ = check_edge_index(edge_index, num_nodes)
     weight = None if node_weight is None else _integer_weight(node_weight, num_nodes)
     if num_parts < 1 or num_parts > num_nodes > 0:
@@ -102,12 +101,6 @@ def partition_graph(
     if part is None:
         part = _deal_out(num_nodes, num_parts, weight, seed)
     return torch.from_numpy(part).to(edge_index.device)
-
-
-def _integer(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"'{name}' must be an integer (got {value!r} of type {type(value).__name__})")
-    return int(value)
 
 
 def _integer_weight(weight: Tensor, num_nodes: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.check import check_count, check_edge_index
 from graphsparse.utils.undirected import UndirectedEdges, undirected_edges
 
 #: Rows of the random matrix drawn at a time: temporaries stay small, and the stream does not depend on anything else.
@@ -73,8 +73,7 @@ def structural_features(
     if isinstance(num_nodes, tuple):
         raise TypeError("'num_nodes' must be an integer: bipartite graphs are not supported")
     check_edge_index(edge_index, num_nodes)
-    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
-        raise ValueError(f"'dim' must be a positive integer (got {dim!r})")
+    dim = check_count(dim, "dim")
     weights = [float(weight) for weight in weights]
     if not any(weights) or not all(map(math.isfinite, weights)):
         raise ValueError(f"'weights' must hold finite numbers, one of them not 0 (got {weights})")

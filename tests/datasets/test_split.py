@@ -62,9 +62,8 @@ def test_per_class_scales_to_small_graphs(num_nodes, num_val, num_test, expected
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"train_per_class": 0}, "'train_per_class' must be a positive integer"),
-        ({"num_val": 0}, "'num_val' must be a positive integer"),
-        ({"num_test": 2.5}, "'num_test' must be a positive integer"),
+        ({"train_per_class": 0}, "'train_per_class' must be at least 1"),
+        ({"num_val": 0}, "'num_val' must be at least 1"),
         ({"train_per_class": 41}, "'train_per_class' is 41, but the smallest class has 40 nodes"),
         ({"num_val": 30, "num_test": 11}, "need 30 [+] 11 nodes.*leave 40"),
         ({"num_val": 40}, "at least one each"),
@@ -73,6 +72,11 @@ def test_per_class_scales_to_small_graphs(num_nodes, num_val, num_test, expected
 def test_per_class_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         per_class_split(classes(40, 40), **arguments)
+
+
+def test_per_class_wants_integers():
+    with pytest.raises(TypeError, match="'num_test' must be an integer"):
+        per_class_split(classes(40, 40), num_test=2.5)
 
 
 def test_stratified_bad_fractions():

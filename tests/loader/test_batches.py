@@ -7,7 +7,6 @@ from graphsparse.loader.batches import (
     Batches,
     check_flag,
     check_graph,
-    check_integer,
     cut_out,
     shuffled_groups,
     train_nodes,
@@ -96,14 +95,8 @@ def test_bad_graphs(data, error, message):
     assert message in str(found.value)
 
 
-def test_bad_numbers():
+def test_bad_flag():
     check_graph(changed(), train=True, weights=True)
-    check_integer(3, "size")
-    with pytest.raises(ValueError, match="'size' must be at least 1"):
-        check_integer(0, "size")
-    for value in (1.0, True, "1"):
-        with pytest.raises(TypeError, match="'size' must be an integer"):
-            check_integer(value, "size")
     with pytest.raises(TypeError, match="'flag' must be True or False"):
         check_flag(1, "flag")
 

@@ -6,7 +6,7 @@ import torch
 from torch_geometric import EdgeIndex
 
 from graphsparse.ops import check_edge_index, check_sparsity
-from graphsparse.ops.check import check_count, check_share
+from graphsparse.ops.check import check_count, check_integer, check_share
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 0.3, 0.999999])
@@ -30,6 +30,8 @@ def test_good_shares_and_counts():
     assert [check_share(value, "a") for value in (0, 1, 0.5, np.float32(0.25))] == [0, 1, 0.5, 0.25]
     assert type(check_share(1, "a")) is float
     assert check_count(np.int64(3), "n", 3) == 3
+    assert check_integer(np.int64(-3), "n") == -3
+    assert type(check_integer(np.int64(-3), "n")) is int
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.01, float("nan"), float("inf")])
@@ -44,6 +46,8 @@ def test_no_number(value):
         check_share(value, "a")
     with pytest.raises(TypeError, match="'n' must be an integer .* of type"):
         check_count(value, "n")
+    with pytest.raises(TypeError, match="'n' must be an integer .* of type"):
+        check_integer(value, "n")
 
 
 def test_too_small():

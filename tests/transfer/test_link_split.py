@@ -107,7 +107,7 @@ def test_every_link_is_as_likely_in_each_part():
         (ValueError, "'ratios' must hold something out", {"ratios": (1, 0, 0)}),
         (TypeError, "'seed' must be an integer", {"seed": 0.5}),
         (TypeError, "'num_neg' must be an integer", {"num_neg": 1.5}),
-        (ValueError, "'num_neg' must not be negative", {"num_neg": -1}),
+        (ValueError, "'num_neg' must be at least 0", {"num_neg": -1}),
         (ValueError, "'hold_out' must be one of", {"hold_out": "some"}),
         (ValueError, "2640 different non-links are needed|different non-links are needed", {"num_neg": 200}),
     ],

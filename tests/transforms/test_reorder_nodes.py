@@ -437,7 +437,7 @@ def test_same_result_without_extensions(without_extensions):
         (ValueError, r"'num_parts' must be at least 1 \(got 0\)", ("metis", 0), {}),
         (TypeError, r"'num_parts' must be an integer \(got 2\.5", ("metis", 2.5), {}),
         (TypeError, r"'seed' must be an integer \(got None", (), {"seed": None}),
-        (ValueError, r"'seed' must not be negative \(got -1\)", (), {"seed": -1}),
+        (ValueError, r"'seed' must be at least 0 \(got -1\)", (), {"seed": -1}),
         (TypeError, r"'edge_ids' must be a bool \(got 1", (), {"edge_ids": 1}),
     ],
 )

@@ -142,5 +142,5 @@ def test_bad_name_and_number():
         CounterRandom(0, 3)
     with pytest.raises(TypeError, match="'num' must be an integer"):
         CounterRandom(0, "a").words(2.0)
-    with pytest.raises(ValueError, match="'num' must not be negative"):
+    with pytest.raises(ValueError, match="'num' must be at least 0"):
         CounterRandom(0, "a").words(-1)

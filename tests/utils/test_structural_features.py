@@ -95,7 +95,6 @@ def test_graphs_without_edges():
     "arguments",
     [
         {"dim": 0},
-        {"dim": 2.5},
         {"weights": ()},
         {"weights": (0.0, 0.0)},
         {"weights": (1.0, float("nan"))},
@@ -108,6 +107,11 @@ def test_graphs_without_edges():
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ValueError, match=f"'{next(iter(arguments))}'"):
         structural_features(torch.tensor([[0, 1], [1, 2]]), **arguments)
+
+
+def test_a_width_is_an_integer():
+    with pytest.raises(TypeError, match="'dim' must be an integer"):
+        structural_features(torch.tensor([[0, 1], [1, 2]]), dim=2.5)
 
 
 def test_bad_edge_index_is_named():
