@@ -1,7 +1,6 @@
 """A citation graph drawn at random, of any size: the graph that needs no download."""
 
 import math
-import numbers
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from torch_geometric.data import Data
 from graphsparse.datasets.block_model import draw_edges, power_law
 from graphsparse.datasets.split import per_class_split
 from graphsparse.datasets.words import draw_words
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_real
 
 
 def synthetic_citation(
@@ -133,8 +132,7 @@ def synthetic_citation(
 
 def _check_range(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:
     """Raise an error unless ``value`` is a finite number in ``[low, high]``, or above ``low``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"'{name}' must be a number (got {value!r} of type {type(value).__name__})")
+    value = check_real(value, name)
     if not (low <= value <= high and math.isfinite(value)) or (above and value == low):
         bounds = f"above {low:g}" if above else f"in [{low:g}, {high:g}]"
         raise ValueError(f"'{name}' must be a finite number {bounds} (got {value!r})")

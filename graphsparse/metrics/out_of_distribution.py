@@ -1,10 +1,11 @@
 """Scores that say how much a prediction looks like one for a class the model has never seen."""
 
 import math
-import numbers
 
 import torch
 from torch import Tensor
+
+from graphsparse.ops.check import check_real
 
 
 def max_softmax_score(logits: Tensor) -> Tensor:
@@ -66,8 +67,7 @@ def energy_score(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
     Source: Liu et al., *Energy-based out-of-distribution detection*, NeurIPS 2020.
     """
-    if isinstance(temperature, bool) or not isinstance(temperature, numbers.Real):
-        raise TypeError(f"'temperature' must be a number (got {temperature!r} of type {type(temperature).__name__})")
+    temperature = check_real(temperature, "temperature")
     if not 0 < temperature < math.inf:
         raise ValueError(f"'temperature' must be above 0 and finite (got {temperature!r})")
     logits = _checked(logits)

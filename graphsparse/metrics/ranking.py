@@ -1,10 +1,9 @@
 """How well a score ranks what should be found before the rest; equal scores are never told apart."""
 
-import math
-import numbers
-
 import torch
 from torch import Tensor
+
+from graphsparse.ops.check import check_real
 
 
 def auroc(score: Tensor, positive: Tensor) -> float:
@@ -102,13 +101,12 @@ def fpr_at_recall(score: Tensor, positive: Tensor, recall: float = 0.95) -> floa
     Source: Liang, Li and Srikant, *Enhancing the reliability of out-of-distribution image detection in neural
     networks*, ICLR 2018, Section 4.3.
     """
-    if isinstance(recall, bool) or not isinstance(recall, numbers.Real):
-        raise TypeError(f"'recall' must be a number in (0, 1] (got {recall!r} of type {type(recall).__name__})")
-    if math.isnan(recall) or not 0 < recall <= 1:
+    recall = check_real(recall, "recall", "a number in (0, 1]")
+    if not 0 < recall <= 1:  # also refuses NaN
         raise ValueError(f"'recall' must be in (0, 1] (got {recall!r})")
     found, wrong = _counts(score, positive, needs_negative=True)
     # The quotient, and not 'recall * positives': 57 / 60 is the double nearest to 0.95, as the literal is.
-    enough = found.double() / found[-1] >= float(recall)
+    enough = found.double() / found[-1] >= recall
     return int(wrong[enough][0]) / int(wrong[-1])
 
 

@@ -1,11 +1,11 @@
 """Recall of links among as many candidates as there are links, in one ranking of all of them."""
 
 import math
-import numbers
 
 from torch import Tensor
 
 from graphsparse.metrics.ranked_links import RankedLinks, check_ties
+from graphsparse.ops.check import check_real
 from graphsparse.utils.counter_random import check_seed
 
 
@@ -60,8 +60,7 @@ def recall_at_ratio(
 
 def check_ratio(ratio: float) -> float:
     """Return a ratio, or refuse what is none."""
-    if isinstance(ratio, bool) or not isinstance(ratio, numbers.Real):
-        raise TypeError(f"'ratio' must be a number (got {ratio!r} of type {type(ratio).__name__})")
+    ratio = check_real(ratio, "ratio")
     if not math.isfinite(ratio) or ratio < 0:
         raise ValueError(f"'ratio' must be finite and not negative (got {ratio!r})")
-    return float(ratio)
+    return ratio

@@ -1,14 +1,13 @@
 r"""Sparsities of the coats of a multicoated mask: nested masks whose sum is a weight's integer factor."""
 
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from graphsparse.ops.check import check_count, check_sparsity
+from graphsparse.ops.check import check_count, check_real, check_sparsity
 
 #: How the thresholds of the coats follow each other.
 CoatSpacing: TypeAlias = Literal["uniform", "linear", "adaptive_linear"]
@@ -67,8 +66,7 @@ def coat_sparsities(
     coats = check_count(coats, "coats")
     if spacing not in COAT_SPACINGS:
         raise ValueError(f"'spacing' must be one of {COAT_SPACINGS} (got {spacing!r})")
-    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
-        raise TypeError(f"'alpha' must be a number (got {alpha!r} of type {type(alpha).__name__})")
+    alpha = check_real(alpha, "alpha")
     if math.isnan(alpha) or alpha <= 0:
         raise ValueError(f"'alpha' must be positive (got {alpha!r})")
     num = int(coats)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from graphsparse.ops.check import check_real
 from graphsparse.ops.dropout import dropout
 
 
@@ -47,22 +48,22 @@ def set_dropout(model: nn.Module, probability: float) -> int:
         >>> set_dropout(GAT(8, 16, 2, 3, heads=2, dropout=0.6), 0.0)
         3
     """
-    if isinstance(probability, bool) or not isinstance(probability, numbers.Real):
-        raise TypeError(f"'dropout' must be a number (got {probability!r} of type {type(probability).__name__})")
+    probability = check_real(probability, "dropout")
     if not 0 <= probability < 1:
         raise ValueError(f"'dropout' must be in [0, 1) (got {probability!r})")
     found = 0
     for module in model.modules():
         if isinstance(module, _DropoutNd):
-            module.p = float(probability)
+            module.p = probability
             found += 1
             continue
-        held = vars(module).get("dropout")
+        fields = vars(module)
+        held = fields.get("dropout")
         if _is_probability(held):
-            module.dropout = float(probability)
+            fields["dropout"] = probability
             found += 1
         elif isinstance(held, (list, tuple)) and held and all(_is_probability(entry) for entry in held):
-            module.dropout = [float(probability)] * len(held)
+            fields["dropout"] = [probability] * len(held)
             found += len(held)
     return found
 

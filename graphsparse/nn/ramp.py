@@ -1,9 +1,8 @@
 """How the sparsity grows while scores are trained."""
 
-import numbers
 from typing import Literal, TypeAlias
 
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_real
 
 #: Shape of a ramp.
 Ramp: TypeAlias = Literal["linear", "cubic"]
@@ -38,8 +37,7 @@ def ramp_factor(step: int, total_steps: int | None, ramp: Ramp | None = "linear"
     """
     if ramp is not None and ramp not in RAMPS:
         raise ValueError(f"'ramp' must be one of {RAMPS} or None (got {ramp!r})")
-    if isinstance(end, bool) or not isinstance(end, numbers.Real):
-        raise TypeError(f"'end' must be a number in (0, 1] (got {end!r} of type {type(end).__name__})")
+    end = check_real(end, "end", "a number in (0, 1]")
     if not 0 < end <= 1:
         raise ValueError(f"'end' must be in (0, 1] (got {end!r})")
     check_count(step, "step", 0)
@@ -47,5 +45,5 @@ def ramp_factor(step: int, total_steps: int | None, ramp: Ramp | None = "linear"
         check_count(total_steps, "total_steps")
     if ramp is None or total_steps is None:
         return 1.0
-    done = min(1.0, step / (float(end) * total_steps))
+    done = min(1.0, step / (end * total_steps))
     return done if ramp == "linear" else 1 - (1 - done) ** 3

@@ -1,7 +1,6 @@
 """Laws of frozen weights and of initial scores, drawn so that every device gets the same bits."""
 
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphsparse.ops.check import check_real
 from graphsparse.utils.counter_random import CounterRandom
 
 #: Law of the frozen weights.
@@ -102,11 +102,10 @@ def draw_weight(
 
 def check_mean_square(mean_square: float) -> float:
     """Refuse what can be no mean square of a mask."""
-    if isinstance(mean_square, bool) or not isinstance(mean_square, numbers.Real):
-        raise TypeError(f"'mean_square' must be a number (got {mean_square!r} of type {type(mean_square).__name__})")
+    mean_square = check_real(mean_square, "mean_square")
     if not 0 < mean_square < math.inf:
         raise ValueError(f"'mean_square' must be finite and above 0 (got {mean_square!r})")
-    return float(mean_square)
+    return mean_square
 
 
 def draw_scores(

@@ -2,7 +2,6 @@
 
 import weakref
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 
 from graphsparse.ops import norm
-from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.check import check_edge_index, check_integer
 from graphsparse.ops.convert import Convertible, Entries
 from graphsparse.ops.pattern import Pattern, own_memory
 
@@ -299,12 +298,10 @@ class Adjacency(Convertible):
             tensor([[0, 2],
                     [0, 0]])
         """
-        for name, bound in (("start", start), ("stop", stop)):
-            if isinstance(bound, bool) or not isinstance(bound, Integral):
-                raise TypeError(f"'{name}' must be an integer (got {bound!r} of type {type(bound).__name__})")
+        start, stop = check_integer(start, "start"), check_integer(stop, "stop")
         if not 0 <= start <= stop <= self.num_dst:
             raise ValueError(f"'start' and 'stop' must be 0 <= start <= stop <= {self.num_dst} (got {start}, {stop})")
-        pattern, entries = self.pattern.rows(int(start), int(stop))
+        pattern, entries = self.pattern.rows(start, stop)
         return Adjacency(pattern, None if self.value is None else self.value[entries])
 
     def with_value(self, edge_weight: Tensor | None, *, symmetric: bool | None = None) -> "Adjacency":

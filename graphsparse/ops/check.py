@@ -22,10 +22,8 @@ def check_sparsity(sparsity: float, name: str = "sparsity") -> float:
         >>> check_sparsity(0.5)
         0.5
     """
-    if isinstance(sparsity, bool) or not isinstance(sparsity, numbers.Real):
-        raise TypeError(f"'{name}' must be a number in [0, 1) (got {sparsity!r} of type {type(sparsity).__name__})")
-    value = float(sparsity)
-    if math.isnan(value) or not 0.0 <= value < 1.0:
+    value = check_real(sparsity, name, "a number in [0, 1)")
+    if not 0.0 <= value < 1.0:  # also refuses NaN
         raise ValueError(f"'{name}' is the fraction removed and must be in [0, 1) (got {sparsity!r})")
     return value
 
@@ -37,11 +35,44 @@ def check_share(value: object, name: str) -> float:
         >>> check_share(1, "alpha")
         1.0
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"'{name}' must be a number in [0, 1] (got {value!r} of type {type(value).__name__})")
-    number = float(value)
+    number = check_real(value, name, "a number in [0, 1]")
     if not 0 <= number <= 1:  # also refuses NaN
         raise ValueError(f"'{name}' must be in [0, 1] (got {value!r})")
+    return number
+
+
+def check_real(value: object, name: str, wanted: str = "a number") -> float:
+    """Return a real number as a float, or refuse what is none; NaN and infinity are numbers.
+
+    Example:
+        >>> check_real(1, "lr")
+        1.0
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"'{name}' must be {wanted} (got {value!r} of type {type(value).__name__})")
+    return float(value)
+
+
+def check_number(
+    value: object, name: str, *, least: float = -math.inf, most: float = math.inf, strictly: bool = False
+) -> float:
+    """Return a finite number in ``[least, most]``, or in ``(least, most]`` where ``strictly``, or refuse what is none.
+
+    Raises:
+        TypeError: If it is no real number.
+        ValueError: If it is out of range.
+
+    Example:
+        >>> check_number(-1, "lr", least=0)
+        Traceback (most recent call last):
+        ...
+        ValueError: 'lr' must be a finite number of at least 0 (got -1)
+    """
+    number = check_real(value, name)
+    if not math.isfinite(number) or number < least or number > most or (strictly and number == least):
+        lower = f"above {least}" if strictly else f"of at least {least}"
+        upper = "" if most == math.inf else f" and at most {most}"
+        raise ValueError(f"'{name}' must be a finite number {lower}{upper} (got {value!r})")
     return number
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor
 
+from graphsparse.ops.check import check_number
 from graphsparse.training.result import FitResult
 from graphsparse.transfer.edge_propagation import LAMBDA_GRID, EdgeLabelPropagation
 from graphsparse.transfer.leak import assert_no_leak
 from graphsparse.transfer.link_model import sage_encoder
-from graphsparse.transfer.link_training import LinkTraining, check_number
+from graphsparse.transfer.link_training import LinkTraining
 from graphsparse.transfer.propagation_step import PropagationStep, check_direction
 from graphsparse.transfer.queries import check_queries, check_split
 from graphsparse.transfer.student import MLPStudent

@@ -1,7 +1,5 @@
 """The settings of a training on links, and how it runs in the training loop."""
 
-import math
-import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Adam
 
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_number
 from graphsparse.training.check import check_callable, check_loop, check_model
 from graphsparse.training.checkpoint import Checkpoint, check_checkpoint
 from graphsparse.training.identity import training_identity
@@ -150,29 +148,6 @@ def check_training(training: object, name: str = "training") -> None:
     """
     if not isinstance(training, LinkTraining):
         raise TypeError(f"'{name}' must be a LinkTraining (got {type(training).__name__})")
-
-
-def check_number(
-    value: float, name: str, *, least: float = -math.inf, most: float = math.inf, strictly: bool = False
-) -> None:
-    """Refuse what is no finite number in ``[least, most]``, or in ``(least, most]`` where ``strictly``.
-
-    Raises:
-        TypeError: If it is no real number.
-        ValueError: If it is out of range.
-
-    Example:
-        >>> check_number(-1, "lr", least=0)
-        Traceback (most recent call last):
-        ...
-        ValueError: 'lr' must be a finite number of at least 0 (got -1)
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"'{name}' must be a number (got {value!r} of type {type(value).__name__})")
-    if not math.isfinite(value) or value < least or value > most or (strictly and value == least):
-        lower = f"above {least}" if strictly else f"of at least {least}"
-        upper = "" if most == math.inf else f" and at most {most}"
-        raise ValueError(f"'{name}' must be a finite number {lower}{upper} (got {value!r})")
 
 
 def split_identity(pair: Any, split: Any) -> dict[str, Any]:

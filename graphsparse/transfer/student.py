@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch_geometric.nn import MLP
 
 from graphsparse.nn import accelerate
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_number
 from graphsparse.training import build_model
 from graphsparse.training.result import FitResult
 from graphsparse.transfer.decoders import CHUNK, check_decoder, make_decoder, score_in_chunks
 from graphsparse.transfer.link_model import LinkModel, check_x
 from graphsparse.transfer.link_task import links_of
-from graphsparse.transfer.link_training import LinkTraining, check_number, check_training, split_identity
+from graphsparse.transfer.link_training import LinkTraining, check_training, split_identity
 from graphsparse.transfer.queries import check_dense_x, check_queries, check_split
 from graphsparse.transfer.student_task import Lesson, StudentTask, encode_nodes
 from graphsparse.transfer.teacher import PLACES, LinkTeacher

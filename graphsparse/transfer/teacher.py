@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_number
 from graphsparse.training.identity import graph_tensors
 from graphsparse.training.result import FitResult
 from graphsparse.transfer.decoders import CHUNK, check_decoder, score_in_chunks
 from graphsparse.transfer.link_batches import SAMPLERS
 from graphsparse.transfer.link_model import Encoder, LinkModel, build_link_model, encode, sage_encoder
 from graphsparse.transfer.link_task import LinkTask, check_link_model
-from graphsparse.transfer.link_training import LinkTraining, check_number, check_training, split_identity
+from graphsparse.transfer.link_training import LinkTraining, check_training, split_identity
 from graphsparse.transfer.node_table import featured
 from graphsparse.transfer.queries import check_queries, check_split
 from graphsparse.transfer.validation import Validation

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from graphsparse.ops.check import check_real
 from graphsparse.utils.counter_random import check_seed
 
 
@@ -104,10 +105,8 @@ class LeaveOutClasses(BaseTransform):  # type: ignore[misc]
 
 
 def _checked_fraction(fraction: Any) -> float:
-    if isinstance(fraction, bool) or not isinstance(fraction, numbers.Real):
-        raise TypeError(f"'fraction' must be a number in (0, 1) (got {fraction!r} of type {type(fraction).__name__})")
-    value = float(fraction)
-    if math.isnan(value) or not 0 < value < 1:
+    value = check_real(fraction, "fraction", "a number in (0, 1)")
+    if not 0 < value < 1:  # also refuses NaN
         raise ValueError(f"'fraction' must be in (0, 1) (got {fraction!r})")
     return value
 

@@ -1,7 +1,6 @@
 """Noise in the place of features, to measure how much a model can bear."""
 
 import math
-import numbers
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from graphsparse.ops.check import check_real
 from graphsparse.ops.select import smallest_k_mask
 from graphsparse.utils.counter_random import GAMMA, CounterRandom, check_seed, mix64
 
@@ -19,11 +19,10 @@ _BLOCK = 1 << 20
 
 def check_budget(eps: float) -> float:
     """Return a budget, a fraction in ``[0, 1]``, as a float."""
-    if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
-        raise TypeError(f"'eps' must be a number in [0, 1] (got {eps!r} of type {type(eps).__name__})")
-    if math.isnan(eps) or not 0 <= eps <= 1:
+    eps = check_real(eps, "eps", "a number in [0, 1]")
+    if not 0 <= eps <= 1:  # also refuses NaN
         raise ValueError(f"'eps' must be in [0, 1] (got {eps!r})")
-    return float(eps)
+    return eps
 
 
 @functional_transform("perturb_features")

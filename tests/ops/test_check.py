@@ -6,7 +6,7 @@ import torch
 from torch_geometric import EdgeIndex
 
 from graphsparse.ops import check_edge_index, check_sparsity
-from graphsparse.ops.check import check_count, check_integer, check_share
+from graphsparse.ops.check import check_count, check_integer, check_number, check_real, check_share
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 0.3, 0.999999])
@@ -29,6 +29,9 @@ def test_sparsity_of_the_wrong_type(value):
 def test_good_shares_and_counts():
     assert [check_share(value, "a") for value in (0, 1, 0.5, np.float32(0.25))] == [0, 1, 0.5, 0.25]
     assert type(check_share(1, "a")) is float
+    assert type(check_real(np.float32(0.25), "a")) is float
+    assert math.isnan(check_real(float("nan"), "a"))
+    assert check_number(2, "a", least=0, most=2) == 2.0
     assert check_count(np.int64(3), "n", 3) == 3
     assert check_integer(np.int64(-3), "n") == -3
     assert type(check_integer(np.int64(-3), "n")) is int
@@ -48,6 +51,10 @@ def test_no_number(value):
         check_count(value, "n")
     with pytest.raises(TypeError, match="'n' must be an integer .* of type"):
         check_integer(value, "n")
+    with pytest.raises(TypeError, match="'n' must be a rate .* of type"):
+        check_real(value, "n", "a rate")
+    with pytest.raises(TypeError, match="'n' must be a number .* of type"):
+        check_number(value, "n")
 
 
 def test_too_small():
@@ -56,6 +63,20 @@ def test_too_small():
             check_count(0, "n", least)
     with pytest.raises(TypeError, match="'n' must be an integer .got 2.0"):
         check_count(2.0, "n")
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "message"),
+    [
+        (1.5, {"least": 0, "most": 1}, r"of at least 0 and at most 1 \(got 1.5\)"),
+        (0, {"least": 0, "strictly": True}, r"above 0 \(got 0\)"),
+        (math.nan, {}, r"\(got nan\)"),
+        (math.inf, {"least": 0}, r"of at least 0 \(got inf\)"),
+    ],
+)
+def test_numbers_out_of_range(value, bounds, message):
+    with pytest.raises(ValueError, match=f"'a' must be a finite number .*{message}"):
+        check_number(value, "a", **bounds)
 
 
 def test_sizes():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from graphsparse.training.loop import Evaluation
-from graphsparse.transfer.link_training import LinkTraining, check_number
+from graphsparse.transfer.link_training import LinkTraining
 
 
 class Slope(nn.Module):
@@ -76,10 +76,3 @@ def test_some_parameters_only():
 def test_bad_settings(options, error, message):
     with pytest.raises(error, match=message):
         LinkTraining(**options)
-
-
-def test_numbers_out_of_range():
-    with pytest.raises(ValueError, match=r"'a' must be a finite number of at least 0 and at most 1 \(got 1.5\)"):
-        check_number(1.5, "a", least=0, most=1)
-    with pytest.raises(ValueError, match="got nan"):
-        check_number(math.nan, "a")

@@ -1,12 +1,11 @@
 """Interpolation with one ingredient after another, at the best of a grid of ratios."""
 
 import math
-import numbers
 from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_real
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.recipes.ingredients import Ingredients, best_first, one_hot
 from graphsparse.soups.recipes.result import SoupResult
@@ -122,11 +121,10 @@ def _ratios(granularity: int) -> list[float]:
 
 
 def _min_delta(min_delta: float) -> float:
-    if isinstance(min_delta, bool) or not isinstance(min_delta, numbers.Real):
-        raise TypeError(f"'min_delta' must be a number (got {min_delta!r})")
+    min_delta = check_real(min_delta, "min_delta")
     if not 0 <= min_delta < math.inf:
         raise ValueError(f"'min_delta' must be finite and not negative (got {min_delta!r})")
-    return float(min_delta)
+    return min_delta
 
 
 def _best(

@@ -1,7 +1,6 @@
 """What soups with learned mixing coefficients have in common."""
 
 import math
-import numbers
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from torch_geometric.data import Data
 from tqdm import tqdm
 
 from graphsparse.nn.accelerate import accelerate
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_real
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.evaluation.gradient import inner_products, state_gradient
 from graphsparse.soups.recipes.coefficients import Coefficients, SoftmaxCoefficients
@@ -60,9 +59,7 @@ class Options:
         """Check what can be checked without the ingredients."""
         check_count(self.epochs, "epochs")
         check_count(self.eval_every, "eval_every")
-        if self.lr is not None and (isinstance(self.lr, bool) or not isinstance(self.lr, numbers.Real)):
-            raise TypeError(f"'lr' must be a number (got {self.lr!r})")
-        if self.lr is not None and not 0 < self.lr < math.inf:
+        if self.lr is not None and not 0 < check_real(self.lr, "lr") < math.inf:
             raise ValueError(f"'lr' must be positive and finite (got {self.lr!r})")
         if self.rule is not None and self.groups != "tensor":
             raise ValueError(f"'groups' must be 'tensor' with 'compat' (got {self.groups!r})")

@@ -1,11 +1,11 @@
 """In what the copies of a sparse soup differ."""
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from graphsparse.ops.check import check_integer, check_real
 from graphsparse.utils.counter_random import check_seed
 
 #: What is varied from copy to copy.
@@ -69,14 +69,13 @@ def turn(knobs: Knobs, knob: Knob, copies: int, values: Sequence[float] | None =
 def _checked(knob: Knob, value: float) -> Any:
     if knob == "seed":
         return check_seed(value)  # type: ignore[arg-type] # refuses what is no integer
-    kind = numbers.Integral if knob == "epochs" else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise TypeError(f"'values' of {knob!r} must be {'integers' if knob == 'epochs' else 'numbers'} (got {value!r})")
+    name = f"values of {knob}"
+    number = check_integer(value, name) if knob == "epochs" else check_real(value, name)
     lowest, wanted = {
         "epochs": (1, "at least 1"),
         "lr": (math.ulp(0.0), "finite and positive"),
         "weight_decay": (0, "finite and not negative"),
     }[knob]
-    if not lowest <= value < math.inf:
-        raise ValueError(f"'values' of {knob!r} must be {wanted} (got {value!r})")
-    return value
+    if not lowest <= number < math.inf:
+        raise ValueError(f"'{name}' must be {wanted} (got {value!r})")
+    return number

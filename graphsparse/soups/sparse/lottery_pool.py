@@ -1,12 +1,11 @@
 """Lottery pools: one ticket, improved by tickets of other sparsities."""
 
-import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 from tqdm import tqdm
 
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_integer, check_real
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.recipes.ingredients import Ingredients
 from graphsparse.soups.recipes.result import SoupResult
@@ -176,22 +175,19 @@ def _best(
 
 def _coefficients(coefficients: Sequence[float]) -> list[float]:
     """Return the coefficients from large to small, so that of equal ones that nearest to the soup is first."""
-    if isinstance(coefficients, str) or not all(
-        isinstance(a, numbers.Real) and not isinstance(a, bool) for a in coefficients
-    ):
+    if isinstance(coefficients, str) or not isinstance(coefficients, Iterable):
         raise TypeError(f"'coefficients' must be a list of numbers (got {coefficients!r})")
-    found = sorted({float(a) for a in coefficients}, reverse=True)
+    found = sorted({check_real(a, "coefficients", "a list of numbers") for a in coefficients}, reverse=True)
     if not found or not all(0 < a < 1 for a in found):
         raise ValueError(f"'coefficients' must be numbers between 0 and 1, without both (got {coefficients!r})")
     return found
 
 
 def _index(target: int, num: int) -> int:
-    if isinstance(target, bool) or not isinstance(target, numbers.Integral):
-        raise TypeError(f"'target' must be the index of a ticket (got {target!r})")
+    target = check_integer(target, "target")
     if not -num <= target < num:
         raise ValueError(f"'target' must be the index of one of {num} tickets (got {target})")
-    return int(target) % num
+    return target % num
 
 
 def _check_masked(tickets: Sequence[Ticket], names: Sequence[str], ties: dict[str, str]) -> None:

@@ -1,13 +1,12 @@
 """Options that differ from ingredient to ingredient."""
 
 import math
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_real
 from graphsparse.soups.workers.seed_streams import stream_seed
 
 #: Values to draw from, by the name of an option.
@@ -71,9 +70,7 @@ def check_option(name: str, value: Any, label: str | None = None) -> None:
     if name == "epochs":
         check_count(value, label)
         return
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"'{label}' must be a number (got {value!r} of type {type(value).__name__})")
-    number = float(value)
+    number = check_real(value, label)
     if name == "dropout":
         if not 0 <= number < 1:
             raise ValueError(f"'{label}' must be in [0, 1) (got {value!r})")

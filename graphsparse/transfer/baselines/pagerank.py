@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops import Adjacency, spmm
-from graphsparse.ops.check import check_count, check_edge_index
-from graphsparse.transfer.link_training import check_number
+from graphsparse.ops.check import check_count, check_edge_index, check_number
 from graphsparse.transfer.queries import check_queries
 
 #: Numbers held for a block of starting nodes, and the fewest of these: fewer would waste the reading of the edges.
