@@ -70,7 +70,7 @@ def has_module(name: str) -> bool:
 def onednn_linear() -> Callable[..., Tensor] | str:
     """Return oneDNN's linear layer if it is the faster one on this processor, else the reason why it is not used.
 
-    MKL is as fast on the processors of its maker, and keeps to older instructions on those of others.
+    MKL is as fast on the processors of its maker, and keeps to AVX2 on those of others.
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return "not in this build of torch"
@@ -78,6 +78,8 @@ def onednn_linear() -> Callable[..., Tensor] | str:
         return "not needed: this build of torch does without MKL"
     if "AuthenticAMD" not in _processor():
         return "not needed: MKL is fast on this processor"
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return "not needed: MKL is as fast without AVX-512"
     # It is not a public operation of torch; what torch.compile makes of linear layers on CPU rests on it.
     found: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
     return "not in this build of torch" if found is None else found

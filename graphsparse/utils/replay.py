@@ -4,6 +4,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -135,7 +136,7 @@ class Arguments:
 
     def __init__(self, layer: MessagePassing, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.layer = layer
-        signature = inspect.signature(type(layer).forward)
+        signature = _signature(type(layer).forward)
         bound = signature.bind(layer, *args, **kwargs)
         self.args, self.kwargs = bound.args[1:], bound.kwargs
         names = [
@@ -156,6 +157,11 @@ class Arguments:
         rest = iter(leaves)
         args = tuple(_unflatten(value, rest) for value in self.args)
         return args, {name: _unflatten(value, rest) for name, value in self.kwargs.items()}
+
+
+@lru_cache(maxsize=64)
+def _signature(forward: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(forward)
 
 
 def _flatten(value: Any, leaves: list[Any]) -> None:

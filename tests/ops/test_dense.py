@@ -109,12 +109,19 @@ def test_what_is_left_to_torch(by_onednn):
 
 
 @pytest.mark.parametrize(
-    ("processor", "used"), [("vendor_id : AuthenticAMD", True), ("GenuineIntel", False), ("", False)]
+    ("processor", "capability", "used"),
+    [
+        ("vendor_id : AuthenticAMD", "AVX512", True),
+        ("vendor_id : AuthenticAMD", "AVX2", False),
+        ("GenuineIntel", "AVX512", False),
+        ("", "AVX512", False),
+    ],
 )
-def test_processors(monkeypatch, processor, used):
+def test_processors(monkeypatch, processor, capability, used):
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):
         pytest.skip("this build of torch has only one library")
     monkeypatch.setattr(typing, "_processor", lambda: processor)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     typing.onednn_linear.cache_clear()
     try:
         assert isinstance(typing.onednn_linear(), str) != used

@@ -36,6 +36,8 @@ from graphsparse.utils.trace_layers import LayerCall, trace_layers
 Take: TypeAlias = Callable[[int, slice, Tensor], object]
 #: Rows that are run through the model at once: few enough to stay near the processor for all ratios.
 ROWS = 4096
+#: Most numbers of a tensor that a mixture keeps: mixing it costs less than the calls that this takes.
+SMALL = 1 << 16
 #: Most bytes of the features of mixtures that stand side by side.
 WIDE = 1 << 29
 
@@ -111,7 +113,8 @@ class _Between:
 
     def rows(self, rows: slice) -> Tensor:
         """Return some of them."""
-        return mix_tensors(self.first[rows], self.second[rows], self.ratio)
+        # Equal values stay equal in a plain interpolation, too, and they are finite.
+        return torch.lerp(self.second[rows], self.first[rows], self.ratio)
 
 
 @dataclass(eq=False)
@@ -122,6 +125,17 @@ class _Mixture:
     second: State
     ratio: float
     hidden: dict[int, _Fixed | _Between] = field(default_factory=dict)
+    #: Its small tensors, which are wanted again for every block of rows.
+    small: dict[str, Tensor] = field(default_factory=dict)
+
+    def tensor(self, name: str) -> Tensor:
+        """Return one of its tensors."""
+        if name in self.small:
+            return self.small[name]
+        mixed = mix_tensors(self.first[name], self.second[name], self.ratio)
+        if mixed.numel() <= SMALL:
+            self.small[name] = mixed
+        return mixed
 
 
 class CachedForward:
@@ -258,7 +272,7 @@ class CachedForward:
         skip = {id(p) for k in known for p in self._own_parameters[k]}
         for name, target in self.traced.targets.items():
             if id(target) not in skip:
-                target.copy_(mix_tensors(mixture.first[name], mixture.second[name], mixture.ratio))
+                target.copy_(mixture.tensor(name))
         self._loaded = mixture
 
     def _run(self, mixtures: list[_Mixture], take: Take, which: Callable[[], list[int]] | None = None) -> None:

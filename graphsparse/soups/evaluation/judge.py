@@ -14,7 +14,8 @@ def correct(logits: Tensor, y: Tensor) -> Tensor:
         logits: ``[n, C]``; of equal logits the first counts.
         y: Classes ``[n]``.
     """
-    return (logits.argmax(dim=1) == y) & ~logits.isnan().any(dim=1)
+    largest, found = logits.max(dim=1)  # not a number where one of them is none
+    return (found == y) & ~largest.isnan()
 
 
 class Judge:
