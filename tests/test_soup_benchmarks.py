@@ -10,7 +10,7 @@ pytestmark = pytest.mark.once
 
 def test_cached_evaluation_takes_the_decisions_of_the_plain_loop(tmp_path, capsys, monkeypatch, data_root):
     monkeypatch.setenv("GRAPHSPARSE_DATA", str(data_root))
-    options = ["--data", "cora", "--hidden", "8", "--net", "SAGE", "--granularity", "5"]
+    options = ["--data", "cora", "--hidden", "8", "--net", "SAGE", "--granularity", "5", "--freed", "kept"]
     rows = soup_cost.main([*options, "--ingredients", "3", "--learned", "2", "6", "--out", str(tmp_path)])
     assert [row["path"] for row in rows] == ["plain PyG", "graphsparse", "learned, 2", "learned, 6"]
     assert rows[1]["same"] is True
