@@ -18,7 +18,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     r"""Return :math:`X W^T + b`, as :func:`torch.nn.functional.linear` does, and faster on some processors.
 
     Torch multiplies float32 matrices with MKL, which on processors that are not Intel's keeps to AVX2. oneDNN, which
-    torch comes with as well, takes AVX-512 where there is one; without it, it is no faster and not used. One thread of
+    torch comes with as well, takes AVX-512 where there is one, and is used only there. One thread of
     an AMD EPYC with AVX-512, torch 2.13, in GFLOP/s, torch's own product and this one (``benchmarks/dense.py`` prints
     the table):
 

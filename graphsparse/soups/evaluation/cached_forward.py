@@ -113,7 +113,7 @@ class _Between:
 
     def rows(self, rows: slice) -> Tensor:
         """Return some of them."""
-        # Equal values stay equal in a plain interpolation, too, and they are finite.
+        # Not as weights are mixed: equal values that are finite stay equal here, too.
         return torch.lerp(self.second[rows], self.first[rows], self.ratio)
 
 
