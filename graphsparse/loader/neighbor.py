@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 from graphsparse.loader.batches import Batches, check_graph, cut_out, shuffled_groups, train_nodes
 from graphsparse.loader.draws import distinct_below
 from graphsparse.loader.in_graph import InGraph
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_list
 
 
 class NeighborBatches(Batches):
@@ -52,14 +52,13 @@ class NeighborBatches(Batches):
     ) -> None:
         check_graph(data, train=True)
         check_count(batch_size, "batch_size")
-        if isinstance(num_neighbors, str) or not isinstance(num_neighbors, Sequence):
-            raise TypeError(f"'num_neighbors' must be a list of fan-outs, one per layer (got {num_neighbors!r})")
-        for fan_out in num_neighbors:
+        fan_outs = check_list(num_neighbors, "num_neighbors", "a list of fan-outs, one per layer")
+        for fan_out in fan_outs:
             check_count(fan_out, "num_neighbors", least=-1)
-        if len(num_neighbors) == 0 or 0 in num_neighbors:
-            raise ValueError(f"'num_neighbors' must hold positive fan-outs, or -1 for all (got {list(num_neighbors)})")
+        if not fan_outs or 0 in fan_outs:
+            raise ValueError(f"'num_neighbors' must hold positive fan-outs, or -1 for all (got {fan_outs})")
         super().__init__(data, seed)
-        self.num_neighbors, self.batch_size = tuple(num_neighbors), batch_size
+        self.num_neighbors, self.batch_size = tuple(fan_outs), batch_size
         self._seeds = train_nodes(data)
         self._graph = InGraph(data.edge_index, data.num_nodes)
 

@@ -88,8 +88,7 @@ class GCN2Conv(NormalisedGraph, pyg.GCN2Conv):  # type: ignore[misc]
             ValueError: If ``x`` is a pair, or does not fit the graph or ``x_0``, or weights come with a matrix, or are
                 compiled for an ``aggr`` other than a sum.
         """
-        if isinstance(x, (tuple, list)):
-            raise ValueError(f"'x' must be one tensor: {type(self).__name__} takes no bipartite input (got a pair)")
+        self.refuse_pair(x)
         x, x_0 = to_dense(x), to_dense(x_0)
         if x_0.dim() != 2 or x_0.size(0) < x.size(0) or x_0.size(1) != x.size(-1):
             raise ValueError(f"'x_0' must have the shape of 'x', {list(x.shape)} (got {list(x_0.shape)})")

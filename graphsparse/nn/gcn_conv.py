@@ -93,8 +93,7 @@ class GCNConv(NormalisedGraph, pyg.GCNConv):  # type: ignore[misc]
             ValueError: If ``x`` is a pair, or does not fit the graph, or weights come with a matrix, or are compiled
                 for an ``aggr`` other than a sum.
         """
-        if isinstance(x, (tuple, list)):
-            raise ValueError(f"'x' must be one tensor: {type(self).__name__} takes no bipartite input (got a pair)")
+        self.refuse_pair(x)
         if fused_reduction(self, GCNConv, x) != "sum":
             return self._edge_by_edge(to_dense(x), edge_index, edge_weight)
         adj = self.normalised(x, edge_index, edge_weight)

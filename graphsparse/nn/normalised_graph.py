@@ -44,6 +44,18 @@ class NormalisedGraph:
         super().reset_parameters()  # type: ignore[misc]
         self._cached_adjacency = None
 
+    def refuse_pair(self, x: object) -> None:
+        """Refuse the features of sources and destinations of a bipartite graph.
+
+        Args:
+            x: What came as features.
+
+        Raises:
+            ValueError: If it is a pair.
+        """
+        if isinstance(x, (tuple, list)):
+            raise ValueError(f"'x' must be one tensor: {type(self).__name__} takes no bipartite input (got a pair)")
+
     def normalised(self, x: Tensor, edge_index: Adj | Adjacency, edge_weight: OptTensor) -> Adjacency:
         """Return the graph as one normalised matrix.
 

@@ -2,7 +2,10 @@
 
 import math
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -99,6 +102,20 @@ def check_count(value: object, name: str, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"'{name}' must be at least {least} (got {value})")
     return number
+
+
+def check_list(values: object, name: str, wanted: str = "a list of numbers") -> list[Any]:
+    """Return a sequence or an array as a list of Python's own numbers, or refuse what is none, as a string or a set.
+
+    Example:
+        >>> check_list(range(3), "num_neighbors")
+        [0, 1, 2]
+    """
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        values = values.tolist()
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        raise TypeError(f"'{name}' must be {wanted} (got {values!r} of type {type(values).__name__})")
+    return list(values)
 
 
 def check_edge_index(

@@ -6,7 +6,7 @@ import torch
 from torch_geometric import EdgeIndex
 
 from graphsparse.ops import check_edge_index, check_sparsity
-from graphsparse.ops.check import check_count, check_integer, check_number, check_real, check_share
+from graphsparse.ops.check import check_count, check_integer, check_list, check_number, check_real, check_share
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 0.3, 0.999999])
@@ -35,6 +35,19 @@ def test_good_shares_and_counts():
     assert check_count(np.int64(3), "n", 3) == 3
     assert check_integer(np.int64(-3), "n") == -3
     assert type(check_integer(np.int64(-3), "n")) is int
+
+
+@pytest.mark.parametrize("values", [[1, 2], (1, 2), range(1, 3), np.array([1, 2])])
+def test_good_lists(values):
+    listed = check_list(values, "a")
+    assert listed == [1, 2]
+    assert {type(value) for value in listed} == {int}
+
+
+@pytest.mark.parametrize("values", ["12", b"12", {1, 2}, {1: 2}, 12, None, iter([1]), np.ones((1, 1)), torch.ones(2)])
+def test_no_list(values):
+    with pytest.raises(TypeError, match="'a' must be a list of numbers .* of type"):
+        check_list(values, "a")
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.01, float("nan"), float("inf")])

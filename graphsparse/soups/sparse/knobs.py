@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from graphsparse.ops.check import check_integer, check_real
+from graphsparse.ops.check import check_integer, check_list, check_real
 from graphsparse.utils.counter_random import check_seed
 
 #: What is varied from copy to copy.
@@ -52,18 +52,20 @@ def turn(knobs: Knobs, knob: Knob, copies: int, values: Sequence[float] | None =
     """
     if knob not in KNOBS:
         raise ValueError(f"'knob' must be one of {KNOBS} (got {knob!r})")
-    if values is None:
+    if values is not None:
+        listed = check_list(values, "values")
+    else:
         steps = [2 * k / (copies - 1) - 1 if copies > 1 else 0.0 for k in range(copies)]
         centre = getattr(knobs, knob)
         if knob == "seed":
-            values = range(copies)
+            listed = list(range(copies))
         elif knob == "epochs":
-            values = [max(1, round(centre * (1 + step / 2))) for step in steps]
+            listed = [max(1, round(centre * (1 + step / 2))) for step in steps]
         else:
-            values = [centre * 2**step for step in steps]
-    if isinstance(values, str) or not hasattr(values, "__len__") or len(values) != copies:
+            listed = [centre * 2**step for step in steps]
+    if len(listed) != copies:
         raise ValueError(f"'values' must hold one value for each of {copies} copies (got {values!r})")
-    return [replace(knobs, **{str(knob): _checked(knob, value)}) for value in values]
+    return [replace(knobs, **{str(knob): _checked(knob, value)}) for value in listed]
 
 
 def _checked(knob: Knob, value: float) -> Any:

@@ -1,11 +1,11 @@
 """Lottery pools: one ticket, improved by tickets of other sparsities."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 from tqdm import tqdm
 
-from graphsparse.ops.check import check_count, check_integer, check_real
+from graphsparse.ops.check import check_count, check_integer, check_list, check_real
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.recipes.ingredients import Ingredients
 from graphsparse.soups.recipes.result import SoupResult
@@ -175,9 +175,8 @@ def _best(
 
 def _coefficients(coefficients: Sequence[float]) -> list[float]:
     """Return the coefficients from large to small, so that of equal ones that nearest to the soup is first."""
-    if isinstance(coefficients, str) or not isinstance(coefficients, Iterable):
-        raise TypeError(f"'coefficients' must be a list of numbers (got {coefficients!r})")
-    found = sorted({check_real(a, "coefficients", "a list of numbers") for a in coefficients}, reverse=True)
+    listed = check_list(coefficients, "coefficients")
+    found = sorted({check_real(a, "coefficients", "a list of numbers") for a in listed}, reverse=True)
     if not found or not all(0 < a < 1 for a in found):
         raise ValueError(f"'coefficients' must be numbers between 0 and 1, without both (got {coefficients!r})")
     return found

@@ -44,15 +44,13 @@ class IngredientFolder:
         self.spec, self.state, self.weights = self.path / "spec.json", self.path / "state.pt", self.path / "weights.pt"
         self.meta, self.mark, self.given_up = self.path / "meta.json", self.path / "DONE", self.path / "FAILED"
 
-    @property
     def is_done(self) -> bool:
         """Whether the ingredient is finished."""
         return self.mark.exists()
 
-    @property
     def is_given_up(self) -> bool:
         """Whether the ingredient failed too often."""
-        return self.given_up.exists() and not self.is_done
+        return self.given_up.exists() and not self.is_done()
 
     def write_spec(self, spec: Mapping[str, Any]) -> None:
         """Note what to train, unless it is known; a damaged note is written anew."""

@@ -48,10 +48,10 @@ class IngredientStore:
         if keys is None:
             found = [folder.name for folder in (self.path / "ingredients").glob("*")]
             folders = [IngredientFolder(self.path, key) for key in found]
-            folders = [folder for folder in folders if folder.is_done]
+            folders = [folder for folder in folders if folder.is_done()]
         else:
             folders = [IngredientFolder(self.path, key) for key in keys]
-            missing = [folder.key for folder in folders if not folder.is_done]
+            missing = [folder.key for folder in folders if not folder.is_done()]
             if missing:
                 raise ValueError(f"'store' {str(self.path)!r} holds no finished ingredient {missing[0]}")
         self._folders = folders

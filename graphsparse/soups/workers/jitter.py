@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphsparse.ops.check import check_count, check_real
+from graphsparse.ops.check import check_count, check_list, check_real
 from graphsparse.soups.workers.seed_streams import stream_seed
 
 #: Values to draw from, by the name of an option.
@@ -36,7 +36,8 @@ def draw_jitter(jitter: Jitter | None, seed: int, index: int) -> dict[str, float
     drawn = {}
     for name, values in (jitter or {}).items():
         rng = np.random.default_rng(stream_seed(seed, "jitter", index, JITTERED.index(name)))
-        drawn[name] = values[int(rng.integers(len(values)))]
+        listed = check_list(values, f"jitter[{name!r}]", "a list of values")
+        drawn[name] = listed[int(rng.integers(len(listed)))]
     return drawn
 
 
@@ -50,11 +51,10 @@ def check_jitter(jitter: Jitter | None) -> None:
     if unknown:
         raise ValueError(f"'jitter' can draw {list(JITTERED)} (got {unknown[0]!r})")
     for name, values in jitter.items():
-        if isinstance(values, str) or not isinstance(values, Sequence):
-            raise TypeError(f"'jitter[{name!r}]' must be a list of values (got {type(values).__name__})")
-        if not values:
+        listed = check_list(values, f"jitter[{name!r}]", "a list of values")
+        if not listed:
             raise ValueError(f"'jitter[{name!r}]' must hold at least one value (got none)")
-        for value in values:
+        for value in listed:
             check_option(name, value, f"jitter[{name!r}]")
 
 

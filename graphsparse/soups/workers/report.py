@@ -27,12 +27,12 @@ class Report:
         self._log = log
         self._failed: dict[str, IngredientFolder] = {}
         #: Ingredients that are neither finished nor given up.
-        self.open = [folder for folder in folders if not folder.is_done]
+        self.open = [folder for folder in folders if not folder.is_done()]
         done = len(folders) - len(self.open)
         self._bar = tqdm(total=len(folders), initial=done, disable=not progress, unit="ingredient")
         self._running = self._shown = -1
         for folder in list(self.open):
-            if folder.is_given_up:
+            if folder.is_given_up():
                 self.failed(folder)
 
     def __enter__(self) -> "Report":
@@ -56,10 +56,10 @@ class Report:
         """Say whether an ingredient is finished or given up, and tell of it the first time."""
         if folder not in self.open:
             return True
-        if folder.is_done:
+        if folder.is_done():
             self._finished(folder)
             return True
-        if folder.is_given_up:
+        if folder.is_given_up():
             self.failed(folder)
             return True
         return False

@@ -45,18 +45,18 @@ def run_ingredient(store: str | Path, key: str, job: Job, *, timeout: float = TI
         Exception: Whatever goes wrong in the training.
     """
     folder = IngredientFolder(store, key)
-    if folder.is_done:
+    if folder.is_done():
         return DONE
     lease = Lease.take(folder.path, timeout=timeout)
     if lease is None:
         return BUSY
     with lease:
-        if folder.is_done:  # by another one, before the lease was free
+        if folder.is_done():  # by another one, before the lease was free
             return DONE
         folder.sweep()
         state, meta = _train(folder, job)
         if not lease.is_mine():  # this process was away for so long that another one took over
-            return DONE if folder.is_done else BUSY
+            return DONE if folder.is_done() else BUSY
         folder.publish(state, meta)
     return DONE
 

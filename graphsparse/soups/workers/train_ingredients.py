@@ -167,7 +167,7 @@ def train_ingredients(
         written = set()
         for key, spec, state in recipe.ingredients(num, model, content):
             folders.append(IngredientFolder(path, key))
-            if not folders[-1].is_done and spec["initial"] not in written:
+            if not folders[-1].is_done() and spec["initial"] not in written:
                 write_initial(path, state, spec["initial"])
                 written.add(spec["initial"])
             folders[-1].write_spec(spec)  # last: what has one can be trained

@@ -40,7 +40,6 @@ def test_never_no_epoch():
     [
         ("dropout", None, "'knob' must be one of"),
         ("seed", [1], "one value for each of 2 copies"),
-        ("seed", 3, r"'values' must hold one value for each of 2 copies \(got 3\)"),
         ("seed", [1, -1], "'seed' must be between"),
         ("epochs", [1, 0], "at least 1"),
         ("lr", [0.1, 0.0], "positive"),
@@ -58,3 +57,8 @@ def test_bad_values(knob, values, message):
 def test_bad_types(knob, value):
     with pytest.raises(TypeError, match=f"{knob}"):
         turn(BASE, knob, 2, [value, value])
+
+
+def test_values_must_be_a_list():
+    with pytest.raises(TypeError, match=r"'values' must be a list of numbers \(got 3 of type int\)"):
+        turn(BASE, "seed", 2, 3)

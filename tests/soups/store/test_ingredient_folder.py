@@ -23,9 +23,9 @@ def names(folder):
 def test_result_is_there_when_it_is_done(folder):
     folder.state.write_text("how far it is")
     folder.record_failure("once")
-    assert not folder.is_done
+    assert not folder.is_done()
     folder.publish({**STATE, "part": STATE["w"][0]}, {"val": 0.5})
-    assert folder.is_done
+    assert folder.is_done()
     assert names(folder) == ["DONE", "meta.json", "spec.json", "weights.pt"]
     assert folder.read_meta().keys() == {"val", "weights"}
     found = folder.read_weights()
@@ -47,7 +47,7 @@ def test_nothing_counts_before_the_last_file(folder, monkeypatch, broken):
     monkeypatch.setattr(module, "atomic_write", fail)
     with pytest.raises(OSError, match="space"):
         folder.publish(STATE, {"val": 0.5})
-    assert not folder.is_done
+    assert not folder.is_done()
     assert not [name for name in names(folder) if name.startswith(".")]
 
 
@@ -63,9 +63,9 @@ def test_gives_up_after_three_failures_and_keeps_what_happened(folder):
     assert not folder.record_failure("first\nValueError: a")
     assert not folder.record_failure("second")
     assert len(folder.failures()) == 2
-    assert not folder.is_given_up
+    assert not folder.is_given_up()
     assert folder.record_failure("third")
-    assert folder.is_given_up
+    assert folder.is_given_up()
     assert names(folder) == ["FAILED", "spec.json"]
     text = folder.given_up.read_text()
     assert [text.index(part) for part in ("attempt 1", "ValueError: a", "second", "attempt 3", "third")] == sorted(
@@ -77,7 +77,7 @@ def test_gives_up_after_three_failures_and_keeps_what_happened(folder):
 
 def test_gives_up_at_once_what_will_not_change(folder):
     assert folder.record_failure("TypeError", lasting=True)
-    assert folder.is_given_up
+    assert folder.is_given_up()
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", None])

@@ -73,7 +73,7 @@ def test_several_trainings_in_one_store(tmp_path):
 
 def test_an_empty_store_is_refused_by_what_reads_it(finished, tmp_path):
     for key in finished.keys:
-        assert IngredientFolder(finished.path, key).is_done
+        assert IngredientFolder(finished.path, key).is_done()
     empty = IngredientStore(finished.path, [])
     assert len(empty) == 0
     with pytest.raises(ValueError, match="at least one state dict"):

@@ -89,7 +89,7 @@ def test_no_gpu_unless_asked_for_and_an_even_share_of_cores(tmp_path, monkeypatc
 def test_tries_again_whatever_ended_a_process(tmp_path, failure):
     (attempts,) = run(tmp_path, [[failure, failure, "done"]])
     assert len(attempts) == 3
-    assert IngredientFolder(tmp_path, "k0").is_done
+    assert IngredientFolder(tmp_path, "k0").is_done()
 
 
 def test_gives_up_after_three_and_goes_on_with_the_others(tmp_path):
@@ -98,7 +98,7 @@ def test_gives_up_after_three_and_goes_on_with_the_others(tmp_path):
     for part in ("attempt 0 ends with 11", "attempt 2 ends with 11", "the process ended with code 11"):
         assert part in str(caught.value)
     assert len(notes(tmp_path, "k1")) == 3
-    assert IngredientFolder(tmp_path, "k2").is_done
+    assert IngredientFolder(tmp_path, "k2").is_done()
 
 
 def test_does_not_try_again_what_will_not_change(tmp_path):

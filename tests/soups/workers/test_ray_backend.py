@@ -109,7 +109,7 @@ def test_a_task_says_how_it_ended(open_store, tmp_path, monkeypatch):
     for number in range(3):
         assert len(open_store.failures()) == number
         assert run(open_store, failing) == ("failed", "")
-    assert open_store.is_given_up
+    assert open_store.is_given_up()
     open_store.given_up.unlink()
 
     def full(*arguments, **options):

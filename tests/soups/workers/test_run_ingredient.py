@@ -125,7 +125,7 @@ def test_leaves_alone_what_another_process_works_on(tmp_path):
     folder.mark.unlink()
     with Lease.take(folder.path):
         assert run_ingredient(tmp_path, folder.key, Job(Net())) == BUSY
-    assert not folder.is_done
+    assert not folder.is_done()
     folder.mark.write_text("")
     assert run_ingredient(tmp_path, folder.key, Job(Net())) == DONE
 

@@ -42,7 +42,7 @@ def run(folder, tmp_path, job):
 
 def test_trains_the_ingredient(open_store, tmp_path):
     assert run(open_store, tmp_path, Job(Net())) == 0
-    assert open_store.is_done
+    assert open_store.is_done()
 
 
 def test_says_that_another_is_at_it(open_store, tmp_path):
