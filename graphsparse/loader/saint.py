@@ -1,6 +1,5 @@
 """Subgraphs of random walks, normalised so that losses and sums over neighbours are right on average."""
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -10,7 +9,7 @@ from torch_geometric.data import Data
 from graphsparse.loader.batches import Batches, check_graph, cut_out
 from graphsparse.loader.draws import uniform
 from graphsparse.loader.in_graph import InGraph
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_number
 
 
 class SaintWalkBatches(Batches):
@@ -73,10 +72,7 @@ class SaintWalkBatches(Batches):
         check_count(roots, "roots")
         check_count(walk_length, "walk_length")
         check_count(1 if num_steps is None else num_steps, "num_steps")
-        if isinstance(coverage, bool) or not isinstance(coverage, int | float):
-            raise TypeError(f"'coverage' must be a number (got {coverage!r} of type {type(coverage).__name__})")
-        if not 0 <= coverage < math.inf:
-            raise ValueError(f"'coverage' must be finite and not negative (got {coverage})")
+        check_number(coverage, "coverage", least=0)
         check_graph(data, train=True, weights=coverage > 0)
         super().__init__(data, seed)
         self.batch_size, self.walk_length = roots, walk_length

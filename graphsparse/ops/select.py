@@ -2,11 +2,10 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse.ops.check import check_sparsity
+from graphsparse.ops.check import check_integer, check_sparsity
 
 
 def num_removed(sparsity: float, num: int) -> int:
@@ -63,8 +62,7 @@ def smallest_k_mask(score: Tensor, k: int) -> Tensor:
         raise TypeError(f"'score' must be a real-valued tensor (got {getattr(score, 'dtype', type(score).__name__)})")
     if score.dim() != 1:
         raise ValueError(f"'score' must be one-dimensional (got shape {list(score.shape)})")
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
-        raise TypeError(f"'k' must be an integer (got {k!r} of type {type(k).__name__})")
+    k = check_integer(k, "k")
     if not 0 <= k <= score.numel():
         raise ValueError(f"'k' must be between 0 and the number of scores, {score.numel()} (got {k})")
     score = score.detach()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_number
 from graphsparse.soups.store.description import describe_model
 from graphsparse.soups.store.failures import IngredientError, StorageError, is_storage_error, storage_error
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
@@ -205,8 +205,8 @@ def _check_runtime(
         check_callable(log, "log")
     if backend == "ray":
         optional_module("ray")
-        if gpus is not None and (isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0):
-            raise TypeError(f"'gpus' must be the share of a GPU for each ingredient (got {gpus!r})")
+        if gpus is not None:  # the share of one for each ingredient
+            check_number(gpus, "gpus", least=0)
     elif gpus and not torch.cuda.is_available():
         raise ValueError(f"'gpus' is {gpus!r}, but PyTorch finds no GPU here")
     elif gpus and workers == 0 and gpus != 1:

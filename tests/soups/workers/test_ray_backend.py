@@ -224,5 +224,7 @@ def test_busy_ingredients_are_asked_for_again_and_a_full_disk_ends_the_call(tmp_
 
 
 def test_share_of_a_gpu_must_be_a_number(tmp_path, monkeypatch):
-    with pytest.raises(TypeError, match="'gpus' must be the share of a GPU"):
+    with pytest.raises(TypeError, match="'gpus' must be a number"):
         with_fake(FakeRay(), monkeypatch, tmp_path, gpus=[0])
+    with pytest.raises(ValueError, match=r"'gpus' must be a finite number of at least 0 \(got -1\)"):
+        with_fake(FakeRay(), monkeypatch, tmp_path, gpus=-1)
