@@ -151,6 +151,6 @@ def _same(found: Tensor, expected: Tensor, among: Tensor | None = None) -> bool:
         return False
     among = expected if among is None else among
     finite = among[among.isfinite()]
-    largest = float(finite.abs().max()) if finite.numel() else 0.0
+    largest = float(finite.detach().abs().max()) if finite.numel() else 0.0
     tolerance = 1e3 * torch.finfo(expected.dtype).eps * largest
     return torch.allclose(found, expected, rtol=0.0, atol=tolerance, equal_nan=True)

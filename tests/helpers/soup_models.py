@@ -2,7 +2,20 @@
 
 import torch
 from torch import nn
-from torch_geometric.nn import GAT, GCN, GIN, GCN2Conv, GCNConv, GraphConv, GraphSAGE, SAGEConv, SGConv
+from torch_geometric.nn import (
+    GAT,
+    GCN,
+    GIN,
+    MLP,
+    GCN2Conv,
+    GCNConv,
+    GINConv,
+    GraphConv,
+    GraphNorm,
+    GraphSAGE,
+    SAGEConv,
+    SGConv,
+)
 
 import graphsparse.nn as fast
 from graphsparse.nn import accelerate
@@ -167,6 +180,12 @@ TREACHEROUS = {
     "median": lambda: GraphSAGE(8, 16, 2, 3, aggr="median"),
     "writes into x": lambda: Two(lambda model, x, h: h + x.mul_(2)),
     "kept normalisation": lambda: GCN(8, 16, 2, 3, cached=True),
+    "normalises all rows, GIN 1": lambda: GIN(8, 16, 1, 3, norm="graph_norm"),
+    "normalises all rows, GIN 2": lambda: GIN(8, 16, 2, 3, norm="graph_norm"),
+    "normalises all rows within GIN": lambda: Two(layer=lambda *sizes: GINConv(MLP([*sizes, 8], norm="pair_norm"))),
+    "normalises all rows within GIN, last": lambda: with_part(
+        GIN(8, 16, 2, 3), "convs.1.nn", nn.Sequential(nn.Linear(16, 3), GraphNorm(3))
+    ),
 }
 
 

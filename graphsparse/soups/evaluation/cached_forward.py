@@ -36,8 +36,6 @@ from graphsparse.utils.trace_layers import LayerCall, trace_layers
 Take: TypeAlias = Callable[[int, slice, Tensor], object]
 #: Rows that are run through the model at once: few enough to stay near the processor for all ratios.
 ROWS = 4096
-#: Most numbers of a tensor that a mixture keeps: mixing it costs less than the calls that this takes.
-SMALL = 1 << 16
 #: Most bytes of the features of mixtures that stand side by side.
 WIDE = 1 << 29
 
@@ -125,16 +123,18 @@ class _Mixture:
     second: State
     ratio: float
     hidden: dict[int, _Fixed | _Between] = field(default_factory=dict)
-    #: Its small tensors, which are wanted again for every block of rows.
-    small: dict[str, Tensor] = field(default_factory=dict)
+    #: How many numbers it may keep of its tensors, which are wanted again for every block of rows.
+    room: int = 0
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
     def tensor(self, name: str) -> Tensor:
         """Return one of its tensors."""
-        if name in self.small:
-            return self.small[name]
+        if name in self.kept:
+            return self.kept[name]
         mixed = mix_tensors(self.first[name], self.second[name], self.ratio)
-        if mixed.numel() <= SMALL:
-            self.small[name] = mixed
+        if mixed.numel() <= self.room:
+            self.kept[name] = mixed
+            self.room -= mixed.numel()
         return mixed
 
 
@@ -216,10 +216,12 @@ class CachedForward:
             first, second = self._at_soup(soup), self._linear_outputs(other)
             for start in range(0, len(ratios), self._side_by_side()):
                 batch = range(start, min(start + self._side_by_side(), len(ratios)))
+                # What all mixtures keep is no more than a third state.
+                room = sum(value.numel() for value in soup.values()) // len(batch)
                 mixtures = []
                 for i in batch:
                     between = {k: _Between(first[k], second[k], ratios[i]) for k in first}
-                    mixtures.append(_Mixture(soup, other, ratios[i], dict(between)))
+                    mixtures.append(_Mixture(soup, other, ratios[i], dict(between), room))
                 self._run(mixtures, partial(_add, judge, batch), partial(_hopeful, judge, batch))
         self._loaded = None
 

@@ -13,7 +13,8 @@ from graphsparse.soups.states.states import State, mix
 from graphsparse.utils.layerwise_inference import taken_apart
 from graphsparse.utils.replay import Call
 
-_NODES, _EDGES = 32, 128
+#: Few nodes are judged, so that layers are run on a part of the graph here, too.
+_NODES, _EDGES, _JUDGED = 32, 128, 4
 
 
 def small_graph(data: Data) -> Data:
@@ -83,7 +84,7 @@ def check_cached(model: nn.Module, data: Data, call: Call) -> None:
         ValueError: If they differ.
         Exception: Whatever the model raises on a small graph.
     """
-    small, nodes = small_graph(data), torch.arange(_NODES, device=data.edge_index.device)
+    small, nodes = small_graph(data), torch.arange(_JUDGED, device=data.edge_index.device)
     first, second = _disturbed(model, 0), _disturbed(model, 1)
     plain = PlainForward(_own(model), small, nodes, call)
     cached = CachedForward(TracedModel(_own(model), small, call), nodes)

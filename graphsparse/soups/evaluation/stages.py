@@ -182,15 +182,7 @@ class AnyStage:
         self._leaves = [values.get(i, leaf.value) for i, leaf in enumerate(call.leaves)]
         block = block.to(device)
         self._edge_index, self._rowptr, self._num_dst = block.edge_index(), block.rowptr, block.num_dst
-        generator = torch.Generator().manual_seed(0)
-
-        def made_up(nodes: Tensor) -> dict[int, Tensor]:
-            """Return rows of the right kind for the trial."""
-            seen = {i: call.leaves[i].value for i in places.values()}
-            picked = torch.randint(len(next(iter(seen.values()))), nodes.shape, generator=generator)
-            return {i: value[picked.to(value.device)] for i, value in seen.items()}
-
-        self._form = probed_form(call, edges, made_up, edge_values, device)
+        self._form = _tried_form(call, edges, edge_values, list(places.values()), device)
 
     def output(self, given: dict[int, Tensor]) -> Tensor:
         """Return the output of the wanted rows.
@@ -246,7 +238,25 @@ def make_stage(
         return AnyStage(call, edges, wanted, edge_values, {i: i for i in rows}, device)
     value = None if weight is None else weight[edges.edge_id] if edges.edge_id is not None else weight
     adj, needed = _rows_of(edges, value, wanted, device)
+    if names is None:  # its network may look across rows
+        _tried_form(call, edges, edge_values, rows, device)
     return GINStage(call, adj, needed, reduce) if names is None else LinearStage(call, adj, needed, reduce, names)
+
+
+def _tried_form(call: LayerCall, edges: InEdges, edge_values: EdgeValues, rows: list[int], device: torch.device) -> str:
+    """Return the form in which a few destinations give the exact output of a layer, tried out on made-up rows.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def made_up(nodes: Tensor) -> dict[int, Tensor]:
+        seen = {i: call.leaves[i].value for i in rows}
+        picked = torch.randint(len(next(iter(seen.values()))), nodes.shape, generator=generator)
+        return {i: value[picked.to(value.device)] for i, value in seen.items()}
+
+    return probed_form(call, edges, made_up, edge_values, device)
 
 
 def _linear_names(layer: MessagePassing) -> tuple[str, str] | None:

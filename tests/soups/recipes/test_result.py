@@ -11,6 +11,7 @@ from resuming import same_state
 from soup_helpers import CountedStates, HashJudge, random_states, trained_states
 from torch_geometric.nn import GCN
 
+from graphsparse.soups.evaluation.cached_forward import CachedForward
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.recipes.greedy import greedy_soup
 from graphsparse.soups.recipes.interpolation import interpolation_soup
@@ -179,6 +180,20 @@ def test_three_states_in_memory_whatever_their_number(name, num):
         SOUPS[name](states, judge)
     assert states.reads > num
     assert 1.5 < states.most <= 3.0001
+
+
+def test_three_states_in_memory_while_mixtures_stand_side_by_side(monkeypatch):
+    def make_model():
+        return GCN(8, 61, 6, 7)
+
+    states = CountedStates(random_states(make_model, 3))
+    evaluator = Evaluator(make_model(), random_graph())
+    assert evaluator.mode == "cached"
+    load = CachedForward._load
+    monkeypatch.setattr(CachedForward, "_load", lambda *args: (load(*args), states.count()))
+    with states:
+        interpolation_soup(states, evaluator, granularity=20, split_validation=False)
+    assert 2 < states.most <= 3.0001
 
 
 @pytest.mark.parametrize("name", SOUPS)
