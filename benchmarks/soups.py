@@ -1,7 +1,7 @@
 """Test accuracy of soups beside their ingredients: every recipe on every network, sampler and graph, paired by repeat.
 
 python benchmarks/soups.py --data cora citeseer --workers 2         # GCN, SAGE, GAT, GCNII; three samplers; 5 repeats
-python benchmarks/soups.py --data ogbn-arxiv-structure flickr-structure --net GCN SAGE --sampler cluster   # 3 repeats
+python benchmarks/soups.py --data ogbn-arxiv-structure flickr-structure   # GCN and SAGE on clusters; 3 repeats
 
 A repeat trains 8 ingredients from the same initial weights, with other batches and dropout, and makes every soup of
 them. Ingredients, recipes and ratios are chosen on validation nodes alone. By default a recipe finds ratios on one half
@@ -53,7 +53,11 @@ OPTIONS = {
     "cluster": {"num_parts": 16, "parts_per_batch": 4},
     "neighbor": {"num_neighbors": [10, 10], "batch_size": 64},
 }
-LARGE_OPTIONS = {"full": {}, "cluster": {"num_parts": 200, "parts_per_batch": 20}}
+LARGE_OPTIONS = {
+    "full": {},
+    "cluster": {"num_parts": 200, "parts_per_batch": 20},
+    "neighbor": {"num_neighbors": [10, 10, 10], "batch_size": 1024},
+}
 RECIPES = {
     "uniform": uniform_soup,
     "greedy": greedy_soup,
@@ -63,8 +67,9 @@ RECIPES = {
     "learned, all validation": lambda *given: learned_soup(*given, split_validation=False),
     "partition learned": lambda *given: partition_learned_soup(*given, num_parts=16, parts_per_step=4),
 }
-#: A repeat on a large graph takes ten minutes.
-REPEATS = {"ogbn-arxiv-structure": 3, "flickr-structure": 3}
+#: What is computed when nothing is said: networks, samplers and repeats. A repeat on a large graph takes ten minutes.
+CELLS = (NETS, SAMPLERS, 5)
+LARGE_CELLS = dict.fromkeys(("ogbn-arxiv-structure", "flickr-structure"), (("GCN", "SAGE"), ("cluster",), 3))
 METHODS = ("mean ingredient", "best ingredient", "ensemble", *RECIPES)
 
 
@@ -194,9 +199,9 @@ def main(argv=None):
     """Compute what is missing, write tables and plots, and return the rows of the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", default=["cora"])
-    parser.add_argument("--net", nargs="+", default=list(NETS), choices=NETS)
-    parser.add_argument("--sampler", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
-    parser.add_argument("--repeats", type=int, help="5 when left out, 3 on the two large graphs")
+    parser.add_argument("--net", nargs="+", choices=NETS, help="all when left out, GCN and SAGE on the large graphs")
+    parser.add_argument("--sampler", nargs="+", choices=SAMPLERS, help="all when left out, cluster on the large graphs")
+    parser.add_argument("--repeats", type=int, help="5 when left out, 3 on the large graphs")
     parser.add_argument("--ingredients", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=0, help="instead of those of the graph and the sampler")
     parser.add_argument("--workers", type=int, default=2)
@@ -204,11 +209,11 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder of the results")
     args = parser.parse_args(argv)
 
-    jobs = [
-        dict(zip(KEYS, values, strict=True))
-        for data in args.data
-        for values in product([data], args.net, args.sampler, range(args.repeats or REPEATS.get(data, 5)))
-    ]
+    jobs = []
+    for data in args.data:
+        nets, samplers, repeats = LARGE_CELLS.get(data, CELLS)
+        cells = product([data], args.net or nets, args.sampler or samplers, range(args.repeats or repeats))
+        jobs += [dict(zip(KEYS, values, strict=True)) for values in cells]
     path, setting = args.out / "soups.jsonl", {"ingredients": args.ingredients, "epochs": args.epochs}
     common = {"setting": setting | {"torch": torch.__version__}, "keys": KEYS}
     if args.report:

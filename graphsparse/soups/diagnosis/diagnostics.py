@@ -40,6 +40,15 @@ class Diagnosis:
         warnings: A sentence for each ingredient that does not belong with the best one.
         apart: The indices of these ingredients.
         barrier: The barrier above which one is named.
+
+    Example:
+        >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.soups import Evaluator
+        >>> from graphsparse.testing import random_graph
+        >>> model = GCN(8, 16, 2, 3)
+        >>> found = diagnose([model.state_dict()] * 3, Evaluator(model, random_graph()))
+        >>> found.best, found.barriers, found.disagreement.shape, found.warnings
+        (0, [0.0, 0.0, 0.0], torch.Size([3, 3]), [])
     """
 
     best: int
@@ -120,7 +129,7 @@ def diagnose(
     weights started, and the barrier what that costs.
 
     Distances and angles come from inner products in float64, of parameters only. Never more than three states in
-    memory; ``3 N`` evaluations, with ``pairs`` ``2 N + N (N - 1) / 2``.
+    memory; ``3 N - 1`` evaluations, with ``pairs`` ``2 N + N (N - 1) / 2``.
 
     Args:
         ingredients: State dicts, a list or a store; or tickets with one common edge mask.
@@ -129,6 +138,9 @@ def diagnose(
         barrier: Barrier in nats above which an ingredient is named.
         angle: Angle to the best one in degrees above which an ingredient is named.
         progress: Whether to show a progress bar, of evaluations.
+
+    Returns:
+        What was found; printed, it is a table with a line for each ingredient, and the warnings.
 
     Raises:
         TypeError: If an argument has the wrong type.

@@ -29,6 +29,13 @@ BATCH_NORMS = ("recompute", "keep")
 class Evaluator:
     r"""Scores state dicts of one model on some nodes of one graph, always in the same way.
 
+    Of the judged nodes :math:`V`, by default, the share that a model with weights :math:`W` gets right:
+
+    .. math:: \frac{1}{|V|} \sum_{v \in V} [\arg\max_c f_W(G)_{vc} = y_v]
+
+    Whole graphs are taken, never sampled ones: a soup that takes or leaves an ingredient by a score that changes from
+    call to call promises nothing.
+
     Args:
         model: Any PyG model; its weights do not matter. A copy of it is kept, in evaluation mode.
         data: The graph, as in :func:`~graphsparse.training.fit`.
@@ -39,8 +46,9 @@ class Evaluator:
             :mod:`~graphsparse.soups.evaluation.cached_forward` does, with the same result up to rounding at a fraction
             of the cost, which is tried on a small graph first. ``auto`` is ``cached`` where the model allows it, else
             ``plain``. The attribute ``mode`` says which one is active, and ``reason`` why it is not ``cached``.
-        batch_norm: ``recompute`` estimates running statistics of batch normalisation anew for every state, by one pass
-            over the graph with dropout off; ``keep`` takes those of the state, which mixing has averaged.
+        batch_norm: ``recompute`` estimates running statistics, of batch or instance normalisation, anew for every
+            state, by one pass over the graph with dropout off; ``keep`` takes those of the state, which mixing has
+            averaged.
         batch_size: Most nodes in a block, for ``layerwise``.
         call: How to call the model on a graph.
 
@@ -56,6 +64,9 @@ class Evaluator:
         >>> evaluator = Evaluator(model, random_graph())
         >>> 0 <= evaluator.score(model.state_dict()) <= 1
         True
+
+    Source: Jaiswal et al., *Graph Ladling*, arXiv 2306.10466, which chooses by the accuracy on validation nodes of an
+    exact pass over the whole graph; ``cached`` is our own.
     """
 
     def __init__(
@@ -143,6 +154,12 @@ class Evaluator:
 
         Args:
             seed: Two calls with the same one give the same halves.
+
+        Returns:
+            Two evaluators of the same model, graph and metric.
+
+        Raises:
+            ValueError: If there are fewer than two judged nodes.
         """
         parts = []
         for judged in halves(self._judged, seed):
@@ -152,10 +169,13 @@ class Evaluator:
         return parts[0], parts[1]
 
     def prepared(self, state: State) -> State:
-        """Return a state with the statistics of batch normalisation that it is scored with.
+        """Return a state with the running statistics that it is scored with.
 
         Args:
             state: State dict.
+
+        Returns:
+            The same state dict where there are none to estimate, else another one with the same weights.
         """
         if not self._re_estimates:
             return state
@@ -181,6 +201,9 @@ class Evaluator:
 
         Args:
             state: State dict.
+
+        Returns:
+            The metric; by default the share of nodes that are right, exactly a number of nodes divided by another.
         """
         judge = Judge(self.y, 1, metric=self.metric)
         judge.add(0, slice(0, self.num_nodes), self.logits(state))
@@ -201,6 +224,9 @@ class Evaluator:
 
         Returns:
             One score for each ratio; ``None`` where it cannot exceed the floor and was given up early.
+
+        Raises:
+            ValueError: If a ratio is not in [0, 1].
         """
         for ratio in ratios:
             if not 0 <= ratio <= 1:

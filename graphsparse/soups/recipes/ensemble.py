@@ -21,6 +21,15 @@ class EnsembleResult:
         logits: Mean logits, or the logarithm of mean probabilities, of the judged nodes, ``[n, C]``.
         score: Metric of the ensemble on these nodes.
         ingredient_scores: The same metric of every ingredient.
+
+    Example:
+        >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.soups import Evaluator
+        >>> from graphsparse.testing import random_graph
+        >>> model, data = GCN(8, 16, 2, 3), random_graph()
+        >>> found = ensemble([model.state_dict()] * 2, Evaluator(model, data))
+        >>> found.logits.shape == (int(data.val_mask.sum()), 3), found.score == found.ingredient_scores[0]
+        (True, True)
     """
 
     logits: Tensor

@@ -28,6 +28,8 @@ class Es2025:
     Example:
         >>> Es2025(restart_every=3)
         Es2025(weight_decay=0.0, restart_every=3, init='ones')
+
+    Source: the code that came with *Enhanced Soups for Graph Neural Networks*, arXiv 2503.11612.
     """
 
     weight_decay: float = 0.0

@@ -40,16 +40,17 @@ def interpolation_soup(
     result. The best of many ratios on a few hundred nodes is often better by chance alone; the other half tells. It
     costs half the nodes for either question, so that small gains are missed more often.
 
-    The score of the result is never below that of the best ingredient, exactly. ``N + (N - 1)(g - 1)`` evaluations, and
-    one more for each step that is proposed; never more than three states in memory.
+    The score of the result is never below that of the best ingredient, exactly. ``N + (N - 1)(g - 1)`` evaluations,
+    one more for each step that is proposed, and with ``split_validation`` one of the first soup; never more than three
+    states in memory.
 
     Args:
         ingredients: State dicts: a list, or a store that reads them from disk.
         evaluator: Scores them on its nodes.
         granularity: Number of ratios :math:`g`, with 0 and 1.
         split_validation: Whether to find ratios on one half of these nodes and accept them on the other.
-        min_delta: By how much a score must exceed the one before. One standard error of an accuracy :math:`a` of
-            :math:`n` nodes is :math:`\sqrt{a (1 - a) / n}`.
+        min_delta: By how much a score must exceed the one before; with ``split_validation``, that on the fitting half.
+            One standard error of an accuracy :math:`a` of :math:`n` nodes is :math:`\sqrt{a (1 - a) / n}`.
         seed: Of the halves.
         progress: Whether to show a progress bar, of ingredients.
         log: Receives ``ingredient``, ``ratio`` and ``score`` (of the soup after it) for each step.

@@ -20,6 +20,9 @@ def soup_ticket(soup: SoupResult, like: Ticket | None = None, *, config: Mapping
         A ticket whose weight masks mark what is not zero, in tensors of two or more dimensions that hold a zero. Its
         metrics are the soup's score and, if the other ticket knows it, the edge sparsity.
 
+    Raises:
+        TypeError: If ``soup`` is no soup, or ``like`` no ticket.
+
     Example:
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.soups.evaluation.evaluator import Evaluator

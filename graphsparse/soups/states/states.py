@@ -86,6 +86,9 @@ def combine(states: States, weights: Tensor | Mapping[str, Tensor]) -> dict[str,
         states: State dicts with the same keys and shapes.
         weights: :math:`\lambda` ``[N]`` for all tensors, or one such vector for each floating tensor by its name.
 
+    Returns:
+        A state dict with tensors of its own; integers are those of the first state.
+
     Raises:
         ValueError: If there is another number of weights than of states.
 
@@ -93,6 +96,9 @@ def combine(states: States, weights: Tensor | Mapping[str, Tensor]) -> dict[str,
         >>> states = [{"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])}]
         >>> combine(states, torch.tensor([0.25, 0.75]))
         {'w': tensor([2.5000])}
+
+    Source: Wortsman et al., *Model soups*, arXiv 2203.05482; shares of single tensors as in *Enhanced Soups
+    for Graph Neural Networks*, arXiv 2503.11612.
     """
     for name, part in {"weights": weights}.items() if isinstance(weights, Tensor) else weights.items():
         if part.shape != (len(states),):

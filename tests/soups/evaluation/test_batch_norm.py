@@ -1,6 +1,7 @@
+import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GCN, BatchNorm
+from torch_geometric.nn import GCN, BatchNorm, HeteroBatchNorm, InstanceNorm
 
 from graphsparse.soups.evaluation.batch_norm import estimate_statistics, running_norms
 from graphsparse.soups.evaluation.plain_forward import call_with_state
@@ -15,6 +16,8 @@ def model():
 def test_which_modules_keep_statistics():
     layers = nn.ModuleList([BatchNorm(3), BatchNorm(3, track_running_stats=False), nn.LayerNorm(3)])
     assert list(running_norms(layers)) == ["0.module"]
+    layers = nn.ModuleList([InstanceNorm(3), InstanceNorm(3, track_running_stats=True), HeteroBatchNorm(3, 2)])
+    assert list(running_norms(layers)) == ["1", "2"]
 
 
 def test_statistics_are_those_of_the_hidden_rows():
@@ -46,3 +49,54 @@ def test_estimates_do_not_depend_on_what_was_there():
     other["norms.0.module.running_mean"] = torch.full((16,), 7.0)
     second = estimate_statistics(net, other, [data], call_with_state)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Normed(nn.Module):
+    """A matrix and a normalisation, which may be called twice."""
+
+    def __init__(self, norm, *args, twice=False):
+        super().__init__()
+        self.lin, self.norm, self.args, self.twice = nn.Linear(8, 3), norm, args, twice
+
+    def forward(self, x, edge_index):
+        hidden = self.lin(x)
+        if self.twice:
+            self.norm(2 * hidden, *self.args)
+        return self.norm(hidden, *self.args)
+
+
+TWO_HALVES = torch.arange(60) % 2
+
+
+@pytest.mark.parametrize(
+    ("norm", "args"),
+    [
+        (BatchNorm(3), ()),
+        (InstanceNorm(3, track_running_stats=True), ()),
+        (InstanceNorm(3, track_running_stats=True), (TWO_HALVES,)),
+        (HeteroBatchNorm(3, 2), (TWO_HALVES,)),
+    ],
+    ids=["batch", "instance", "two instances", "two types"],
+)
+@pytest.mark.parametrize("twice", [False, True])
+def test_all_kinds_take_the_mean_over_their_calls(norm, args, twice):
+    net, parts = Normed(norm, *args, twice=twice).eval(), [random_graph(60, seed=1), random_graph(60, seed=2)]
+    (prefix,) = running_norms(net)
+    before = {name: torch.rand_like(value, dtype=torch.float) for name, value in net.state_dict().items()}
+    state = estimate_statistics(net, before, parts, call_with_state)
+    hidden = [scale * (part.x @ before["lin.weight"].t() + before["lin.bias"]) for part in parts for scale in (1, 2)]
+    groups = [hidden[k] for k in range(len(hidden)) if twice or k % 2 == 0]
+    if args:
+        split = [[group[TWO_HALVES.eq(i)] for group in groups] for i in range(2)]
+        if isinstance(norm, InstanceNorm):
+            groups = [part for half in split for part in half]
+    if isinstance(norm, HeteroBatchNorm):
+        mean = torch.stack([torch.stack([part.mean(0) for part in half]).mean(0) for half in split])
+        var = torch.stack([torch.stack([part.var(0, correction=0) for part in half]).mean(0) for half in split])
+    else:
+        mean = torch.stack([group.mean(0) for group in groups]).mean(0)
+        var = torch.stack([group.var(0) for group in groups]).mean(0)
+    torch.testing.assert_close(state[f"{prefix}.running_mean"], mean)
+    torch.testing.assert_close(state[f"{prefix}.running_var"], var)
+    assert not any(module.training for module in net.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
