@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: What PyTorch writes into its error when a file could not be written to its end.
-TORCH_WRITER = ("inline_container", "PytorchStreamWriter", "unexpected pos")
+#: What PyTorch says in an error that has no number when a file could not be written to its end, or not at all.
+_TORCH_WRITER = ("inline_container", "PytorchStreamWriter", "unexpected pos", "basic_ios", "iostream error")
 #: Bytes of a disk that is full.
 _FULL = 1 << 20
 
@@ -22,7 +22,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         path: The file to write; its folder is made when it is missing.
 
     Raises:
-        OSError: If the folder cannot be written; nothing is left behind then.
+        OSError: If the file cannot be written, which the error names; nothing is left behind then.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -45,10 +45,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    except RuntimeError as error:
-        # PyTorch's writer of archives only says that a file is shorter than it should be.
-        if any(mark in str(error) for mark in TORCH_WRITER) and shutil.disk_usage(path.parent).free < _FULL:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+    except OSError as error:
+        if error.errno is not None:  # those of ``write`` and ``fsync`` name no file
+            error.filename = error.filename or str(path)
         raise
+    except RuntimeError as error:
+        if not any(mark in str(error) for mark in _TORCH_WRITER):
+            raise
+        number = errno.ENOSPC if shutil.disk_usage(path.parent).free < _FULL else errno.EIO
+        raise OSError(number, f"{os.strerror(number)} ({str(error).strip().splitlines()[0]})", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from graphsparse.utils.atomic_write import atomic_write
 
@@ -48,18 +49,41 @@ def test_folder_that_cannot_be_made(tmp_path):
         pass
 
 
-@pytest.mark.parametrize(
-    ("told", "free", "full"),
-    [
-        ("unexpected pos 22016 vs 21904", 0, True),
-        ("unexpected pos 64 vs 0", 1 << 30, False),
-        ("shapes differ", 0, False),
-    ],
-)
-def test_a_full_disk_is_called_so(tmp_path, monkeypatch, told, free, full):
+@pytest.mark.parametrize(("free", "number"), [(0, errno.ENOSPC), (1 << 30, errno.EIO)])
+@pytest.mark.parametrize("told", ["unexpected pos 64 vs 0", "basic_ios::clear: iostream error", "shapes differ"])
+def test_a_full_disk_is_called_so(tmp_path, monkeypatch, told, free, number):
     """Of a full disk torch's writer says no more than that its file is too short."""
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
-    with pytest.raises(OSError if full else RuntimeError) as caught, atomic_write(tmp_path / "file"):
+    other = told == "shapes differ"
+    with pytest.raises(RuntimeError if other else OSError, match=told) as caught, atomic_write(tmp_path / "file"):
         raise RuntimeError(told)
-    assert getattr(caught.value, "errno", None) == (errno.ENOSPC if full else None)
+    if not other:
+        assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "file"))
     assert list(tmp_path.iterdir()) == []
+
+
+class Full:
+    """A file on a full disk."""
+
+    def write(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self):
+        pass
+
+
+def test_knows_what_torch_makes_of_a_full_disk(tmp_path):
+    with pytest.raises(OSError, match="file") as caught, atomic_write(tmp_path / "file"):
+        torch.save({"a": torch.zeros(10_000)}, Full())
+    assert caught.value.filename == str(tmp_path / "file")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_errors_of_writing_name_the_file(tmp_path, monkeypatch, number):
+    def full(handle):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="file") as caught, atomic_write(tmp_path / "file"):
+        pass
+    assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "file"))

@@ -2,10 +2,11 @@
 
 import errno
 import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from graphsparse.utils.atomic_write import TORCH_WRITER
 
 #: After so many failures an ingredient is not tried again.
 MOST_FAILURES = 3
@@ -17,6 +18,9 @@ IS_BUSY, TRY_AGAIN, LASTING, STORAGE = 10, 11, 12, 13
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_UNWRITABLE = _FULL | _CLOSED | {errno.EIO}
+#: Bytes of a disk that is as good as full.
+_LITTLE = 1 << 20
 
 
 class IngredientError(RuntimeError):
@@ -30,19 +34,24 @@ class StorageError(OSError):
 def is_storage_error(error: BaseException, store: str | Path) -> bool:
     """Say whether a store could not be written: nothing is wrong with the ingredient then.
 
+    A full disk or a closed folder of something else, such as the cache of a user's sampler, is no error of the store.
+    An error that names no file, which those of the store's own files do, is one of the store if its disk is full.
+
     Args:
         error: What was raised.
-        store: Folder of the store. That a file elsewhere may not be opened has nothing to do with it.
+        store: Folder of the store.
 
     Example:
-        >>> is_storage_error(OSError(errno.ENOSPC, "No space left on device"), "store")
+        >>> is_storage_error(OSError(errno.ENOSPC, "No space left on device", "store/graph.pt"), "store")
         True
+        >>> is_storage_error(OSError(errno.ENOSPC, "No space left on device", "cache.bin"), "store")
+        False
     """
-    if isinstance(error, OSError):
-        named = Path(os.fsdecode(error.filename)).absolute() if isinstance(error.filename, str | bytes) else None
-        elsewhere = named is not None and not named.is_relative_to(Path(store).absolute())
-        return error.errno in _FULL or (error.errno in _CLOSED and not elsewhere)
-    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in TORCH_WRITER)
+    if not isinstance(error, OSError) or error.errno not in _UNWRITABLE:
+        return False
+    if isinstance(error.filename, str | bytes | os.PathLike):
+        return _lies_in(Path(os.fsdecode(error.filename)), Path(store))
+    return error.errno in _FULL and _is_full(Path(store))
 
 
 def is_transient(error: BaseException) -> bool:
@@ -57,28 +66,64 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OSError | MemoryError | RuntimeError) and not isinstance(error, NotImplementedError)
 
 
-def storage_error(folder: str | Path, error: BaseException | str) -> StorageError:
+@contextmanager
+def writing(store: str | Path) -> Iterator[None]:
+    """Turn whatever keeps the block from writing into an error of the store.
+
+    Args:
+        store: Folder of the store; the block writes its files and those alone.
+
+    Raises:
+        StorageError: If something cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError) or error.errno not in _UNWRITABLE:
+            raise
+        raise storage_error(store, error) from error
+
+
+def storage_error(folder: str | Path, error: BaseException | str, number: int | None = None) -> StorageError:
     """Return an error that says which store cannot be written, why, and that nothing is lost.
 
     Args:
         folder: Folder of the store.
         error: What went wrong, or its text.
+        number: Number of the error; the one that it has or that its text begins with when ``None``.
     """
-    number = getattr(error, "errno", None) or errno.EIO
-    free = _free(Path(folder))
-    told = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    lines = str(error).strip().splitlines()
+    told = lines[-1] if lines else "no reason was given" if isinstance(error, str) else type(error).__name__
+    begins = re.match(r"\[Errno (\d+)\]", told)
+    number = number or getattr(error, "errno", None) or (int(begins[1]) if begins else None)
     return StorageError(
-        number,
-        f"'store' cannot be written ({told}; {free}). All that was finished is there and whole: make room or "
-        "give the right to write, and the same call goes on",
+        number or (errno.ENOSPC if _is_full(Path(folder)) else errno.EIO),
+        f"'store' cannot be written ({told}; {_free(Path(folder))}). All that was finished is there and whole: make "
+        "room or give the right to write, and the same call goes on",
         str(folder),
     )
 
 
+def _lies_in(path: Path, store: Path) -> bool:
+    """Say whether a file belongs to a folder, by its name or by where that leads to."""
+    return any(Path(whole(path)).is_relative_to(whole(store)) for whole in (os.path.abspath, os.path.realpath))
+
+
+def _is_full(folder: Path) -> bool:
+    free = _free_bytes(folder)
+    return free is not None and free < _LITTLE
+
+
 def _free(folder: Path) -> str:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+    free = _free_bytes(folder)
+    return "free space unknown" if free is None else f"{free / 2**20:.0f} MiB free"
+
+
+def _free_bytes(folder: Path) -> int | None:
+    """Return the free bytes of the disk of a folder, or of the one that it would be made in."""
     try:
-        return f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB free"
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
     except OSError:
-        return "free space unknown"
+        return None

@@ -75,7 +75,8 @@ class Lease:
                 file.write(note)
         except FileExistsError:
             return None
-        except OSError:
+        except OSError as error:
+            error.filename = error.filename or str(path)  # that of ``write`` names none
             path.unlink(missing_ok=True)
             raise
         # Between the look and the creation others may have come and gone, and the numbers begun anew.

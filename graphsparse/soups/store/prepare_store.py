@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.soups.store.description import differences
+from graphsparse.soups.store.failures import writing
 from graphsparse.soups.store.ingredient_folder import sweep_store
 from graphsparse.soups.store.store import FORMAT, read_content
 from graphsparse.soups.store.stored_graph import graph_digests, read_graph, write_graph
@@ -34,7 +35,7 @@ def prepare_store(path: Path, graph: Data, model: Mapping[str, str], start: Mapp
 
     Raises:
         ValueError: If the store belongs to another graph, model or initial weights, or the folder holds other things.
-        OSError: If the folder cannot be written.
+        StorageError: If the folder cannot be made or written.
     """
     content = {
         "format": FORMAT,
@@ -51,11 +52,13 @@ def prepare_store(path: Path, graph: Data, model: Mapping[str, str], start: Mapp
             raise ValueError(
                 f"'store' {str(path)!r} is a folder with other things in it, such as {others[0]!r}; name a new one"
             )
-        _create(path / "store.json", content)
+        with writing(path):
+            _create(path / "store.json", content)
     saved = read_content(path)
     _compare(path, saved, content)
     if not _is_whole(path / "graph.pt", saved["graph"]):
-        write_graph(graph, path / "graph.pt")
+        with writing(path):
+            write_graph(graph, path / "graph.pt")
     with contextlib.suppress(OSError):  # of a finished store that cannot be written nothing is wanted
         sweep_store(path)
     return saved
@@ -68,10 +71,13 @@ def write_initial(path: Path, state: Mapping[str, Tensor], name: str) -> None:
         path: Folder of the store.
         state: State dict.
         name: Digest of the weights.
+
+    Raises:
+        StorageError: If the folder cannot be written.
     """
     file = path / "initial" / f"{name}.pt"
     if not _holds(file, name):
-        with atomic_write(file) as temporary:
+        with writing(path), atomic_write(file) as temporary:
             torch.save({key: value.detach().cpu().clone() for key, value in state.items()}, temporary)
 
 

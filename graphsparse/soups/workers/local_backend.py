@@ -1,6 +1,7 @@
 """Train ingredients on this machine, each in a process of its own."""
 
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 
@@ -59,19 +60,32 @@ def run_local(job: Job, report: Report, *, workers: int, gpus: Sequence[str] = (
         threads: Threads of each process; the cores of this machine shared evenly when ``None``.
 
     Raises:
-        OSError: If the store cannot be written.
+        OSError: If the store cannot be written, or the folder of temporary files, which the message names then.
     """
     if not report.open:
         return
     threads = threads_of(workers) if threads is None else threads
     with tempfile.TemporaryDirectory(prefix="graphsparse-", ignore_cleanup_errors=True) as private:
         job_file = Path(private) / "job.pkl"
-        job_file.write_bytes(dump_job(job))
+        _write_job(job_file, dump_job(job))
         supervisor = _Supervisor(job_file, report, workers, gpus, threads)
         try:
             supervisor.run()
         finally:
             supervisor.stop()
+
+
+def _write_job(path: Path, content: bytes) -> None:
+    """Write what workers read; it is no file of the store, so that an error must say which disk is full."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OSError(
+            error.errno or errno.EIO,
+            f"{error.strerror}: what workers are given goes to the folder of temporary files, which does not take it; "
+            "make room there, or name another folder in TMPDIR",
+            str(path),
+        ) from error
 
 
 def threads_of(workers: int) -> int:
@@ -215,10 +229,10 @@ class _Supervisor:
 
 
 def _storage_error(folder: IngredientFolder, told: str) -> OSError:
+    """Return the error that a process told of in the last line of its output."""
     lines = told.strip().splitlines()
-    found: dict[str, Any] = {}
     with contextlib.suppress(ValueError, IndexError):
         found = json.loads(lines[-1])
-    if found.get("errno"):
-        return storage_error(folder.store, OSError(found["errno"], found["error"]))
-    return storage_error(folder.store, found.get("error") or told)
+        if isinstance(found, dict) and found.get("error"):
+            return storage_error(folder.store, found["error"], found.get("errno"))
+    return storage_error(folder.store, told)

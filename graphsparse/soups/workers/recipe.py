@@ -52,8 +52,8 @@ class Recipe:
         """Refuse options that no ingredient can be trained with.
 
         Raises:
-            TypeError: If one has the wrong type.
-            ValueError: If one is out of range.
+            TypeError: If one has the wrong type, or holds what ingredients could not be told apart by.
+            ValueError: If one is out of range, or holds too much.
         """
         for name in ("epochs", "lr", "weight_decay"):
             check_option(name, getattr(self, name))
@@ -72,6 +72,12 @@ class Recipe:
         elif self.sampler == "full" and self.sampler_options:
             raise TypeError(f"the sampler 'full' has no options (got {sorted(self.sampler_options)})")
         self._options()
+        self._functions()
+
+    def _functions(self) -> dict[str, str]:
+        """Describe the sampler and how to evaluate, by name or by what the functions do."""
+        functions = {"sampler": self.sampler, "inference": self.inference}
+        return {name: it if isinstance(it, str) else describe_function(it, name) for name, it in functions.items()}
 
     def _options(self) -> dict[str, str]:
         """Describe the options of the sampler that weights depend on."""
@@ -135,9 +141,8 @@ class Recipe:
             Key, what to train, and initial weights.
         """
         common = {
-            "sampler": self.sampler if isinstance(self.sampler, str) else describe_function(self.sampler),
+            **self._functions(),
             "sampler_options": self._options(),
-            "inference": self.inference if isinstance(self.inference, str) else describe_function(self.inference),
             "eval_every": int(self.eval_every),
             "accelerate": bool(self.accelerate),
             "model": hashed(str(sorted(content["model"].items()))),

@@ -74,8 +74,13 @@ def train_ingredients(
     training and validation nodes.
 
     Models and functions travel by ``cloudpickle``, so that lambdas, notebooks and scripts without a main guard work. A
-    user's own layers are told apart by their options and code, but not by functions and values that the code finds in
-    its module: change the store's folder when you change those.
+    user's own layers, samplers and objects are told apart by their code and by all that they hold when the call begins:
+    attributes, closures, default values, the object of a bound method. What has a content that cannot be read, such as
+    an open file, is refused.
+
+    **Not part of the name, although weights may depend on it**: functions and values that code finds in its module,
+    code of libraries and compiled code, files, the order of dictionaries, what a class leaves out when it is pickled,
+    and values in the body of a class whose content cannot be read. Change the store's folder when you change those.
 
     Args:
         make_model: Builds the model, on CPU, with weights drawn from the global generator of PyTorch.
@@ -113,8 +118,10 @@ def train_ingredients(
         The ingredients in their order, for any soup; their weights stay on disk until they are used.
 
     Raises:
-        TypeError: If an argument has the wrong type, or the model cannot be sent to a worker.
-        ValueError: If an argument is out of range, or the store belongs to another graph, model or start.
+        TypeError: If an argument has the wrong type or a content that cannot be read, or the model cannot be sent to a
+            worker.
+        ValueError: If an argument is out of range or holds too much to be described, or the store belongs to another
+            graph, model or start.
         IngredientError: If ingredients failed three times, or in a way that trying again cannot mend; the others are
             finished by then. Its message has the traceback, which is kept in the store.
         OSError: If the store cannot be written; what was finished before is kept.

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import resource
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 import graphsparse.soups.workers.local_backend as module
-from graphsparse.soups.store.failures import IngredientError, StorageError
+from graphsparse.soups.store.failures import IngredientError, StorageError, is_storage_error
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.store.lease import Lease
 from graphsparse.soups.workers.job import Job
@@ -160,6 +161,29 @@ def test_a_full_disk_ends_the_call_and_all_processes(tmp_path):
     assert not is_alive(json.loads(path.read_text())["pid"])
     assert not list(tmp_path.rglob("failure-*"))
     assert not list(tmp_path.rglob("FAILED"))
+
+
+def test_without_room_for_temporary_files_the_store_is_not_blamed(tmp_path, monkeypatch):
+    """A real limit on the size of files, which what workers are given does not keep to."""
+    monkeypatch.setattr(module, "dump_job", lambda job: bytes(2**20))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large: what workers are given .* TMPDIR: .*job.pkl") as caught:
+            run(tmp_path, ["done"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not isinstance(caught.value, StorageError)
+    assert not is_storage_error(caught.value, tmp_path)
+    assert not Path(caught.value.filename).parent.exists()
+    assert not notes(tmp_path, "k0")
+
+
+@pytest.mark.parametrize("told", ["", "28", "[]", "{}", "Traceback: no space", '{"error": ""}'])
+def test_whatever_a_process_says_about_the_store_is_told(tmp_path, told):
+    error = module._storage_error(IngredientFolder(tmp_path, "k0"), told)
+    assert isinstance(error, StorageError)
+    assert (told or "no reason was given") in str(error)
 
 
 @pytest.mark.parametrize(("order", "times"), [("hang", 1), ("ignore", 1), ("ignore", 2)])

@@ -3,7 +3,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from ingredient_runs import DeadlyBatches, FailingBatches, Net, leftovers, train, weights
+from ingredient_runs import FailingBatches, Net, train
 
 import graphsparse.soups.workers.ray_backend as module
 import graphsparse.typing
@@ -14,77 +14,6 @@ from graphsparse.soups.workers.job import Job, dump_job
 from graphsparse.soups.workers.ray_backend import train_task
 
 pytestmark = pytest.mark.once
-
-BATCHES = {"num_parts": 3}
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """A real cluster of two nodes, each with a store of objects and processes of its own."""
-    pytest.importorskip("ray", reason="Ray is not installed")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    patch.setenv("RAY_AUTH_MODE", "disabled")
-    import ray
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    found = Cluster(initialize_head=True, head_node_args=node)
-    try:
-        found.add_node(**{name: value for name, value in node.items() if name != "include_dashboard"})
-        ray.init(address=found.address, log_to_driver=False, logging_level="ERROR")
-        yield ray
-    finally:
-        ray.shutdown()
-        found.shutdown()
-        patch.undo()
-
-
-def test_two_nodes_and_a_killed_worker_give_the_same_bits(cluster, tmp_path):
-    """One task kills its process in mid-epoch, and is started again on whichever node is free."""
-    assert len([node for node in cluster.nodes() if node["Alive"]]) == 2
-    whole = train(tmp_path / "here", 3, sampler=DeadlyBatches, sampler_options=BATCHES, checkpoint_every=1)
-    options = {**BATCHES, "marker": tmp_path / "killed"}
-    log = []
-    store = train(
-        tmp_path / "store",
-        3,
-        sampler=DeadlyBatches,
-        sampler_options=options,
-        backend="ray",
-        workers=None,
-        checkpoint_every=1,
-        log=log.append,
-    )
-    assert (tmp_path / "killed").exists()
-    assert weights(store) == weights(whole)
-    assert sorted((store.meta(i)["resumed"], store.meta(i)["attempts"]) for i in range(3)) == [(False, 1)] * 2 + [
-        (True, 2)
-    ]
-    assert sorted(entry["index"] for entry in log) == [0, 1, 2]
-    assert not leftovers(store.path)
-    assert cluster.is_initialized()  # the cluster of the user stays
-
-
-@pytest.mark.parametrize("wish", [{"gpus": 0.5}, {"threads": 64}])
-def test_refuses_at_once_what_no_machine_has(cluster, tmp_path, wish):
-    told = f"{next(iter(wish))}={next(iter(wish.values()))} .*the largest has 0 GPUs and 1 cores"
-    with pytest.raises(ValueError, match=f"'gpus' and 'threads' must be what a machine .*{told}"):
-        train(tmp_path / "store", 1, backend="ray", workers=None, **wish)
-
-
-def test_errors_come_back_with_their_traceback(cluster, tmp_path):
-    options = {"error": KeyError, "notes": tmp_path / "notes"}
-    with pytest.raises(IngredientError, match="KeyError: 'this sampler fails'"):
-        train(
-            tmp_path / "store",
-            1,
-            sampler=FailingBatches,
-            sampler_options=options,
-            backend="ray",
-            workers=1,
-        )
-    assert (tmp_path / "notes").read_text() == "failed\n"
 
 
 @pytest.fixture
@@ -113,7 +42,7 @@ def test_a_task_says_how_it_ended(open_store, tmp_path, monkeypatch):
     open_store.given_up.unlink()
 
     def full(*arguments, **options):
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", str(open_store.state))
 
     with monkeypatch.context() as patch:
         patch.setattr("graphsparse.training.checkpoint.atomic_write", full)

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -187,7 +189,7 @@ def test_tries_model_and_graph_out():
         ({"sampler": "ladies"}, ValueError, "edge_weight' is missing"),
         ({"sampler": "saint_rw"}, ValueError, "edge_weight' is missing"),
         ({"sampler": "saint_rw", "sampler_options": {"coverage": "a"}}, TypeError, "'coverage' must be a number"),
-        ({"sampler": "saint_rw", "sampler_options": {"coverage": -1}}, ValueError, "'coverage' must be finite"),
+        ({"sampler": "saint_rw", "sampler_options": {"coverage": -1}}, ValueError, "'coverage' must be a finite"),
         ({"sampler": lambda data, seed: iter([data])}, TypeError, "'sampler' must return a loader"),
         ({"sampler": lambda data, seed: None}, TypeError, "'sampler' must return a loader"),
     ],
@@ -229,3 +231,57 @@ def test_the_partition_is_kept_in_the_store(tmp_path):
     model = recipe.build(0)
     recipe.check_loader(recipe.job(model, tmp_path, "cpu", None), model, training_graph(random_graph()))
     assert len(list((tmp_path / "partitions").glob("partition-*.pt"))) == 1
+
+
+class Settings:
+    """Options of a user in a plain class, with methods that use them."""
+
+    def __init__(self, rate, file=None):
+        self.rate, self.file = rate, file
+
+    def make(self, data, seed=0):
+        return make_loader("random_node", data, seed=seed, num_parts=self.rate)
+
+    def infer(self, model, data):
+        return model(data.x, data.edge_index) * self.rate
+
+    __call__ = make
+
+
+class OwnNet(Net):
+    def __init__(self, rate):
+        super().__init__()
+        self.cfg = Settings(rate)
+
+
+def calling(factor):
+    """A class whose code is another one for every factor, as if it had been edited."""
+    name = {"__name__": "edited"}
+    exec(f"class Own:\n    def __call__(self, model, data):\n        return model(data.x) * {factor}", name)
+    return name["Own"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rate: {"sampler": Settings(rate).make},
+        lambda rate: {"sampler": Settings(rate)},
+        lambda rate: {"sampler": functools.partial(lambda cfg, data, seed: cfg.make(data, seed), Settings(rate))},
+        lambda rate: {"sampler": (lambda cfg: lambda data, seed: cfg.make(data, seed))(Settings(rate))},
+        lambda rate: {"sampler": calling(rate)},
+        lambda rate: {"sampler": calling(rate)()},
+        lambda rate: {"inference": Settings(rate).infer},
+        lambda rate: {"inference": calling(rate)().__call__},
+        lambda rate: {"sampler": "cluster", "sampler_options": {"metric": Settings(rate).make}},
+        lambda rate: {"make_model": lambda: OwnNet(rate)},
+    ],
+)
+def test_the_key_changes_with_the_content_of_objects(make):
+    assert keys(1, **make(2)) == keys(1, **make(2)) != keys(1, **make(6))
+
+
+@pytest.mark.parametrize("name", ["sampler", "inference"])
+def test_refuses_what_ingredients_cannot_be_told_apart_by(name):
+    held = Settings(2, file=(i for i in range(3)))
+    with pytest.raises(TypeError, match=f"^'file' of '__self__' of '{name}' is a builtins.generator, whose content"):
+        Recipe(**{**DEFAULTS, name: held.make}).check()

@@ -10,10 +10,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from ingredient_runs import EPOCHS, DeadlyBatches, FailingBatches, Net, assert_equal_states, leftovers, notes_of, train
+from ingredient_runs import (
+    EPOCHS,
+    DeadlyBatches,
+    FailingBatches,
+    Net,
+    NotedBatches,
+    assert_equal_states,
+    leftovers,
+    notes_of,
+    train,
+)
 from ingredient_runs import weights as digests
+from store_damage import epochs_begun, files_of, interrupt
 from torch_geometric.nn import GCN
 
+import graphsparse.soups.workers.here_backend as here_backend
 import graphsparse.soups.workers.local_backend as local_backend
 from graphsparse.soups.store.failures import IngredientError, StorageError
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
@@ -174,6 +186,39 @@ def test_a_deleted_mark_trains_that_ingredient_alone(tmp_path, undisturbed):
     assert digests(again) == digests(undisturbed)[:3]
 
 
+def test_a_process_trains_the_ingredient_without_a_mark_and_no_other(tmp_path, undisturbed):
+    store = train(tmp_path / "store", 3, **with_notes(tmp_path))
+    IngredientFolder(store.path, store.keys[1]).mark.unlink()
+    (tmp_path / "notes").unlink()
+    before = [files_of(store, i) for i in (0, 2)]
+    again = train(tmp_path / "store", 3, workers=2, threads=1, **with_notes(tmp_path))
+    ((pid, seed),) = notes_of(tmp_path / "notes")
+    assert pid != os.getpid()
+    assert seed == store.meta(1)["spec"]["data_seed"]
+    assert [files_of(store, i) for i in (0, 2)] == before
+    assert digests(again) == digests(undisturbed)[:3]
+
+
+def test_of_several_processes_only_that_with_a_damaged_state_starts_from_scratch(tmp_path, undisturbed, monkeypatch):
+    """The first ingredient is finished; two others were killed, and the state of one of them is damaged."""
+    store = train(tmp_path / "store", 3, **with_notes(tmp_path))
+    for index in (2, 1):
+        interrupt(store, index, monkeypatch, **with_notes(tmp_path))
+    IngredientFolder(store.path, store.keys[1]).state.write_bytes(b"garbage" * 1000)
+    (tmp_path / "notes").unlink()
+    before = files_of(store, 0)
+    with pytest.warns(UserWarning, match="ingredient 1 .*trained from scratch") as told:
+        again = train(tmp_path / "store", 3, workers=2, threads=1, **with_notes(tmp_path))
+    assert len([warning for warning in told if "from scratch" in str(warning.message)]) == 1
+    seeds = [again.meta(i)["spec"]["data_seed"] for i in range(3)]
+    assert epochs_begun(tmp_path / "notes") == {seeds[1]: EPOCHS, seeds[2]: EPOCHS - 3}
+    assert len({pid for pid, _ in notes_of(tmp_path / "notes")} - {os.getpid()}) == 2
+    assert [again.meta(i)["resumed"] for i in range(3)] == [False, False, True]
+    assert files_of(store, 0) == before
+    assert digests(again) == digests(undisturbed)[:3]
+    assert not leftovers(store.path)
+
+
 def test_more_ingredients_add_to_those_that_are_there(tmp_path, undisturbed):
     train(tmp_path / "store", 2, **with_notes(tmp_path))
     (tmp_path / "notes").unlink()
@@ -186,16 +231,16 @@ def test_more_ingredients_add_to_those_that_are_there(tmp_path, undisturbed):
 class FailingWrites:
     """Raises an error in place of the write with a certain number, and in all that follow."""
 
-    def __init__(self, monkeypatch, first, error):
-        self.count, self.first, self.error = 0, first, error
+    def __init__(self, monkeypatch, first, number):
+        self.count, self.first, self.number = 0, first, number
         self.make = atomic_module.tempfile.mkstemp
         monkeypatch.setattr(atomic_module.tempfile, "mkstemp", self.mkstemp)
 
-    def mkstemp(self, *arguments, **options):
+    def mkstemp(self, **options):
         self.count += 1
         if self.count > self.first:
-            raise self.error
-        return self.make(*arguments, **options)
+            raise OSError(self.number, os.strerror(self.number), str(options["dir"] / options["prefix"]))
+        return self.make(**options)
 
 
 @pytest.mark.parametrize("number", [28, 30])
@@ -206,7 +251,7 @@ def test_a_disk_that_gets_full_or_read_only_at_any_write_loses_nothing(tmp_path,
     for first in range(100):
         store = tmp_path / str(first)
         with monkeypatch.context() as patch:
-            writes = FailingWrites(patch, first, OSError(number, os.strerror(number)))
+            writes = FailingWrites(patch, first, number)
             done, told = None, None
             try:
                 done = train(store, 2, **options)
@@ -246,6 +291,18 @@ def test_a_worker_that_may_not_write_more_bytes_says_so(tmp_path, monkeypatch):
     (folder,) = (tmp_path / "ingredients").iterdir()
     assert [path.name for path in folder.iterdir()] == ["spec.json"]
     assert len(train(tmp_path, 1, make_model=make_model)) == 1
+
+
+def test_a_full_disk_of_the_users_own_is_a_failure_that_names_its_file(tmp_path, monkeypatch):
+    def full(text):
+        return OSError(28, "No space left on device", "/elsewhere/cache.bin")
+
+    monkeypatch.setattr(here_backend, "BACK_OFF", 0)
+    options = {"sampler": FailingBatches, "sampler_options": {"error": full, "notes": tmp_path / "notes", "times": 3}}
+    with pytest.raises(IngredientError, match="No space left on device: '/elsewhere/cache.bin'") as caught:
+        train(tmp_path / "store", 2, **options)
+    assert "'store' cannot be written" not in str(caught.value)
+    assert len(IngredientStore(tmp_path / "store")) == 1  # the other one, as by then there was room
 
 
 def test_a_finished_store_needs_no_right_to_write(tmp_path, monkeypatch, undisturbed):
@@ -409,3 +466,37 @@ def test_a_worker_that_fails_shows_its_traceback(tmp_path, monkeypatch):
     with pytest.raises(IngredientError, match="KeyError: 'this sampler fails'"):
         train(tmp_path / "store", 1, workers=1, **options)
     assert (tmp_path / "notes").read_text() == "failed\n"
+
+
+class PartsSampler:
+    """A sampler of a user whose options are in the object that its method is bound to."""
+
+    def __init__(self, num_parts):
+        self.num_parts = num_parts
+
+    def make(self, data, seed=0):
+        return NotedBatches(data, seed=seed, num_parts=self.num_parts)
+
+
+class RateNet(Net):
+    def __init__(self, rate):
+        super().__init__(dropout=0.0)
+        self.sampler = PartsSampler(rate)
+
+    def forward(self, x, edge_index):
+        return torch.nn.functional.dropout(super().forward(x, edge_index), self.sampler.num_parts, self.training)
+
+
+def test_another_object_behind_a_method_is_trained_anew(tmp_path):
+    """Never answered with what another object was trained with."""
+    first, second = (train(tmp_path, 1, sampler=PartsSampler(num).make) for num in (2, 6))
+    assert first.keys != second.keys
+    assert digests(first) != digests(second)
+    assert train(tmp_path, 1, sampler=PartsSampler(6).make).keys == second.keys
+    assert digests(train(tmp_path / "new", 1, sampler=PartsSampler(6).make)) == digests(second)
+
+
+def test_another_object_in_a_model_is_another_model(tmp_path):
+    train(tmp_path, 1, make_model=lambda: RateNet(0.1))
+    with pytest.raises(ValueError, match="belongs to another model: layer '' was .*num_parts=0.1.* is now .*=0.9"):
+        train(tmp_path, 1, make_model=lambda: RateNet(0.9))

@@ -59,7 +59,7 @@ def test_says_whether_trying_again_may_help(open_store, tmp_path, capsys, error,
 
 def test_says_that_the_store_cannot_be_written(open_store, tmp_path, monkeypatch, capsys):
     def full(*arguments, **options):
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", str(open_store.state))
 
     monkeypatch.setattr("graphsparse.training.checkpoint.atomic_write", full)
     assert run(open_store, tmp_path, Job(Net())) == STORAGE
