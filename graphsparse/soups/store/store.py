@@ -8,8 +8,9 @@ from typing import Any, overload
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.soups.store.description import differences, hashed
+from graphsparse.soups.store.description import differences
 from graphsparse.soups.store.ingredient_folder import IngredientFolder, read_json
+from graphsparse.soups.store.naming import hashed
 from graphsparse.soups.store.stored_graph import STRUCTURE, graph_digests
 
 FORMAT = "graphsparse ingredients 1"

@@ -14,7 +14,8 @@ from graphsparse.metrics import accuracy
 from graphsparse.nn.accelerate import accelerate
 from graphsparse.nn.dropout import set_dropout
 from graphsparse.ops.check import check_count
-from graphsparse.soups.store.description import content_key, describe, describe_function, hashed
+from graphsparse.soups.store.description import content_key, describe, describe_function
+from graphsparse.soups.store.naming import hashed
 from graphsparse.soups.workers.jitter import Jitter, check_jitter, check_option, draw_jitter
 from graphsparse.soups.workers.job import INFERENCE, Job, MakeLoader, torch_settings
 from graphsparse.soups.workers.seed_streams import stream_seed
