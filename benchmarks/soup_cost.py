@@ -1,8 +1,8 @@
 """Cost of an interpolation soup: a plain PyG loop beside the cached evaluation, and the memory of a learned soup.
 
-python benchmarks/soup_cost.py                                    # 20 ingredients, 20 ratios, SAGE and GCN: two hours
-python benchmarks/soup_cost.py --hidden 128 --learned             # half of that
-python benchmarks/soup_cost.py --ingredients 5 --learned 5 10     # minutes
+python benchmarks/soup_cost.py                                  # 20 ingredients, 20 ratios, width 256: hours
+python benchmarks/soup_cost.py --hidden 128                     # 70 minutes, most of them the plain loop's
+python benchmarks/soup_cost.py --hidden 128 --ingredients 5     # 15 minutes
 
 The graph is the real ogbn-arxiv graph with structural features. The plain loop is what one writes down first: for every
 ratio a `load_state_dict` and a forward pass of the whole PyG model along `edge_index`. Both follow the same rule (from

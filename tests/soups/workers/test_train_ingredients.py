@@ -24,6 +24,7 @@ from ingredient_runs import (
 from ingredient_runs import weights as digests
 from store_damage import epochs_begun, files_of, interrupt
 from torch_geometric.nn import GCN
+from torch_geometric.transforms import GCNNorm
 
 import graphsparse.soups.workers.here_backend as here_backend
 import graphsparse.soups.workers.local_backend as local_backend
@@ -349,6 +350,22 @@ def test_every_sampler_and_inference(tmp_path, sampler, inference):
     store = train(tmp_path, 1, sampler=sampler, sampler_options=options.get(sampler), inference=inference, epochs=15)
     assert store.scores[0] > 0.5
     assert (tmp_path / "partitions").exists() == (sampler == "cluster")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [
+        ("saint_rw", {"roots": 10, "coverage": 5}),
+        ("fastgcn", {"batch_size": 8, "layer_size": 20}),
+        ("ladies", {"batch_size": 8, "layer_size": 20}),
+    ],
+)
+@pytest.mark.parametrize("inference", ["full", "layerwise"])
+def test_every_sampler_that_weights_edges(tmp_path, sampler, options, inference):
+    data, make_model = GCNNorm()(random_graph()), lambda: GCN(8, 16, 2, 3, normalize=False)
+    options = {"sampler": sampler, "sampler_options": options, "inference": inference, "epochs": 15}
+    store = train(tmp_path, 1, data=data, make_model=make_model, **options)
+    assert store.scores[0] > 0.5
 
 
 def test_a_model_that_cannot_travel_is_trained_here(tmp_path):
