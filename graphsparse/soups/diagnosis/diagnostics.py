@@ -14,7 +14,7 @@ from graphsparse.soups.diagnosis.basin import loss_barrier
 from graphsparse.soups.diagnosis.geometry import Geometry, geometry
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.evaluation.gradient import node_loss
-from graphsparse.soups.recipes.ingredients import Ingredients, best_first
+from graphsparse.soups.recipes.ingredients import Ingredients, best_first, checked_score
 from graphsparse.soups.sparse.ticket_states import ticket_states
 from graphsparse.soups.states.states import States
 from graphsparse.tickets import Ticket
@@ -129,7 +129,7 @@ def diagnose(
     weights started, and the barrier what that costs.
 
     Distances and angles come from inner products in float64, of parameters only. Never more than three states in
-    memory; ``3 N - 1`` evaluations, with ``pairs`` ``2 N + N (N - 1) / 2``.
+    memory; ``2 N - 1`` evaluations, with ``pairs`` ``N + N (N - 1) / 2``.
 
     Args:
         ingredients: State dicts, a list or a store; or tickets with one common edge mask.
@@ -167,16 +167,16 @@ def diagnose(
     states = Ingredients(ticket_states(ingredients, evaluator), evaluator)
     count = len(states)
     found = geometry(states, [name for name, _ in evaluator.model.named_parameters()])
-    total = 2 * count + (count * (count - 1) // 2 if pairs else count - 1)
+    total = count + (count * (count - 1) // 2 if pairs else count - 1)
     with tqdm(total=total, disable=not progress, desc="diagnosis") as bar:
-        scores = states.scores(evaluator, bar.update)
-        best = best_first(scores)[0]
-        losses, predictions = [], []
+        scores, losses, predictions = [], [], []
         for i in range(count):
             logits = evaluator.logits(states[i])
+            scores.append(checked_score(evaluator.score_logits(logits), i))
             losses.append(float(node_loss(logits.double(), evaluator.y)))
             predictions.append(_predictions(logits, evaluator.y))
             bar.update()
+        best = best_first(scores)[0]
         matrix = torch.zeros(count, count, dtype=torch.float64)
         for i in range(count) if pairs else [best]:
             first = states[i]

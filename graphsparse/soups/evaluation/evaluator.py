@@ -205,10 +205,21 @@ class Evaluator:
         Returns:
             The metric; by default the share of nodes that are right, exactly a number of nodes divided by another.
         """
+        return self.score_logits(self.logits(state))
+
+    def score_logits(self, logits: Tensor) -> float:
+        """Return the metric of logits that are there.
+
+        Args:
+            logits: Logits ``[n, C]`` of the judged nodes.
+
+        Returns:
+            The metric, as of a state with these logits.
+        """
         judge = Judge(self.y, 1, metric=self.metric)
-        judge.add(0, slice(0, self.num_nodes), self.logits(state))
+        judge.add(0, slice(0, self.num_nodes), logits)
         (score,) = judge.scores()
-        assert score is not None
+        assert score is not None  # there is no floor to give up below
         return score
 
     def scan(

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.soups.evaluation.evaluator import Evaluator
-from graphsparse.soups.evaluation.judge import Judge
-from graphsparse.soups.recipes.ingredients import Ingredients
+from graphsparse.soups.recipes.ingredients import Ingredients, checked_score
 from graphsparse.soups.states.states import States
 
 MEANS = ("logits", "probabilities")
@@ -76,19 +75,11 @@ def ensemble(ingredients: States, evaluator: Evaluator, *, mean: str = "logits")
     scores = []
     for i in range(len(states)):
         logits = evaluator.logits(states[i])
-        scores.append(_score(evaluator, logits))
+        scores.append(checked_score(evaluator.score_logits(logits), i))
         wide = logits.to(torch.float64)
         wide = wide.softmax(dim=1) if mean == "probabilities" else wide
         total = wide if total is None else total.add_(wide)
     assert total is not None  # there is at least one
     total /= len(states)
     logits = (total.log() if mean == "probabilities" else total).to(logits.dtype)
-    return EnsembleResult(logits, _score(evaluator, logits), scores)
-
-
-def _score(evaluator: Evaluator, logits: Tensor) -> float:
-    judge = Judge(evaluator.y, 1, metric=evaluator.metric)
-    judge.add(0, slice(0, evaluator.num_nodes), logits)
-    (score,) = judge.scores()
-    assert score is not None  # there is no floor to give up below
-    return score
+    return EnsembleResult(logits, evaluator.score_logits(logits), scores)

@@ -78,11 +78,28 @@ class Ingredients:
         """
         found = []
         for i in range(len(self)):
-            found.append(evaluator.score(self[i]))
-            if math.isnan(found[-1]):
-                raise ValueError(f"'evaluator' gives no number for ingredient {i}")
+            found.append(checked_score(evaluator.score(self[i]), i))
             done()
         return found
+
+
+def checked_score(score: float, index: int) -> float:
+    """Return the score of an ingredient, or refuse one that is not a number.
+
+    Args:
+        score: The score.
+        index: Number of the ingredient.
+
+    Raises:
+        ValueError: If it is not a number.
+
+    Example:
+        >>> checked_score(0.5, 3)
+        0.5
+    """
+    if math.isnan(score):
+        raise ValueError(f"'evaluator' gives no number for ingredient {index}")
+    return score
 
 
 def best_first(scores: list[float]) -> list[int]:

@@ -116,6 +116,15 @@ def test_no_more_than_three_states_in_memory(pairs):
     assert counted.most <= 3
 
 
+@pytest.mark.parametrize(("pairs", "expected"), [(False, 7), (True, 10)])
+def test_each_ingredient_is_evaluated_once(monkeypatch, pairs, expected):
+    states, evaluator = random_states(MODELS["GCN"], 4), Evaluator(MODELS["GCN"](), DATA)
+    calls, logits = [], Evaluator.logits
+    monkeypatch.setattr(Evaluator, "logits", lambda self, state: calls.append(1) or logits(self, state))
+    quiet(states, evaluator, pairs=pairs)
+    assert len(calls) == expected
+
+
 def test_tickets_with_one_edge_mask():
     options = {"edge_sparsity": 0.3, "epochs": 3, "distill": 0.0}
     tickets = [find_teddy_ticket(MODELS["GCN"], DATA, weight_sparsity=s, **options) for s in (0.2, 0.4)]
