@@ -26,7 +26,7 @@ from torch_geometric.data import Data
 from graphsparse.nn.linear import use_faster
 from graphsparse.soups.evaluation.judge import Judge
 from graphsparse.soups.evaluation.stages import AnyStage, Stage, make_stage
-from graphsparse.soups.states.states import State, mix_tensors
+from graphsparse.soups.states.states import State, mix_tensors, wide_type
 from graphsparse.utils.in_edges import InEdges
 from graphsparse.utils.layerwise_inference import taken_apart
 from graphsparse.utils.replay import Arguments, Call, EdgePlaceholder, Replay
@@ -123,19 +123,16 @@ class _Mixture:
     second: State
     ratio: float
     hidden: dict[int, _Fixed | _Between] = field(default_factory=dict)
-    #: How many numbers it may keep of its tensors, which are wanted again for every block of rows.
-    room: int = 0
-    kept: dict[str, Tensor] = field(default_factory=dict)
+    #: Names of the tensors that can be mixed where they are wanted.
+    direct: frozenset[str] = frozenset()
 
-    def tensor(self, name: str) -> Tensor:
-        """Return one of its tensors."""
-        if name in self.kept:
-            return self.kept[name]
-        mixed = mix_tensors(self.first[name], self.second[name], self.ratio)
-        if mixed.numel() <= self.room:
-            self.kept[name] = mixed
-            self.room -= mixed.numel()
-        return mixed
+    def write(self, name: str, target: Tensor) -> None:
+        """Put one of its tensors into a model, which wants it again for every block of rows."""
+        first, second = self.first[name], self.second[name]
+        if name in self.direct:
+            torch.lerp(second, first, self.ratio, out=target)
+        else:
+            target.copy_(mix_tensors(first, second, self.ratio))
 
 
 class CachedForward:
@@ -214,16 +211,25 @@ class CachedForward:
         """
         with torch.no_grad():
             first, second = self._at_soup(soup), self._linear_outputs(other)
+            direct = self._mixed_directly(soup, other)
             for start in range(0, len(ratios), self._side_by_side()):
                 batch = range(start, min(start + self._side_by_side(), len(ratios)))
-                # What all mixtures keep is no more than a third state.
-                room = sum(value.numel() for value in soup.values()) // len(batch)
                 mixtures = []
                 for i in batch:
                     between = {k: _Between(first[k], second[k], ratios[i]) for k in first}
-                    mixtures.append(_Mixture(soup, other, ratios[i], dict(between), room))
+                    mixtures.append(_Mixture(soup, other, ratios[i], dict(between), direct))
                 self._run(mixtures, partial(_add, judge, batch), partial(_hopeful, judge, batch))
         self._loaded = None
+
+    def _mixed_directly(self, first: State, second: State) -> frozenset[str]:
+        """Name the tensors that an interpolation alone mixes as mixing does: equal values stay equal if finite."""
+        found = []
+        for name, target in self.traced.targets.items():
+            ends = first[name], second[name]
+            is_alike = all((end.dtype, end.device) == (target.dtype, target.device) for end in ends)
+            if is_alike and wide_type(target.dtype) == target.dtype and target.is_floating_point():
+                found += [name] if all(bool(end.isfinite().all()) for end in ends) else []
+        return frozenset(found)
 
     def _at_soup(self, soup: State) -> dict[int, Tensor]:
         """Return the outputs of linear layers for the soup, which stays the same from scan to scan until it grows."""
@@ -274,7 +280,7 @@ class CachedForward:
         skip = {id(p) for k in known for p in self._own_parameters[k]}
         for name, target in self.traced.targets.items():
             if id(target) not in skip:
-                target.copy_(mixture.tensor(name))
+                mixture.write(name, target)
         self._loaded = mixture
 
     def _run(self, mixtures: list[_Mixture], take: Take, which: Callable[[], list[int]] | None = None) -> None:

@@ -1,7 +1,8 @@
 import pytest
 import torch
 from soup_models import CACHED, TREACHEROUS, two_states
-from torch_geometric.nn import GCN, GCNConv, TAGConv
+from torch import nn
+from torch_geometric.nn import GCN, GCNConv, SAGEConv, TAGConv
 from torch_geometric.transforms import ToSparseTensor
 
 from graphsparse.metrics import accuracy
@@ -71,6 +72,27 @@ def test_a_reason_is_given_where_a_model_cannot_be_run_on_a_part():
         assert reason in evaluator.reason
         with pytest.raises(ValueError, match=f"'mode' cannot be 'cached' here: .*{reason}"):
             Evaluator(model, random_graph(400), mode="cached")
+
+
+class Masked(nn.Module):
+    """A class that is never given."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = SAGEConv(8, 3)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf, 0.0]))
+
+    def forward(self, x, edge_index):
+        return self.conv(x, edge_index) + self.mask
+
+
+def test_values_that_are_infinite_in_both_states_stay_so():
+    data = random_graph(200)
+    model, first, second = two_states(Masked)
+    first["mask"] = second["mask"] = torch.tensor([0.0, -torch.inf, 0.0])
+    evaluator = Evaluator(model, data, mode="cached")
+    expected = [Evaluator(model, data, mode="plain").score(mix(first, second, ratio)) for ratio in (0.7, 0.2)]
+    assert evaluator.scan(first, second, [0.7, 0.2]) == expected
 
 
 def test_states_of_inference_mode():
