@@ -10,6 +10,9 @@ import pytest
 pytestmark = pytest.mark.bands
 
 SEEDS = (0, 1, 2, 3, 4)
+#: Where seeds differ by a few tenths of a point, or the band is wide, three of them tell the same; with random edges
+#: they differ by more.
+FEW = 3
 NONE, ALL, TRAIN = ({"distill": 0.0}, {"distill": 10.0, "distill_nodes": "all"}, {"distill": 10.0})
 # name -> (no edges at all?, options); edges are removed up to level 12, which is 46 %
 STUDENTS = {
@@ -47,7 +50,7 @@ def measured(data_root):
             futures = {
                 name: [
                     pool.submit(bands.student, root, seed, teacher.result()[0], no_edges, **options)
-                    for seed, teacher in zip(SEEDS, teachers, strict=True)
+                    for seed, teacher in list(zip(SEEDS, teachers, strict=True))[: None if name == "random" else FEW]
                 ]
                 for name, (no_edges, options) in STUDENTS.items()
             }
