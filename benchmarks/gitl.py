@@ -45,7 +45,7 @@ from graphsparse.transfer import (
     XMCPropagation,
     prepare_pair,
 )
-from graphsparse.transfer.link_model import sage_encoder
+from graphsparse.transfer.models.link_model import sage_encoder
 
 #: Name of the graphs and protocol.
 PAIRS = {

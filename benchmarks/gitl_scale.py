@@ -27,8 +27,8 @@ from own_process import peak_gb, reset_peak, run_apart
 from tables import command, versions, write_csv, write_text
 
 from graphsparse.metrics import link_report
-from graphsparse.transfer.edge_propagation import EdgeLabelPropagation
-from graphsparse.transfer.keys import join_keys
+from graphsparse.transfer.data.keys import join_keys
+from graphsparse.transfer.propagation.edge_propagation import EdgeLabelPropagation
 
 NUM_NODES, NUM_PAIRS, NUM_KEYS, NUM_EXPLICIT = 3_000_000, 100_000_000, 3_000_000, 200_000
 SHARES = (0.125, 0.25, 0.5, 1.0)

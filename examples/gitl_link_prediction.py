@@ -24,7 +24,7 @@ from graphsparse.transfer import (
     MLPStudent,
     prepare_pair,
 )
-from graphsparse.transfer.link_model import sage_encoder
+from graphsparse.transfer.models.link_model import sage_encoder
 
 
 def main(argv=None) -> dict[str, float]:

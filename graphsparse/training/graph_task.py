@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.digest import digest
 from graphsparse.training.check import check_one_graph
 from graphsparse.training.extra_loss import ExtraLoss, add_extra_loss
 from graphsparse.training.graph_batches import graph_loader
 from graphsparse.training.graph_call import GraphCall, graph_call
 from graphsparse.training.graph_labels import GraphMetric, GraphTarget, graph_labels, graph_loss
-from graphsparse.training.identity import digest
 from graphsparse.training.loop import Evaluation
 from graphsparse.utils.eval_mode import eval_mode
 

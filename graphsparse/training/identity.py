@@ -1,20 +1,17 @@
 """What tells one training from another, so that nobody goes on with the checkpoint of the wrong one."""
 
-import hashlib
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data import Data
 
+from graphsparse.ops.digest import digest, kind_of, plain
 from graphsparse.training.checkpoint import Identity
 from graphsparse.training.step_projection import KEY
-
-_BYTES = 1 << 26
 
 
 def training_identity(
@@ -50,7 +47,7 @@ def training_identity(
         Names and plain values, equal for equal calls in different processes.
     """
     state = model.state_dict()
-    shapes = {f"'model' {name}": _shape(value) for name, value in state.items()}
+    shapes = {f"'model' {name}": kind_of(value) for name, value in state.items()}
     return {
         "'epochs'": epochs,
         "'patience'": patience,
@@ -61,7 +58,7 @@ def training_identity(
         "the device of 'model'": next(model.parameters()).device.type,
         "the weights that 'model' starts from": digest(state.values()),
         "'optimizer'": _describe_optimizer(optimizer),
-        "'scheduler'": None if scheduler is None else f"{type(scheduler).__name__} {_plain(scheduler.state_dict())}",
+        "'scheduler'": None if scheduler is None else f"{type(scheduler).__name__} {plain(scheduler.state_dict())}",
         **{f"'{name}'": _name(function) for name, function in functions.items()},
         "'after_step'": str([_name(hook) for hook in after_step]),
         **{f"'{name}'": _describe(value) for name, value in data.items()},
@@ -83,40 +80,9 @@ def describe_loader(loader: Iterable[Any] | None) -> str | None:
     return f"{type(loader).__name__} of {length} batches" + ("" if size is None else f" of size {size}")
 
 
-def digest(values: Iterable[Any]) -> str:
-    """Return 16 hexadecimal digits that follow from the types, shapes and bits of tensors.
-
-    Example:
-        >>> digest([torch.zeros(2)]) == digest([torch.zeros(2)]) != digest([torch.zeros(3)])
-        True
-    """
-    found = hashlib.blake2b(digest_size=8)
-    for value in values:
-        if not isinstance(value, Tensor):
-            found.update(_plain(value).encode())
-            continue
-        found.update(_shape(value).encode())
-        for part in _dense_parts(value.detach()):
-            flat = part.contiguous().reshape(-1).view(torch.uint8)
-            for start in range(0, flat.numel(), _BYTES):
-                found.update(flat[start : start + _BYTES].cpu().numpy().data)
-    return found.hexdigest()
-
-
-def _dense_parts(value: Tensor) -> Sequence[Tensor]:
-    if value.layout == torch.sparse_coo:
-        value = value.coalesce()
-        return value.indices(), value.values()
-    if value.layout == torch.sparse_csr:
-        return value.crow_indices(), value.col_indices(), value.values()
-    if value.layout == torch.sparse_csc:
-        return value.ccol_indices(), value.row_indices(), value.values()
-    return (value.as_subclass(Tensor),)
-
-
 def _describe(value: Any) -> str | int | float | bool | None:
     if isinstance(value, Tensor):
-        return f"{_shape(value)} {digest([value])}"
+        return f"{kind_of(value)} {digest([value])}"
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if hasattr(value, "csr"):  # the sparse tensor of torch-sparse
@@ -128,30 +94,13 @@ def _describe_optimizer(optimizer: Optimizer) -> str:
     groups = []
     for group in optimizer.param_groups:
         options = {key: value for key, value in group.items() if key != "params"}
-        groups.append(f"{len(group['params'])} tensors with {_plain(options)}")
+        groups.append(f"{len(group['params'])} tensors with {plain(options)}")
     projections = [entry["settings"] for key, entry in optimizer.state_dict().items() if key.startswith(KEY)]
     return f"{type(optimizer).__name__} {'; '.join([*groups, *projections])}"
-
-
-def _shape(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
 
 
 def _name(function: Any) -> str | None:
     if is_dataclass(function) and not isinstance(function, type):
         options = {entry.name: getattr(function, entry.name) for entry in fields(function)}
-        return f"{type(function).__name__} {_plain(options)}"
+        return f"{type(function).__name__} {plain(options)}"
     return None if function is None else str(getattr(function, "__qualname__", None) or type(function).__name__)
-
-
-def _plain(value: Any) -> str:
-    """Write plain values out; of anything else only the type, because its address may be in its text."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_plain(entry)}" for key, entry in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_plain(entry) for entry in value) + "]"
-    if isinstance(value, Tensor):
-        return str(value.tolist()) if value.numel() <= 16 else f"{_shape(value)} {digest([value])}"
-    return repr(value) if value is None or isinstance(value, str | int | float | bool) else type(value).__name__

@@ -1,21 +1,21 @@
 """Transfer: link prediction on a sparse graph, helped by a dense one through the nodes they share."""
 
-from graphsparse.transfer.anchors import degree_matched_negatives
 from graphsparse.transfer.baselines import BASELINES, BaselineOptions
-from graphsparse.transfer.edge_propagation import LAMBDA_GRID, EdgeLabelPropagation
-from graphsparse.transfer.emb_propagation import EmbPropagation
+from graphsparse.transfer.data.anchors import degree_matched_negatives
+from graphsparse.transfer.data.leak import assert_no_leak
+from graphsparse.transfer.data.link_split import split_links
+from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.prepare import PreparedPair, prepare_pair
+from graphsparse.transfer.data.queries import Scorer
+from graphsparse.transfer.data.split import LinkSplit
 from graphsparse.transfer.gitl import GITL
-from graphsparse.transfer.leak import assert_no_leak
-from graphsparse.transfer.link_split import split_links
-from graphsparse.transfer.link_training import LinkTraining
-from graphsparse.transfer.pair import SharedNodePair
-from graphsparse.transfer.prepare import PreparedPair, prepare_pair
-from graphsparse.transfer.queries import Scorer
+from graphsparse.transfer.models.link_training import LinkTraining
+from graphsparse.transfer.models.student import MLPStudent
+from graphsparse.transfer.models.teacher import LinkTeacher
+from graphsparse.transfer.propagation.edge_propagation import LAMBDA_GRID, EdgeLabelPropagation
+from graphsparse.transfer.propagation.emb_propagation import EmbPropagation
+from graphsparse.transfer.propagation.xmc import XMCPropagation
 from graphsparse.transfer.release_preset import release_preset
-from graphsparse.transfer.split import LinkSplit
-from graphsparse.transfer.student import MLPStudent
-from graphsparse.transfer.teacher import LinkTeacher
-from graphsparse.transfer.xmc import XMCPropagation
 
 __all__ = [
     "BASELINES",

@@ -11,20 +11,20 @@ from torch import Tensor
 
 from graphsparse.ops.check import check_number
 from graphsparse.training.result import FitResult
-from graphsparse.transfer.edge_propagation import LAMBDA_GRID, EdgeLabelPropagation
-from graphsparse.transfer.leak import assert_no_leak
-from graphsparse.transfer.link_model import sage_encoder
-from graphsparse.transfer.link_training import LinkTraining
+from graphsparse.transfer.data.leak import assert_no_leak
+from graphsparse.transfer.data.queries import check_queries, check_split
+from graphsparse.transfer.models.link_model import sage_encoder
+from graphsparse.transfer.models.link_training import LinkTraining
+from graphsparse.transfer.models.student import MLPStudent
+from graphsparse.transfer.models.teacher import LinkTeacher
+from graphsparse.transfer.propagation.edge_propagation import LAMBDA_GRID, EdgeLabelPropagation
+from graphsparse.transfer.propagation.xmc import XMC_GRID, XMCPropagation
 from graphsparse.transfer.propagation_step import PropagationStep, check_direction
-from graphsparse.transfer.queries import check_queries, check_split
-from graphsparse.transfer.student import MLPStudent
-from graphsparse.transfer.teacher import LinkTeacher
-from graphsparse.transfer.xmc import XMC_GRID, XMCPropagation
 from graphsparse.typing import Log
 
 if TYPE_CHECKING:
-    from graphsparse.transfer.pair import SharedNodePair
-    from graphsparse.transfer.split import LinkSplit
+    from graphsparse.transfer.data.pair import SharedNodePair
+    from graphsparse.transfer.data.split import LinkSplit
 
 #: What may be added to the scores.
 Propagation: TypeAlias = EdgeLabelPropagation | XMCPropagation
@@ -74,8 +74,8 @@ class GITL:
     Example:
         >>> import torch
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.transfer.link_split import split_links
-        >>> from graphsparse.transfer.pair import SharedNodePair
+        >>> from graphsparse.transfer.data.link_split import split_links
+        >>> from graphsparse.transfer.data.pair import SharedNodePair
         >>> data, early, late = random_graph(), torch.arange(45), torch.arange(15, 60)
         >>> pair = SharedNodePair(data.subgraph(early), data.subgraph(late), early, late)
         >>> split = split_links(pair)

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from graphsparse.transfer.anchors import degree_matched_negatives
-from graphsparse.transfer.edge_propagation import EdgeLabelPropagation
-from graphsparse.transfer.leak import assert_no_leak
-from graphsparse.transfer.link_task import links_of
-from graphsparse.transfer.validation import LinkMetric
-from graphsparse.transfer.xmc import XMCPropagation
+from graphsparse.transfer.data.anchors import degree_matched_negatives
+from graphsparse.transfer.data.leak import assert_no_leak
+from graphsparse.transfer.models.link_task import links_of
+from graphsparse.transfer.models.validation import LinkMetric
+from graphsparse.transfer.propagation.edge_propagation import EdgeLabelPropagation
+from graphsparse.transfer.propagation.xmc import XMCPropagation
 
 if TYPE_CHECKING:
-    from graphsparse.transfer.pair import SharedNodePair
-    from graphsparse.transfer.split import LinkSplit
+    from graphsparse.transfer.data.pair import SharedNodePair
+    from graphsparse.transfer.data.split import LinkSplit
 
 #: Probabilities are kept so far from 0 and 1 where logits are made of them.
 _EPS = 1e-6

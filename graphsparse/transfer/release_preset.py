@@ -1,6 +1,6 @@
 """Label propagation over pairs with the constants of the code that the authors released."""
 
-from graphsparse.transfer.edge_propagation import EdgeLabelPropagation
+from graphsparse.transfer.propagation.edge_propagation import EdgeLabelPropagation
 
 
 def release_preset() -> EdgeLabelPropagation:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from graphsparse.datasets import IntersectingGraphs
-from graphsparse.transfer.leak import assert_no_leak
-from graphsparse.transfer.pair import SharedNodePair
-from graphsparse.transfer.prepare import prepare_pair
+from graphsparse.transfer.data.leak import assert_no_leak
+from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.prepare import prepare_pair
 
 
 def check(graphs, tmp_path):

@@ -10,8 +10,9 @@ from torch_geometric.nn import GCN
 from torch_geometric.transforms import ToSparseTensor
 
 from graphsparse.metrics import accuracy
+from graphsparse.ops.digest import digest
 from graphsparse.testing import random_graph
-from graphsparse.training.identity import describe_loader, digest, graph_tensors, training_identity
+from graphsparse.training.identity import describe_loader, graph_tensors, training_identity
 
 pytestmark = pytest.mark.once
 
@@ -84,7 +85,7 @@ def test_one_bit_changes_the_digest(dtype):
 
 
 def test_blocks_make_no_difference(monkeypatch):
-    import graphsparse.training.identity as module
+    import graphsparse.ops.digest as module
 
     whole = digest([torch.arange(1000)])
     monkeypatch.setattr(module, "_BYTES", 64)

@@ -7,18 +7,18 @@ from torch_geometric.utils import to_undirected
 from transfer_pairs import clear_pair, cora_pair, small_pair
 
 from graphsparse.transfer.baselines import BASELINES, BaselineOptions
-from graphsparse.transfer.edge_propagation import EdgeLabelPropagation
+from graphsparse.transfer.data.leak import assert_no_leak
+from graphsparse.transfer.data.link_split import split_links
+from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.gitl import GITL
-from graphsparse.transfer.leak import assert_no_leak
-from graphsparse.transfer.link_model import sage_encoder
-from graphsparse.transfer.link_split import split_links
-from graphsparse.transfer.link_training import LinkTraining
-from graphsparse.transfer.pair import SharedNodePair
+from graphsparse.transfer.models.link_model import sage_encoder
+from graphsparse.transfer.models.link_training import LinkTraining
+from graphsparse.transfer.models.student import MLPStudent
+from graphsparse.transfer.models.teacher import LinkTeacher
+from graphsparse.transfer.models.validation import link_auroc, link_average_precision
+from graphsparse.transfer.propagation.edge_propagation import EdgeLabelPropagation
+from graphsparse.transfer.propagation.xmc import XMCPropagation
 from graphsparse.transfer.release_preset import release_preset
-from graphsparse.transfer.student import MLPStudent
-from graphsparse.transfer.teacher import LinkTeacher
-from graphsparse.transfer.validation import link_auroc, link_average_precision
-from graphsparse.transfer.xmc import XMCPropagation
 
 SHORT = LinkTraining(epochs=10, lr=1e-2, eval_every=2)
 

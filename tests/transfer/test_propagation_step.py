@@ -2,11 +2,11 @@ import pytest
 import torch
 from transfer_pairs import small_pair
 
-from graphsparse.transfer.edge_propagation import EdgeLabelPropagation
-from graphsparse.transfer.leak import assert_no_leak
+from graphsparse.transfer.data.leak import assert_no_leak
+from graphsparse.transfer.models.validation import link_average_precision
+from graphsparse.transfer.propagation.edge_propagation import EdgeLabelPropagation
+from graphsparse.transfer.propagation.xmc import XMCPropagation
 from graphsparse.transfer.propagation_step import PropagationStep
-from graphsparse.transfer.validation import link_average_precision
-from graphsparse.transfer.xmc import XMCPropagation
 
 GRID = (0.0, 0.1, 1.0)
 

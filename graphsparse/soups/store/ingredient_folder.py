@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphsparse.ops.digest import digest
 from graphsparse.soups.store.checked_file import is_intact
 from graphsparse.soups.store.failures import MOST_FAILURES
-from graphsparse.training.identity import digest
 from graphsparse.utils.atomic_write import atomic_write
 
 

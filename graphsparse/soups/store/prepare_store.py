@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.ops.digest import digest
 from graphsparse.soups.store.description import differences
 from graphsparse.soups.store.failures import writing
 from graphsparse.soups.store.ingredient_folder import sweep_store
 from graphsparse.soups.store.store import FORMAT, read_content
 from graphsparse.soups.store.stored_graph import graph_digests, read_graph, write_graph
-from graphsparse.training.identity import digest
 from graphsparse.utils.atomic_write import atomic_write
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.ops.digest import digest
 from graphsparse.soups.store.checked_file import is_intact
-from graphsparse.training.identity import digest
 from graphsparse.typing import optional_module
 from graphsparse.utils.atomic_write import atomic_write
 

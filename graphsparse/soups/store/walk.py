@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from graphsparse.ops.digest import digest
 from graphsparse.soups.store.code_digest import code_digest
 from graphsparse.soups.store.naming import hashed, is_library, kind_of, name_of
 from graphsparse.soups.store.pickled import held, own_attributes, reduced, split_state, vars_of
-from graphsparse.training.identity import digest
 
 #: What classes of a user derive from without being another's for it.
 _BASES = ("abc", "collections.abc", "enum", "typing")

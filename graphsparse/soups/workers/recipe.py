@@ -14,13 +14,13 @@ from graphsparse.metrics import accuracy
 from graphsparse.nn.accelerate import accelerate
 from graphsparse.nn.dropout import set_dropout
 from graphsparse.ops.check import check_count
+from graphsparse.ops.digest import digest
 from graphsparse.soups.store.description import content_key, describe, describe_function
 from graphsparse.soups.store.naming import hashed
 from graphsparse.soups.workers.jitter import Jitter, check_jitter, check_option, draw_jitter
 from graphsparse.soups.workers.job import INFERENCE, Job, MakeLoader, torch_settings
 from graphsparse.soups.workers.seed_streams import stream_seed
 from graphsparse.training.check import check_callable, check_model
-from graphsparse.training.identity import digest
 from graphsparse.training.node_task import Inference, NodeTask
 from graphsparse.training.predict import predict
 from graphsparse.training.seeding import build_model, seeded

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 import graphsparse
 from graphsparse.nn.dropout import set_dropout
+from graphsparse.ops.digest import digest
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.store.lease import TIMEOUT, Lease
 from graphsparse.soups.store.store import read_content
 from graphsparse.soups.store.stored_graph import read_graph
 from graphsparse.soups.workers.job import Job
 from graphsparse.training.fit import fit
-from graphsparse.training.identity import digest
 from graphsparse.training.result import FitResult
 
 #: What :func:`run_ingredient` returns.

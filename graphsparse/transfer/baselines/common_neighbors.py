@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.check import check_edge_index
-from graphsparse.transfer.queries import check_queries
-from graphsparse.transfer.sorted_keys import is_among
+from graphsparse.ops.pairs import is_among
+from graphsparse.transfer.data.queries import check_queries
 
 #: Weight of a common neighbour from the degrees of all nodes.
 NeighborWeight: TypeAlias = Callable[[Tensor], Tensor]

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphsparse.transfer.decoders import DotDecoder, score_in_chunks
-from graphsparse.transfer.queries import check_queries
+from graphsparse.transfer.data.queries import check_queries
+from graphsparse.transfer.models.decoders import DotDecoder, score_in_chunks
 
 
 class FeatureCosine:

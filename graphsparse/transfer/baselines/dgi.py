@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import DeepGraphInfomax
 
-from graphsparse.transfer.node_features import take_rows
+from graphsparse.transfer.data.node_features import take_rows
 
 
 class InfomaxObjective(nn.Module):

@@ -12,8 +12,8 @@ from graphsparse.loader.draws import new_generator, start_of_order
 from graphsparse.loader.in_graph import InGraph
 from graphsparse.loader.neighbor import draw_into
 from graphsparse.nn.features import constant_features
-from graphsparse.transfer.node_features import take_rows
-from graphsparse.transfer.sorted_keys import is_among
+from graphsparse.ops.pairs import is_among
+from graphsparse.transfer.data.node_features import take_rows
 
 
 @dataclass(frozen=True)

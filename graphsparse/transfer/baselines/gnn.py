@@ -9,16 +9,16 @@ from torch_geometric.nn import MessagePassing
 
 from graphsparse.training.result import FitResult
 from graphsparse.transfer.baselines.options import BaselineOptions
-from graphsparse.transfer.decoders import score_in_chunks
-from graphsparse.transfer.link_model import LinkModel, build_link_model, encode
-from graphsparse.transfer.link_task import LinkTask, check_link_model
-from graphsparse.transfer.node_table import featured
-from graphsparse.transfer.queries import check_queries, check_split
-from graphsparse.transfer.validation import Validation
+from graphsparse.transfer.data.queries import check_queries, check_split
+from graphsparse.transfer.models.decoders import score_in_chunks
+from graphsparse.transfer.models.link_model import LinkModel, build_link_model, encode
+from graphsparse.transfer.models.link_task import LinkTask, check_link_model
+from graphsparse.transfer.models.node_table import featured
+from graphsparse.transfer.models.validation import Validation
 
 if TYPE_CHECKING:
-    from graphsparse.transfer.pair import SharedNodePair
-    from graphsparse.transfer.split import LinkSplit
+    from graphsparse.transfer.data.pair import SharedNodePair
+    from graphsparse.transfer.data.split import LinkSplit
 
 #: What is trained on after a source: nothing, all weights, or those of the last layer.
 FINE_TUNE = (None, "all", "last")
@@ -48,12 +48,12 @@ class GraphLinkPredictor:
     Example:
         >>> import torch
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.transfer.link_split import split_links
-        >>> from graphsparse.transfer.pair import SharedNodePair
+        >>> from graphsparse.transfer.data.link_split import split_links
+        >>> from graphsparse.transfer.data.pair import SharedNodePair
         >>> data, early, late = random_graph(), torch.arange(45), torch.arange(15, 60)
         >>> pair = SharedNodePair(data.subgraph(early), data.subgraph(late), early, late)
         >>> split = split_links(pair)
-        >>> from graphsparse.transfer.link_training import LinkTraining
+        >>> from graphsparse.transfer.models.link_training import LinkTraining
         >>> options = BaselineOptions(hidden=16, training=LinkTraining(epochs=10))
         >>> found = GraphLinkPredictor("source", "target", fine_tune="last", options=options).fit(pair, split)
         >>> found.score(torch.tensor([[0, 1], [2, 3]])).shape

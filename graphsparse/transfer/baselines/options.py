@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from graphsparse.ops.check import check_count
-from graphsparse.transfer.link_model import Encoder, sage_encoder
-from graphsparse.transfer.link_training import LinkTraining, check_training
+from graphsparse.transfer.models.link_model import Encoder, sage_encoder
+from graphsparse.transfer.models.link_training import LinkTraining, check_training
 from graphsparse.typing import Log
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.check import check_count, check_edge_index, check_number
-from graphsparse.transfer.queries import check_queries
+from graphsparse.transfer.data.queries import check_queries
 
 #: Numbers held for a block of starting nodes, and the fewest of these: fewer would waste the reading of the edges.
 _NUMBERS, _LEAST_COLUMNS = 1 << 18, 16

@@ -15,18 +15,18 @@ from graphsparse.training import build_model
 from graphsparse.training.loop import Evaluation
 from graphsparse.training.result import FitResult
 from graphsparse.transfer.baselines.options import BaselineOptions
-from graphsparse.transfer.decoders import make_decoder, score_in_chunks
-from graphsparse.transfer.link_model import LinkModel, check_x, encode
-from graphsparse.transfer.link_task import links_of
-from graphsparse.transfer.link_training import LinkTraining
-from graphsparse.transfer.queries import check_dense_x, check_queries, check_split
-from graphsparse.transfer.student import NodeMLP
-from graphsparse.transfer.student_task import StudentTask, encode_nodes
-from graphsparse.transfer.validation import Validation
+from graphsparse.transfer.data.queries import check_dense_x, check_queries, check_split
+from graphsparse.transfer.models.decoders import make_decoder, score_in_chunks
+from graphsparse.transfer.models.link_model import LinkModel, check_x, encode
+from graphsparse.transfer.models.link_task import links_of
+from graphsparse.transfer.models.link_training import LinkTraining
+from graphsparse.transfer.models.student import NodeMLP
+from graphsparse.transfer.models.student_task import StudentTask, encode_nodes
+from graphsparse.transfer.models.validation import Validation
 
 if TYPE_CHECKING:
-    from graphsparse.transfer.pair import SharedNodePair
-    from graphsparse.transfer.split import LinkSplit
+    from graphsparse.transfer.data.pair import SharedNodePair
+    from graphsparse.transfer.data.split import LinkSplit
 
 #: Builds an objective from an encoder, its widths of input and output, a graph, and a seed: a module without arguments
 #: whose forward pass is the loss of a step, with the encoder inside.
@@ -103,8 +103,8 @@ class PretrainedLinkPredictor:
     Example:
         >>> import torch
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.transfer.link_split import split_links
-        >>> from graphsparse.transfer.pair import SharedNodePair
+        >>> from graphsparse.transfer.data.link_split import split_links
+        >>> from graphsparse.transfer.data.pair import SharedNodePair
         >>> data, early, late = random_graph(), torch.arange(45), torch.arange(15, 60)
         >>> pair = SharedNodePair(data.subgraph(early), data.subgraph(late), early, late)
         >>> split = split_links(pair)

@@ -16,13 +16,13 @@ from graphsparse.transfer.baselines.gnn import GraphLinkPredictor
 from graphsparse.transfer.baselines.options import BaselineOptions
 from graphsparse.transfer.baselines.pagerank import PersonalizedPageRank
 from graphsparse.transfer.baselines.pretraining import Objective, PretrainedLinkPredictor
-from graphsparse.transfer.queries import Scorer, check_dense_x, check_split
-from graphsparse.transfer.student import MLPStudent
-from graphsparse.transfer.xmc import XMCPropagation
+from graphsparse.transfer.data.queries import Scorer, check_dense_x, check_split
+from graphsparse.transfer.models.student import MLPStudent
+from graphsparse.transfer.propagation.xmc import XMCPropagation
 
 if TYPE_CHECKING:
-    from graphsparse.transfer.pair import SharedNodePair
-    from graphsparse.transfer.split import LinkSplit
+    from graphsparse.transfer.data.pair import SharedNodePair
+    from graphsparse.transfer.data.split import LinkSplit
 
 
 class Baseline(Protocol):

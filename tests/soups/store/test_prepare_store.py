@@ -6,11 +6,11 @@ import torch
 from ingredient_runs import Net
 from torch_geometric.nn import GCN
 
+from graphsparse.ops.digest import digest
 from graphsparse.soups.store.description import describe_model
 from graphsparse.soups.store.prepare_store import prepare_store, write_initial
 from graphsparse.soups.store.stored_graph import graph_digests, read_graph, training_graph, write_graph
 from graphsparse.testing import random_graph
-from graphsparse.training.identity import digest
 
 START = {"init": "shared", "weights": "0"}
 

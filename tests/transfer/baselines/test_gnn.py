@@ -8,9 +8,9 @@ from transfer_pairs import clear_pair, small_pair
 import graphsparse.transfer.baselines.gnn as module
 from graphsparse.transfer.baselines.gnn import GraphLinkPredictor, last_layer
 from graphsparse.transfer.baselines.options import BaselineOptions
-from graphsparse.transfer.leak import assert_no_leak
-from graphsparse.transfer.link_training import LinkTraining
-from graphsparse.transfer.validation import link_auroc
+from graphsparse.transfer.data.leak import assert_no_leak
+from graphsparse.transfer.models.link_training import LinkTraining
+from graphsparse.transfer.models.validation import link_auroc
 
 OPTIONS = BaselineOptions(hidden=12, dropout=0.0, training=LinkTraining(epochs=10, lr=1e-2, eval_every=2))
 GRAPHS = ("target", "union", "enriched_target", "enriched_intersection", "source")

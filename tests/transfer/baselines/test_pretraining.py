@@ -11,8 +11,8 @@ from graphsparse.transfer.baselines.dgi import InfomaxObjective
 from graphsparse.transfer.baselines.egi import EgoObjective
 from graphsparse.transfer.baselines.options import BaselineOptions
 from graphsparse.transfer.baselines.pretraining import PretrainedLinkPredictor, one_hot_degree
-from graphsparse.transfer.leak import assert_no_leak
-from graphsparse.transfer.link_training import LinkTraining
+from graphsparse.transfer.data.leak import assert_no_leak
+from graphsparse.transfer.models.link_training import LinkTraining
 
 OPTIONS = BaselineOptions(
     hidden=8, student_hidden=8, student_training=LinkTraining(epochs=6, eval_every=2), pretraining_epochs=5

@@ -4,7 +4,7 @@ from transfer_pairs import small_pair
 
 from graphsparse.transfer.baselines import BASELINES, BaselineOptions
 from graphsparse.transfer.baselines.registry import plain_student
-from graphsparse.transfer.link_training import LinkTraining
+from graphsparse.transfer.models.link_training import LinkTraining
 
 TRAINING = LinkTraining(epochs=4, lr=1e-2, eval_every=2)
 OPTIONS = BaselineOptions(

@@ -1,0 +1,67 @@
+"""Short names that follow from content."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor, sparse_coo, sparse_csc, sparse_csr, uint8
+
+#: Bytes of a tensor that are read at a time.
+_BYTES = 1 << 26
+
+
+def digest(values: Iterable[Any], size: int = 8) -> str:
+    """Return hexadecimal digits that follow from types, shapes and bits of tensors, and from plain values.
+
+    Args:
+        values: Tensors of any layout, ``bytes``, and plain values, in order.
+        size: Bytes of the digest; two digits stand for one.
+
+    Example:
+        >>> import torch
+        >>> digest([torch.zeros(2)]) == digest([torch.zeros(2)]) != digest([torch.zeros(3)])
+        True
+    """
+    found = hashlib.blake2b(digest_size=size)
+    for value in values:
+        if isinstance(value, bytes):
+            found.update(value)
+            continue
+        if not isinstance(value, Tensor):
+            found.update(plain(value).encode())
+            continue
+        found.update(kind_of(value).encode())
+        for part in _dense_parts(value.detach()):
+            flat = part.contiguous().reshape(-1).view(uint8)
+            for start in range(0, flat.numel(), _BYTES):
+                found.update(flat[start : start + _BYTES].cpu().numpy().data)
+    return found.hexdigest()
+
+
+def plain(value: Any) -> str:
+    """Write plain values out; of anything else only the type, because its address may be in its text."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {plain(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(plain(entry) for entry in value) + "]"
+    if isinstance(value, Tensor):
+        return str(value.tolist()) if value.numel() <= 16 else f"{kind_of(value)} {digest([value])}"
+    return repr(value) if value is None or isinstance(value, str | int | float | bool) else type(value).__name__
+
+
+def kind_of(value: Any) -> str:
+    """Return type and shape of a tensor, the class of anything else."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+
+
+def _dense_parts(value: Tensor) -> Sequence[Tensor]:
+    if value.layout == sparse_coo:
+        value = value.coalesce()
+        return value.indices(), value.values()
+    if value.layout == sparse_csr:
+        return value.crow_indices(), value.col_indices(), value.values()
+    if value.layout == sparse_csc:
+        return value.ccol_indices(), value.row_indices(), value.values()
+    return (value.as_subclass(Tensor),)

@@ -1,0 +1,1 @@
+"""Pairs of graphs, splits of their links, and the search for leaks."""

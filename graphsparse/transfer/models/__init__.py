@@ -1,0 +1,1 @@
+"""Teachers and students of links, and how they are trained."""

@@ -1,0 +1,1 @@
+"""Labels of pairs carried along the target graph."""

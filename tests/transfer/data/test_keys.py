@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch_geometric.data import Data
+
+from graphsparse.transfer.data.keys import join_keys, read_keys
+
+KEYS = st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=12)
+
+
+def slow(target, sources):
+    number = {key: i for i, key in enumerate(target)}
+    return [[number.setdefault(key, len(number)) for key in keys] for keys in sources], number
+
+
+@settings(max_examples=100, deadline=None)
+@given(KEYS, st.lists(KEYS, max_size=3), st.booleans())
+def test_equals_a_dictionary(target, sources, strings):
+    if strings:
+        ids, total = join_keys([str(key) for key in target], [[str(key) for key in keys] for keys in sources])
+    else:
+        tensors = [torch.tensor(keys, dtype=torch.int64) for keys in (target, *sources)]
+        ids, total = join_keys(tensors[0], tensors[1:])
+    expected, number = slow(target, sources)
+    assert [numbers.tolist() for numbers in ids] == expected
+    assert total == len(number)
+
+
+class Colliding(str):
+    """A string of which half of all have the same hash."""
+
+    __slots__ = ()
+    __eq__ = str.__eq__
+
+    def __hash__(self):
+        return len(self) % 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(KEYS, st.lists(KEYS, max_size=3))
+def test_strings_of_equal_hashes(target, sources):
+    ids, total = join_keys([Colliding(key) for key in target], [[Colliding(key) for key in keys] for keys in sources])
+    expected, number = slow(target, sources)
+    assert [numbers.tolist() for numbers in ids] == expected
+    assert total == len(number)
+
+
+def test_integers_and_strings_do_not_mix():
+    with pytest.raises(TypeError, match="integers in all graphs, or strings in all graphs"):
+        join_keys(torch.tensor([1]), [["1"]])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        torch.tensor([3, 1, 2], dtype=torch.int32),
+        torch.tensor([[3], [1], [2]]),
+        np.array([3, 1, 2], dtype=np.uint8),
+        [3, 1, 2],
+        [np.int64(3), 1, np.uint8(2)],
+        "id",
+    ],
+)
+def test_forms_of_integers(keys):
+    found = read_keys(keys, Data(id=torch.tensor([3, 1, 2])), 3, "target_key")
+    assert found.dtype == torch.int64
+    assert found.tolist() == [3, 1, 2]
+
+
+@pytest.mark.parametrize("keys", [["b", "a"], ("b", "a"), np.array(["b", "a"]), np.array(["b", "a"], object), "id"])
+def test_forms_of_strings(keys):
+    assert read_keys(keys, Data(id=["b", "a"]), 2, "target_key") == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "keys"),
+    [
+        (ValueError, "'source_key' names the attribute 'other'", "other"),
+        (ValueError, "one key per node .got 2 keys for 3 nodes", torch.tensor([1, 2])),
+        (ValueError, "every key once .got 5 more than once", torch.tensor([5, 2, 5])),
+        (ValueError, "every key once .got 'b' more than once", ["b", "b", "a"]),
+        (ValueError, "must have one dimension .got shape .3, 2.", torch.ones(3, 2, dtype=torch.int64)),
+        (TypeError, "integers of at most 64 bits .* .got torch.float32", torch.ones(3)),
+        (TypeError, "got torch.bool", torch.ones(3, dtype=torch.bool)),
+        (TypeError, "got uint64", np.ones(3, dtype=np.uint64)),
+        (TypeError, "got float64", np.ones(3)),
+        (ValueError, "'source_key' must hold integers of at most 64 bits with sign .got -1180", [1, -(2**70)]),
+        (TypeError, "got bool, int", [True, 3, 2]),
+        (TypeError, "one kind only .got int, str", ["a", 1, "b"]),
+        (TypeError, "got NoneType", [None, None, None]),
+        (TypeError, "integers or strings, or name an attribute .got dict", {}),
+    ],
+)
+def test_bad_keys(error, match, keys):
+    with pytest.raises(error, match=match):
+        read_keys(keys, Data(), 3, "source_key")
+
+
+def test_millions_of_keys_take_seconds():
+    import time
+
+    size = 1_000_000
+    keys = [torch.randperm(size * 3 // 2)[:size] for _ in range(2)]
+    start = time.process_time()
+    ids, _ = join_keys(keys[0], [keys[1]])
+    assert time.process_time() - start < 5
+    shared = int((ids[0] < size).count_nonzero())
+    assert shared == len(np.intersect1d(keys[0].numpy(), keys[1].numpy()))

@@ -1,0 +1,77 @@
+import pytest
+import torch
+from intersecting import key_of_node, listed, random_pair
+
+from graphsparse.transfer.data.node_features import check_features, take_rows
+from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.roles import GRAPHS
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_target_features_win_then_the_first_source(sparse):
+    sources, target = random_pair(1, num_sources=2)
+    row = {}
+    for graph in (target, *sources):
+        for key, x in zip(listed(graph.key), graph.x.tolist(), strict=True):
+            row.setdefault(key, x)
+        graph.x = graph.x.to_sparse_csr() if sparse else graph.x
+    pair = SharedNodePair(sources, target)
+    key = key_of_node(pair)
+    for name in GRAPHS:
+        graph = pair.graph(name)
+        x = graph.x.to_dense() if sparse else graph.x
+        assert torch.equal(x, torch.tensor([row[key[i]] for i in graph.n_id.tolist()]))
+        assert graph.x.layout == target.x.layout
+
+
+def test_no_copy_where_the_nodes_are_the_targets():
+    sources, target = random_pair(1)
+    pair = SharedNodePair(sources, target)
+    assert pair.enriched_target().x is target.x
+    assert pair.graph("target").x is target.x
+    whole = SharedNodePair(target, target)
+    assert all(whole.graph(name).x is target.x for name in GRAPHS)
+    assert "x" not in pair.graph("union", features=False)
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.sparse_csr])
+def test_rows(layout):
+    dense = torch.randn(6, 4).relu()
+    x = dense if layout == torch.strided else dense.to_sparse_csr()
+    rows = torch.tensor([4, 0, 0, 5])
+    found = take_rows(x, rows)
+    assert torch.equal(found if layout == torch.strided else found.to_dense(), dense[rows])
+
+
+def test_a_source_without_features():
+    sources, target = random_pair(1)
+    del sources[0].x
+    pair = SharedNodePair(sources, target)
+    assert pair.enriched_target().x is target.x
+    with pytest.raises(ValueError, match="'union' has nodes of source 0 alone, which has no features"):
+        pair.union()
+    assert "x" not in pair.union(features=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "target", "source"),
+    [
+        (ValueError, "'x' of the source 0 has 3 columns and that of the target 2", torch.ones(1, 2), torch.ones(1, 3)),
+        (ValueError, "source 0 has features 'x', but the target has none", None, torch.ones(1, 3)),
+        (ValueError, "'x' of the target must have shape .N, F", torch.ones(3), None),
+        (TypeError, "'x' of the source 0 is torch.float64", torch.ones(1, 2), torch.ones(1, 2).double()),
+        (TypeError, "'x' of the target must be a dense or CSR tensor .got list", [1.0], None),
+    ],
+)
+def test_bad_features(error, match, target, source):
+    with pytest.raises(error, match=match):
+        check_features(target, [source])
+
+
+@pytest.mark.parametrize("which", ["target", "source 0"])
+def test_a_row_for_each_node(which):
+    (source,), target = random_pair(1)
+    graph = target if which == "target" else source
+    graph.x = graph.x[1:]
+    with pytest.raises(ValueError, match=f"'x' of the {which} must have a row for each of {graph.num_nodes} nodes"):
+        SharedNodePair(source, target)
