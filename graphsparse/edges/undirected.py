@@ -41,6 +41,25 @@ class UndirectedEdges(NamedTuple):
             degree += torch.bincount(v, minlength=self.num_nodes)
         return degree
 
+    def csr(self) -> tuple[Tensor, Tensor]:
+        """Return ``(pointer [N + 1], neighbour [2M])``, int64, with both directions of every edge and each row sorted.
+
+        Besides its result it holds one block: on CPU both directions are sorted in place.
+        """
+        key = torch.empty(2 * self.num_edges, dtype=torch.int64, device=self.key.device)
+        key[: self.num_edges] = self.key
+        for where, u, v in self.blocks():
+            key[self.num_edges + where.start : self.num_edges + where.stop] = v * self.num_nodes + u
+        if key.device.type == "cpu":
+            key.numpy().sort()  # vectorised, while torch.sort makes an index as well
+        else:
+            key = key.sort().values
+        for where in blocks(key.numel()):
+            key[where] %= self.num_nodes
+        pointer = torch.zeros(self.num_nodes + 1, dtype=torch.int64, device=key.device)
+        torch.cumsum(self.degree(), 0, out=pointer[1:])
+        return pointer, key
+
     def position(self, key: Tensor) -> Tensor:
         """Return the canonical ids of the given keys, all of which must be there."""
         return torch.searchsorted(self.key, key)

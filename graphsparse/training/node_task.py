@@ -56,7 +56,7 @@ class NodeTask:
         if loader is not None or eval_data is not data:
             check_one_graph(model)
         if getattr(loader, "needs_weighted_sums", False) is True:
-            check_sums_weighted_messages(model, keeps_targets=getattr(loader, "keeps_targets", True))
+            check_sums_weighted_messages(model)
         used: dict[str, tuple[Data, tuple[str, ...]]]
         if eval_data is data:
             used = {"data": (data, ("train_mask", "val_mask"))}
