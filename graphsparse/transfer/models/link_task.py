@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.loader.draws import start_of_order
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.pairs import is_among, pair_keys
 from graphsparse.training.task import Evaluation
 from graphsparse.transfer.data.derived import FROM_SOURCE
@@ -18,7 +19,6 @@ from graphsparse.transfer.models.link_loss import link_loss
 from graphsparse.transfer.models.link_model import LinkModel, encode, message_graph
 from graphsparse.transfer.models.validation import Validation
 from graphsparse.utils.call_model import call_model
-from graphsparse.utils.undirected import BLOCK
 
 
 def links_of(graph: Data, *, directed: bool = False) -> tuple[Tensor, Tensor]:
