@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch_geometric.data import Data
 
+from graphsparse.edges.undirected import entry_blocks, undirected_edges
 from graphsparse.ops.digest import digest
 from graphsparse.ops.select import num_removed
 from graphsparse.training.step_projection import Exclude, HeldMask, is_not_a_matrix, smallest_masks
-from graphsparse.utils.undirected import entry_blocks, undirected_edges
 
 
 @dataclass(frozen=True, eq=False)
