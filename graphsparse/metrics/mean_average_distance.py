@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.pairs import key_pairs, pair_keys
 from graphsparse.utils.counter_random import CounterRandom, mix64
 
 #: Scalars of a block: temporaries of 4 MB in float64, whatever the numbers of nodes and edges.
@@ -140,10 +141,9 @@ def _listed_pairs(x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
     num, width = x.shape
     total = torch.zeros(num, dtype=torch.float64, device=x.device)
     count = torch.zeros(num, dtype=torch.int64, device=x.device)
-    key = torch.unique(edge_index[0].long() * num + edge_index[1]).to(x.device)
+    key = torch.unique(pair_keys(edge_index, num, directed=True)).to(x.device)
     for where in _blocks(key.numel(), width):
-        i = key[where] // num
-        j = key[where] - i * num
+        i, j = key_pairs(key[where], num)
         first, second = _unit(x[i]), _unit(x[j])
         different = (first.float() != second.float()).any(1)
         distance = (first - second).square_().sum(1) / 2

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from graphsparse.edges.undirected import UndirectedEdges, undirected_edges
-from graphsparse.ops.blocks import BLOCK
+from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_edge_index, check_integer
+from graphsparse.ops.pairs import both_ways
 
 METHODS = ("metis", "random")
 # METIS counts weight in integers. Fractions are written in units of this share of the total: fine enough for 2.4M nodes
@@ -22,17 +23,12 @@ def symmetric_csr(edges: UndirectedEdges) -> tuple[Tensor, Tensor]:
 
     Besides its result it holds one block and, while sorting, nothing: both directions are sorted in place.
     """
-    key, num_nodes, num_edges = edges.key, edges.num_nodes, edges.num_edges
-    both = np.empty(2 * num_edges, dtype=np.int64)
-    both[:num_edges] = key.cpu().numpy()
-    for where, u, v in edges.blocks():
-        both[num_edges + where.start : num_edges + where.stop] = (v * num_nodes + u).cpu().numpy()
-    both.sort()
-    for start in range(0, 2 * num_edges, BLOCK):
-        both[start : start + BLOCK] %= num_nodes
-    pointer = torch.zeros(num_nodes + 1, dtype=torch.int64)
+    neighbour = both_ways(edges.key.cpu(), edges.num_nodes)
+    for where in blocks(neighbour.numel()):
+        neighbour[where] %= edges.num_nodes
+    pointer = torch.zeros(edges.num_nodes + 1, dtype=torch.int64)
     torch.cumsum(edges.degree().cpu(), 0, out=pointer[1:])
-    return pointer, torch.from_numpy(both)
+    return pointer, neighbour
 
 
 def partition_graph(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from graphsparse.edges.undirected import UndirectedEdges, undirected_edges
 from graphsparse.ops.check import check_count, check_edge_index
+from graphsparse.ops.pairs import both_ways
 
 #: Rows of the random matrix drawn at a time: temporaries stay small, and the stream does not depend on anything else.
 _ROWS = 1 << 16
@@ -115,14 +116,7 @@ def _inverse_length(x: Tensor) -> Tensor:
 def _csr(edges: UndirectedEdges) -> Tensor:
     """Return the 0/1 adjacency matrix as a CSR tensor with both directions of every edge."""
     size, device = edges.num_nodes, edges.key.device
-    key = torch.empty(2 * edges.num_edges, dtype=torch.int64, device=device)
-    key[: edges.num_edges] = edges.key
-    for where, u, v in edges.blocks():
-        key[edges.num_edges + where.start : edges.num_edges + where.stop] = v * size + u
-    if device.type == "cpu":
-        key.numpy().sort()  # in place; torch.sort would make an index as well
-    else:
-        key = key.sort().values
+    key = both_ways(edges.key, size)
     # MKL and cuSPARSE multiply with 32-bit indices; they hold every graph of less than 2**31 entries.
     index_type = torch.int32 if key.numel() < 2**31 else torch.int64
     row_pointer = torch.zeros(size + 1, dtype=torch.int64, device=device)

@@ -8,6 +8,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.loader import ClusterData, ClusterLoader
 
 from graphsparse.edges.undirected import undirected_edges
+from graphsparse.ops.blocks import blocks
 from graphsparse.testing import random_graph
 from graphsparse.utils import partition_graph
 from graphsparse.utils.partition import symmetric_csr
@@ -51,7 +52,7 @@ def test_csr_is_the_adjacency_of_networkx(graph):
 def test_csr_across_blocks(monkeypatch):
     edges = undirected_edges(random_graph().edge_index, 60)
     expected = symmetric_csr(edges)
-    monkeypatch.setattr("graphsparse.utils.partition.BLOCK", 7)
+    monkeypatch.setattr(blocks, "__defaults__", (7,))
     assert all(map(torch.equal, symmetric_csr(edges), expected))
 
 
