@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphsparse.edges.undirected import undirected_edges
+from graphsparse.ops.pairs import key_pairs
 
 # Any list of pairs: directed, with duplicates, with self-loops, with isolated nodes.
 edge_lists = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=60)
@@ -61,10 +62,10 @@ def test_bipartite_numbers_destinations_after_sources():
     assert [divmod(k, 5) for k in edges.key.tolist()] == [(0, 2), (1, 2), (1, 3)]
 
 
-def test_position_finds_every_key():
+def test_position_finds_every_edge():
     edges = undirected_edges(torch.randint(50, (2, 300), generator=torch.Generator().manual_seed(0)), 50)
     order = torch.randperm(edges.num_edges)
-    assert torch.equal(edges.position(edges.key[order]), order)
+    assert torch.equal(edges.position(*key_pairs(edges.key[order], 50).flip(0)), order)
 
 
 def test_input_is_not_changed():
