@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_edge_index
-from graphsparse.ops.pairs import collect_keys, key_blocks, pair_keys
+from graphsparse.ops.pairs import both_ways, collect_keys, key_blocks, pair_keys
 
 
 class UndirectedEdges(NamedTuple):
@@ -37,6 +37,18 @@ class UndirectedEdges(NamedTuple):
             degree += torch.bincount(u, minlength=self.num_nodes)
             degree += torch.bincount(v, minlength=self.num_nodes)
         return degree
+
+    def csr(self) -> tuple[Tensor, Tensor]:
+        """Return ``(pointer [N + 1], neighbour [2M])``, int64, with both directions of every edge and each row sorted.
+
+        Besides its result it holds one block: on CPU both directions are sorted in place.
+        """
+        neighbour = both_ways(self.key, self.num_nodes)
+        for where in blocks(neighbour.numel()):
+            neighbour[where] %= self.num_nodes
+        pointer = torch.zeros(self.num_nodes + 1, dtype=torch.int64, device=neighbour.device)
+        torch.cumsum(self.degree(), 0, out=pointer[1:])
+        return pointer, neighbour
 
     def position(self, u: Tensor, v: Tensor) -> Tensor:
         """Return the canonical ids of the edges between some nodes, all of which must be there, in any direction."""

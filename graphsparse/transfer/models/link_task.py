@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from graphsparse.loader.draws import start_of_order
 from graphsparse.ops.pairs import hide_pairs, pair_keys
-from graphsparse.training.loop import Evaluation
+from graphsparse.training.task import Evaluation
 from graphsparse.transfer.data.negatives import UniformNegatives
 from graphsparse.transfer.data.relation import FROM_SOURCE
 from graphsparse.transfer.models.link_batches import LinkBatch, make_link_batches, some_of
@@ -65,8 +65,9 @@ class LinkTask:
     """
 
     unit = "link"
+    metric = "average_precision"
+    described: dict[str, Any] | None = None
     maximize = True
-    nothing_to_train = "no link was drawn to learn from"
 
     def __init__(
         self,
@@ -105,6 +106,17 @@ class LinkTask:
             self.batcher = make_link_batches(sampler, self.graph, **options)
             self.generators = [self.generator, self.batcher.generator]
 
+    def check(self, model: Any) -> None:
+        """Everything was checked where the task was made."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what who trains says of the task."""
+        return self.described or {}
+
+    def without_test(self) -> Any:
+        """Test pairs are not known here."""
+        return self
+
     def batches(self) -> Iterator[tuple[LinkBatch, Tensor | None]]:
         """Draw an epoch: batches, and the weights of their links."""
         links, weight, keep = self.links, self.weight, None
@@ -134,7 +146,7 @@ class LinkTask:
         keep = hide_pairs(keys, links, num_nodes, directed=self.directed)
         return links, None if self.weight is None else self.weight[picked], keep
 
-    def loss(self, model: Any, batch: tuple[LinkBatch, Tensor | None], epoch: int) -> Tensor | None:
+    def loss(self, model: Any, batch: tuple[LinkBatch, Tensor | None], extra: Any = None) -> Tensor | None:
         """Return the cross-entropy of the links and of the non-links, each with its own mean."""
         part, weight = batch
         if weight is not None and not bool(weight.any()):
