@@ -6,6 +6,7 @@ from graphsparse.nn.compact_linear import CompactLinear
 from graphsparse.nn.csr_linear import CSRLinear
 from graphsparse.nn.folding import folding_stages
 from graphsparse.nn.form_choice import FormChoice, FormFigures, fastest_form
+from graphsparse.nn.fused import FUSED, FusedConv
 from graphsparse.nn.gat_conv import GATConv
 from graphsparse.nn.gcn2_conv import GCN2Conv
 from graphsparse.nn.gcn_conv import GCNConv
@@ -15,10 +16,12 @@ from graphsparse.nn.sage_conv import SAGEConv
 from graphsparse.nn.supermask import Supermask, SupermaskSparsity
 
 __all__ = [
+    "FUSED",
     "CSRLinear",
     "CompactLinear",
     "FormChoice",
     "FormFigures",
+    "FusedConv",
     "GATConv",
     "GCN2Conv",
     "GCNConv",

@@ -83,7 +83,9 @@ class AttentionEdges:
                 reduce = {"add": "sum", "amin": "min", "amax": "max"}.get(fill_value, fill_value)
                 if reduce not in ("sum", "mean", "min", "max", "mul"):
                     raise ValueError(f"'fill_value' {fill_value!r} does not go with weights or self-loops")
-                loops = reduce_messages(edge_attr, self.weight[given], ends, num_nodes, reduce)
+                weight = self.weight[given]
+                weighted = edge_attr * weight.view(-1, 1).to(edge_attr.dtype)
+                loops = reduce_messages(weighted, weight, ends, num_nodes, reduce)
             return torch.cat([edge_attr, loops[: self.num_loops]])
         loops = compute_loop_attr(self.edge_index, edge_attr, self.num_loops, False, fill_value)
         return torch.cat([edge_attr, loops])

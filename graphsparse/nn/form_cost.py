@@ -8,23 +8,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.metrics import count_macs
-from graphsparse.nn.gat_conv import GATConv
-from graphsparse.nn.gcn2_conv import GCN2Conv
-from graphsparse.nn.gcn_conv import GCNConv
-from graphsparse.nn.gin_conv import GINConv
-from graphsparse.nn.graph import fused_reduction
-from graphsparse.nn.sage_conv import SAGEConv
+from graphsparse.nn.fused import FusedConv
 
 #: Returns the logits of a model for a graph.
 Call: TypeAlias = Callable[[nn.Module, Data], Tensor]
-#: Our layers, and the reductions that they compute as a sparse product, which the counter sees as such.
-_PRODUCTS: dict[type[nn.Module], tuple[str, ...]] = {
-    GATConv: ("sum",),
-    GCN2Conv: ("sum",),
-    GCNConv: ("sum",),
-    GINConv: ("sum", "mean", "min", "max"),
-    SAGEConv: ("sum", "mean", "min", "max"),
-}
 
 
 def bytes_held(model: nn.Module) -> int:
@@ -91,5 +78,4 @@ class _AsItRuns(nn.Module):
 
 
 def _is_product(module: nn.Module) -> bool:
-    known = _PRODUCTS.get(type(module), ())
-    return bool(known) and fused_reduction(module, type(module), torch.empty(1, 1)) in known
+    return isinstance(module, FusedConv) and module.is_fused(torch.empty(1, 1))

@@ -1,30 +1,22 @@
 """Graph attention with weights, and without a tensor of messages."""
 
-from typing import Any, ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.nn import MessagePassing
 from torch_geometric.nn import conv as pyg
 from torch_geometric.typing import Adj, OptPairTensor, OptTensor, Size
 from torch_geometric.utils import is_sparse
 
-from graphsparse.nn.attention_edges import AttentionEdges, attention_edges
+from graphsparse.nn.attention_edges import attention_edges
 from graphsparse.nn.features import constant_features, to_dense
+from graphsparse.nn.fused import FusedConv, sees_messages
 from graphsparse.nn.gather_scatter import attention_softmax
-from graphsparse.nn.graph import (
-    end_nodes,
-    fused_reduction,
-    refuse_weights_of_matrix,
-    sees_messages,
-    to_edge_list,
-)
+from graphsparse.nn.graph import end_nodes, refuse_weights_of_matrix, to_edge_list
 from graphsparse.nn.linear import apply_linear
 from graphsparse.ops import Adjacency, dropout, spmm
 
 
-class GATConv(pyg.GATConv):  # type: ignore[misc]
+class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
     r"""The graph attention operator with weighted edges, each head computed as a sparse product.
 
     .. math::
@@ -67,38 +59,10 @@ class GATConv(pyg.GATConv):  # type: ignore[misc]
     Source: Velickovic et al., arXiv 1710.10903, equations 1 to 6.
     """
 
-    SUPPORTS_ADJACENCY = True
-    # PyG makes code for these from those of the class it comes from, which may be made code that explains nothing.
-    propagate = MessagePassing.propagate
-    edge_updater = MessagePassing.edge_updater
-    # PyG looks these up in the source of the class by its name, which is also that of the class it comes from.
-    propagate_type: ClassVar[dict[str, Any]] = {"x": OptPairTensor, "alpha": Tensor}
-    edge_updater_type: ClassVar[dict[str, Any]] = {"alpha": OptPairTensor, "edge_attr": OptTensor}
-    reuse_constant: bool = True
+    replaces = pyg.GATConv
+    reductions = ("sum",)
+    weighted_sum = False
     fast_dropout: bool = False
-
-    def __init__(
-        self,
-        in_channels: int | tuple[int, int],
-        out_channels: int,
-        heads: int = 1,
-        concat: bool = True,
-        negative_slope: float = 0.2,
-        dropout: float = 0.0,
-        add_self_loops: bool = True,
-        edge_dim: int | None = None,
-        fill_value: float | Tensor | str = "mean",
-        bias: bool = True,
-        residual: bool = False,
-        *,
-        reuse_constant: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            in_channels, out_channels, heads, concat, negative_slope, dropout, add_self_loops, edge_dim, fill_value,
-            bias, residual, **kwargs,
-        )  # fmt: skip
-        self.reuse_constant = reuse_constant
 
     def forward(  # type: ignore[no-untyped-def]
         self,
@@ -129,11 +93,11 @@ class GATConv(pyg.GATConv):  # type: ignore[misc]
         if matrix and edge_weight is not None:
             refuse_weights_of_matrix()
         weighted = edge_weight is not None or (isinstance(edge_index, Adjacency) and edge_index.value is not None)
-        fused = fused_reduction(self, GATConv, source) == "sum"
+        fused = self.is_fused(source)
         details = self.lin_edge is not None or bool(return_attention_weights)
         if not weighted and (not fused or (matrix and details)):
             edges_of_pyg, _, size = to_edge_list(edge_index, None, size, self.flow)
-            return super().forward(to_dense(x), edges_of_pyg, edge_attr, size, return_attention_weights)
+            return pyg.GATConv.forward(self, to_dense(x), edges_of_pyg, edge_attr, size, return_attention_weights)
         if not fused:
             self._refuse_weights(source)
 
@@ -142,26 +106,23 @@ class GATConv(pyg.GATConv):  # type: ignore[misc]
         edges = attention_edges(
             edge_index, edge_weight, ends, add_self_loops=self.add_self_loops, flow=self.flow, fused=fused
         )
-        alpha = self._attention(edges, x_src, x_dst, edge_attr)
+        if edge_attr is not None and self.lin_edge is not None:
+            edge_attr = edges.extend(edge_attr.view(-1, 1) if edge_attr.dim() == 1 else edge_attr, self.fill_value)
+        alpha = self._attention(edges.source, edges.target, edges.weight, edges.num_dst, x_src, x_dst, edge_attr)
         drop = dropout if self.fast_dropout else F.dropout
         dropped = drop(alpha, p=self.dropout, training=self.training)
         if edges.adjacency is not None:
-            heads = [spmm(edges.adjacency, x_src[:, head], value=dropped[:, head]) for head in range(self.heads)]
-            out = torch.stack(heads, 1)
+            out = self._sum(edges.adjacency, x_src, dropped)
         else:
             out = self.propagate(edges.edge_index, x=(x_src, x_dst), alpha=dropped, size=edges.ends)
-        out = out.flatten(1) if self.concat else out.mean(1)
-        if root is not None:
-            out = out + root
-        if self.bias is not None:
-            out = out + self.bias
+        out = self._join(out, root)
         if not return_attention_weights:
             return out
         shown = edges.shown()
         return out, (edges.edge_index[:, shown], dropped[shown])
 
     def _refuse_weights(self, x: Tensor) -> None:
-        why = sees_messages(self, GATConv, ("edge_update",))
+        why = sees_messages(self, ("edge_update",))
         if why is None and self.aggr not in ("add", "sum"):
             why = f"with aggr={self.aggr!r}"
         if why is None and x.dim() != 2:
@@ -186,14 +147,67 @@ class GATConv(pyg.GATConv):  # type: ignore[misc]
         hidden_dst = None if target is None else apply_linear(lin_dst, target).view(shape)
         return (apply_linear(lin_src, source).view(shape), hidden_dst), root
 
-    def _attention(self, edges: AttentionEdges, x_src: Tensor, x_dst: OptTensor, edge_attr: OptTensor) -> Tensor:
+    def _attention(
+        self,
+        source: Tensor,
+        target: Tensor,
+        weight: OptTensor,
+        num_dst: int,
+        x_src: Tensor,
+        x_dst: OptTensor,
+        edge_attr: OptTensor,
+    ) -> Tensor:
         """Return the coefficients ``[E, H]``."""
-        score = (x_src * self.att_src).sum(-1).index_select(0, edges.source)
+        score = (x_src * self.att_src).sum(-1).index_select(0, source)
         if x_dst is not None:
-            score = score + (x_dst * self.att_dst).sum(-1).index_select(0, edges.target)
+            score = score + (x_dst * self.att_dst).sum(-1).index_select(0, target)
         if edge_attr is not None and self.lin_edge is not None:
-            edge_attr = edges.extend(edge_attr.view(-1, 1) if edge_attr.dim() == 1 else edge_attr, self.fill_value)
             embedded = self.lin_edge(edge_attr).view(-1, self.heads, self.out_channels)
             score = score + (embedded * self.att_edge).sum(-1)
         score = F.leaky_relu(score, self.negative_slope)
-        return attention_softmax(score, edges.weight, edges.target, edges.num_dst)
+        return attention_softmax(score, weight, target, num_dst)
+
+    def _sum(self, adj: Adjacency, hidden: Tensor, alpha: Tensor) -> Tensor:
+        return torch.stack([spmm(adj, hidden[:, head], value=alpha[:, head]) for head in range(self.heads)], 1)
+
+    def _join(self, out: Tensor, root: OptTensor) -> Tensor:
+        """Put the heads together, and add residual and bias."""
+        out = out.flatten(1) if self.concat else out.mean(1)
+        if root is not None:
+            out = out + root
+        return out if self.bias is None else out + self.bias
+
+    def operator(self, adj: Adjacency, dtype: torch.dtype) -> Adjacency:
+        """Return the graph with its weights, and one self-loop for each node in the place of those that are there."""
+        ends = (adj.num_src, adj.num_dst)
+        edges = attention_edges(
+            adj, None, ends, add_self_loops=self.add_self_loops, flow="source_to_target", fused=True
+        )
+        assert edges.adjacency is not None
+        return edges.adjacency.with_value(edges.weight)
+
+    def edge_rows(self, adj: Adjacency, edge_attr: Tensor) -> Tensor:
+        """Return features for the entries of the :meth:`operator` of a graph, row by row."""
+        ends = (adj.num_src, adj.num_dst)
+        edges = attention_edges(
+            adj, None, ends, add_self_loops=self.add_self_loops, flow="source_to_target", fused=True
+        )
+        assert edges.adjacency is not None
+        edge_attr = edge_attr.view(-1, 1) if edge_attr.dim() == 1 else edge_attr
+        return edges.adjacency.pattern.from_edges(edges.extend(edge_attr, self.fill_value))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Return the nodes by head, one head beside the other."""
+        return apply_linear(self.lin_src if self.lin is None else self.lin, x)
+
+    def rows(  # type: ignore[override]
+        self, block: Adjacency, hidden: Tensor, hidden_dst: Tensor, x_dst: Tensor, edge_attr: OptTensor = None
+    ) -> Tensor:
+        """Return some rows of the output; features of the edges as :meth:`edge_rows` gives them, of these rows."""
+        (source, target), weight = block.to_edge_index()
+        shape = (-1, self.heads, self.out_channels)
+        if self.lin is None:
+            hidden_dst = apply_linear(self.lin_dst, x_dst)
+        hidden, hidden_dst = hidden.view(shape), hidden_dst.view(shape)
+        alpha = self._attention(source, target, weight, block.num_dst, hidden, hidden_dst, edge_attr)
+        return self._join(self._sum(block, hidden, alpha), None if self.res is None else self.res(x_dst))

@@ -1,20 +1,17 @@
 """Graph convolution without a tensor of messages."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
-from torch_geometric.nn import MessagePassing
 from torch_geometric.nn import conv as pyg
 from torch_geometric.typing import Adj, OptTensor
 
-from graphsparse.nn.features import constant_features, to_dense
-from graphsparse.nn.graph import fused_reduction
-from graphsparse.nn.normalised_graph import NormalisedGraph
-from graphsparse.nn.propagate import add, propagate_and_transform
+from graphsparse.nn.normalised_graph import NormalisedConv
+from graphsparse.nn.propagate import add
 from graphsparse.ops import Adjacency
 
 
-class GCNConv(NormalisedGraph, pyg.GCNConv):  # type: ignore[misc]
+class GCNConv(NormalisedConv, pyg.GCNConv):  # type: ignore[misc]
     r"""The graph convolution of Kipf and Welling, computed as one sparse product.
 
     .. math::
@@ -58,27 +55,9 @@ class GCNConv(NormalisedGraph, pyg.GCNConv):  # type: ignore[misc]
     Source: Kipf and Welling, arXiv 1609.02907, equation 2.
     """
 
-    SUPPORTS_ADJACENCY = True
-    # PyG makes code for these from those of the class it comes from, which may be made code that explains nothing.
-    propagate = MessagePassing.propagate
-    # PyG looks these up in the source of the class by its name, which is also that of the class it comes from.
-    propagate_type: ClassVar[dict[str, Any]] = {"x": Tensor, "edge_weight": OptTensor}
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        improved: bool = False,
-        cached: bool = False,
-        add_self_loops: bool | None = None,
-        normalize: bool = True,
-        bias: bool = True,
-        *,
-        reuse_constant: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(in_channels, out_channels, improved, cached, add_self_loops, normalize, bias, **kwargs)
-        self.reuse_constant = reuse_constant
+    replaces = pyg.GCNConv
+    near = "lin"
+    near_first = True
 
     def forward(self, x: Tensor, edge_index: Adj | Adjacency, edge_weight: OptTensor = None) -> Tensor:
         """Run the layer.
@@ -93,19 +72,8 @@ class GCNConv(NormalisedGraph, pyg.GCNConv):  # type: ignore[misc]
             ValueError: If ``x`` is a pair, or does not fit the graph, or weights come with a matrix, or are compiled
                 for an ``aggr`` other than a sum.
         """
-        self.refuse_pair(x)
-        if fused_reduction(self, GCNConv, x) != "sum":
-            return self._edge_by_edge(to_dense(x), edge_index, edge_weight)
-        adj = self.normalised(x, edge_index, edge_weight)
-        x = constant_features(x, self.reuse_constant)
-        out, fresh = propagate_and_transform(adj, x, self.lin, "sum", self.reuse_constant, transform_first=True)
-        return out if self.bias is None else add(out, self.bias, fresh)
+        return self.run(x, edge_index, edge_weight)
 
-    def _edge_by_edge(self, x: Tensor, edge_index: Adj | Adjacency, edge_weight: OptTensor) -> Tensor:
-        edge_index, edge_weight, done = self.edges_for_messages(x, edge_index, edge_weight)
-        out: Tensor
-        if not done:
-            out = super().forward(x, edge_index, edge_weight)
-            return out
-        out = self.propagate(edge_index, x=self.lin(x), edge_weight=edge_weight)
-        return out if self.bias is None else out + self.bias
+    def finish(self, near: Tensor, target: OptTensor, fresh: bool, **extra: Any) -> Tensor:
+        """Add the bias."""
+        return near if self.bias is None else add(near, self.bias, fresh)

@@ -1,11 +1,13 @@
-"""The normalised graph of a layer that multiplies by it, as one matrix or as a list of edges with their weights."""
+"""The layers that multiply by the normalised graph, as one matrix or as a list of edges with their weights."""
 
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch_geometric.typing import Adj, OptTensor
+from torch_geometric.typing import Adj, OptTensor, Size
 from torch_geometric.utils import is_sparse
 
+from graphsparse.nn.fused import FusedConv
 from graphsparse.nn.gather_scatter import gcn_weights
 from graphsparse.nn.graph import (
     is_traced,
@@ -14,68 +16,62 @@ from graphsparse.nn.graph import (
     to_edge_list,
     with_loops_of_matrix,
 )
+from graphsparse.nn.linear import apply_linear
 from graphsparse.ops import Adjacency
 
 
-class NormalisedGraph:
-    r"""The graph that ``GCNConv`` and ``GCN2Conv`` multiply by, and its cache.
+class NormalisedConv(FusedConv):
+    r"""A layer with PyG's options ``normalize``, ``add_self_loops`` and ``cached``.
+
+    It multiplies by
 
     .. math::
         \hat{\mathbf{D}}^{-1/2} (\mathbf{A} + \mathbf{I}) \hat{\mathbf{D}}^{-1/2}
-
-    A mix-in for a layer of PyG with the options ``normalize``, ``add_self_loops`` and ``cached``.
     """
 
+    reductions = ("sum",)
     improved: bool = False
-    normalize: bool
-    add_self_loops: bool
-    cached: bool
-    flow: str
-    aggr: Any
-    explain: bool | None
-    node_dim: int
-    reuse_constant: bool = True
     _cached_adjacency: Adjacency | None = None
     _cached_edge_index: tuple[Tensor, OptTensor] | None
     _cached_adj_t: Any
 
+    @property
+    def normalises(self) -> bool:
+        """Whether edges are divided by the degrees of the whole graph."""
+        return bool(self.normalize)
+
     def reset_parameters(self) -> None:
         """Draw new weights, and forget a cached graph."""
-        super().reset_parameters()  # type: ignore[misc]
+        super().reset_parameters()
         self._cached_adjacency = None
 
-    def refuse_pair(self, x: object) -> None:
-        """Refuse the features of sources and destinations of a bipartite graph.
+    def operator(self, adj: Adjacency, dtype: torch.dtype) -> Adjacency:
+        """Return the normalised graph."""
+        if not self.normalize:
+            return adj
+        return adj.gcn_norm(bool(self.add_self_loops), improved=self.improved, dtype=dtype)
 
-        Args:
-            x: What came as features.
-
-        Raises:
-            ValueError: If it is a pair.
-        """
+    def run(
+        self, x: Any, edge_index: Adj | Adjacency, edge_weight: OptTensor = None, size: Size = None, **extra: Any
+    ) -> Tensor:
+        """Run the layer, for its ``forward``; `x` must be one tensor."""
         if isinstance(x, (tuple, list)):
             raise ValueError(f"'x' must be one tensor: {type(self).__name__} takes no bipartite input (got a pair)")
+        return super().run(x, edge_index, edge_weight, size, **extra)
 
-    def normalised(self, x: Tensor, edge_index: Adj | Adjacency, edge_weight: OptTensor) -> Adjacency:
-        """Return the graph as one normalised matrix.
-
-        Args:
-            x: Features ``[N, F]``, for their number and type.
-            edge_index: The graph in any form.
-            edge_weight: Weights of the edges ``[E]``; not with a matrix.
-        """
-        num_nodes = x.size(0)
+    def graph(self, source: Any, target: Any, edge_index: Any, edge_weight: OptTensor, size: Size) -> Adjacency:
+        """Return the normalised graph, that of the first call if it is cached."""
+        num_nodes = source.size(0)
         if (cached := self._from_cache(num_nodes)) is not None:
             return cached
         adj = to_adjacency(edge_index, edge_weight, (num_nodes, num_nodes), flow=self.flow)
-        if not self.normalize:
-            return adj
-        dtype = x.dtype if isinstance(x, Tensor) else x.dtype()
-        loops = self.add_self_loops
-        if loops and is_sparse(edge_index):
-            adj, loops = with_loops_of_matrix(adj, edge_index, 2.0 if self.improved else 1.0, dtype), False
-        adj = adj.gcn_norm(add_self_loops=loops, improved=self.improved, dtype=dtype)
-        if self.cached:
+        dtype = source.dtype if isinstance(source, Tensor) else source.dtype()
+        if self.normalize and self.add_self_loops and is_sparse(edge_index):
+            adj = with_loops_of_matrix(adj, edge_index, 2.0 if self.improved else 1.0, dtype)
+            adj = adj.gcn_norm(False, improved=self.improved, dtype=dtype)
+        else:
+            adj = self.operator(adj, dtype)
+        if self.cached and self.normalize:
             self._cached_adjacency = adj
         return adj
 
@@ -88,22 +84,8 @@ class NormalisedGraph:
             self._cached_adjacency = found
         return found
 
-    def edges_for_messages(
-        self, x: Tensor, edge_index: Adj | Adjacency, edge_weight: OptTensor
-    ) -> tuple[Any, OptTensor, bool]:
-        """Return the graph as PyG's layer takes it, in which an edge of weight 0 must be no edge.
-
-        Args:
-            x: Features, nodes along ``node_dim``.
-            edge_index: The graph in any form.
-            edge_weight: Weights of the edges ``[E]``; not with a matrix.
-
-        Returns:
-            Edges, weights, and whether they are normalised; PyG's forward pass would do it again.
-
-        Raises:
-            ValueError: If weights come with a matrix, or are compiled for an ``aggr`` other than a sum.
-        """
+    def edge_by_edge(self, x: Any, edge_index: Any, edge_weight: OptTensor, size: Size = None, **extra: Any) -> Tensor:
+        """Run the layer with one message for each edge, in which an edge of weight 0 must be no edge."""
         if self._cached_adjacency is not None:
             if self._cached_edge_index is None:
                 edge_index, edge_weight, _ = to_edge_list(self._cached_adjacency, None)
@@ -113,23 +95,16 @@ class NormalisedGraph:
         if edge_weight is not None and is_sparse(edge_index):
             refuse_weights_of_matrix()
         if edge_weight is not None and self._cached_edge_index is None:
-            if not is_traced():
-                edge_index, edge_weight = self._without_removed(edge_index, edge_weight)
-            elif self.aggr not in ("add", "sum"):
-                raise ValueError(f"'edge_weight' cannot be traced with aggr={self.aggr!r}: removed edges would count")
-            elif self.normalize:
-                return *self._traced(x, edge_index, edge_weight), True
-        return edge_index, edge_weight, False
+            edge_index, edge_weight = self.without_removed(edge_index, edge_weight)
+            if is_traced() and self.normalize:
+                # PyG would take a self-loop of weight 0 for the one that the node has.
+                edge_index, edge_weight = self._traced(x, edge_index, edge_weight)
+                x = apply_linear(getattr(self, self.near), x) if self.near is not None else x
+                return self.finish(self.propagate(edge_index, x=x, edge_weight=edge_weight), None, True, **extra)
+        return self.as_pyg(x, edge_index, edge_weight, None, **extra)
 
     def _turned(self, edge_index: Tensor) -> Tensor:
         return edge_index if self.flow == "source_to_target" else edge_index.flip(0)
-
-    def _without_removed(self, edge_index: Tensor, edge_weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Delete the edges of weight 0, but not where they make no difference: others may count on their places."""
-        removed = edge_weight.view(-1) == 0
-        if self.explain or self.aggr in ("add", "sum"):
-            removed = removed & (edge_index[0] == edge_index[1])
-        return (edge_index[:, ~removed], edge_weight[~removed]) if removed.any() else (edge_index, edge_weight)
 
     def _traced(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> tuple[Tensor, Tensor]:
         turned, edge_weight = gcn_weights(
