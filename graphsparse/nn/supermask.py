@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +28,6 @@ from graphsparse.nn.thresholds import (
 from graphsparse.nn.weight_laws import SCORE_LAWS, WEIGHT_LAWS, ScoreLaw, WeightLaw, draw_weight
 from graphsparse.ops.check import check_sparsity
 from graphsparse.utils.counter_random import check_seed
-
-if TYPE_CHECKING:
-    from graphsparse.tickets.ticket import Ticket
 
 
 @dataclass(frozen=True)
@@ -317,12 +314,6 @@ class Supermask(nn.Module):
             source = owners[places[name].weight] if name in self._borrowed else None
             entries.append(ParameterRole(names, parameter, role, source))
         return entries
-
-    def to_ticket(self, **options: Any) -> "Ticket":
-        """Return the final mask as a ticket; see :func:`~graphsparse.tickets.from_supermask.ticket_from_supermask`."""
-        from graphsparse.tickets.from_supermask import ticket_from_supermask
-
-        return ticket_from_supermask(self, **options)
 
     def _recipe(self) -> Tensor:
         """Everything that the frozen weights depend on, as one number."""

@@ -158,7 +158,8 @@ def find_untrained_ticket(
         "weight_decay": search.weight_decay,
         "seed": seed,
     }
-    return found.to_ticket(
+    return Ticket.from_supermask(
+        found,
         data=data if task.on_nodes else None,
         config=config,
         metrics={name: value for name, value in metrics.items() if value is not None},

@@ -19,8 +19,8 @@ def link_average_precision(positive: Tensor, negative: Tensor) -> float:
     """Return the average precision of links among links and non-links.
 
     Example:
-        >>> link_average_precision(torch.tensor([2.0, 0.0]), torch.tensor([1.0, -1.0]))
-        0.8333333333333333
+        >>> round(link_average_precision(torch.tensor([2.0, 0.0]), torch.tensor([1.0, -1.0])), 4)
+        0.8333
     """
     return average_precision(*_joined(positive, negative))
 
