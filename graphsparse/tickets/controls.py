@@ -113,7 +113,7 @@ class _Controls:
 
     def _options(self) -> dict[str, Any]:
         """Return the arguments of the supermask that say what is masked and how weights are drawn."""
-        left_out = ("coats", "coat_spacing", "coat_scores", "alpha", "ramp", "ramp_end")
+        left_out = ("coats", "ramp")
         return {name: value for name, value in self.supermask.items() if name not in left_out}
 
     def _model(self, dropout: float) -> nn.Module:

@@ -66,7 +66,7 @@ class FrozenWeights:
         for entry in entries:
             first, *more = entry.names
             role = cast(FrozenRole, entry.role)
-            tensors[first] = FrozenTensor(role, tuple(entry.parameter.shape), entry.source or first)
+            tensors[first] = FrozenTensor(role, tuple(entry.parameter.shape), first)
             same |= dict.fromkeys(more, first)
         dtype = entries[0].parameter.dtype
         return cls(supermask.seed, supermask.law, supermask.mean_square, dtype, tensors, same)

@@ -8,6 +8,8 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from graphsparse.nn import SupermaskLaw
+
 Preset: TypeAlias = Literal["ugt", "edge_popup", "edge_popup_original", "multicoated"]
 
 
@@ -47,8 +49,7 @@ PRESETS: Mapping[str, MaskSearch] = {
         {
             "scope": "layer",
             "transform": "abs",
-            "law": "signed_constant",
-            "score_law": "edge_popup",
+            "law": SupermaskLaw("signed_constant", scores="edge_popup"),
             "ramp": None,
         },
         optimizer="sgd",
@@ -60,10 +61,8 @@ PRESETS: Mapping[str, MaskSearch] = {
         {
             "scope": "global",
             "transform": "abs",
-            "law": "signed_constant",
-            "scaled": True,
+            "law": SupermaskLaw("signed_constant", scaled=True),
             "coats": 3,
-            "coat_spacing": "uniform",
             "ramp": "linear",
         }
     ),

@@ -1,6 +1,5 @@
 """Untrained tickets: a mask over frozen random weights."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.nn import Supermask, accelerate
+from graphsparse.nn import Supermask, SupermaskLaw, accelerate
 from graphsparse.nn.dropout import set_dropout
 from graphsparse.ops.check import check_count, check_sparsity
 from graphsparse.tickets.controls import Control, check_controls, run_controls
@@ -95,8 +94,7 @@ def find_untrained_ticket(
         progress: Whether to show a progress bar.
         log: Receives the numbers of every epoch.
         supermask: Arguments of :class:`~graphsparse.nn.Supermask` that replace those of the preset, such as
-            ``coats=5``, ``scope="2:4"``, ``select=...`` or ``ramp="cubic"``. With ``coat_spacing="adaptive_linear"``
-            and no ``coat_scores`` a search with one coat comes first.
+            ``coats=5``, ``scope="2:4"``, ``select=...`` or ``ramp="cubic"``.
 
     Returns:
         The ticket. Its weights follow from the seed, so that its file holds little more than the mask.
@@ -148,6 +146,9 @@ def find_untrained_ticket(
     }
     metrics |= run_controls(controls, make_model, task, sparsity, search, fast=fast)
     options = {name: value for name, value in search.supermask.items() if isinstance(value, (str, int, float, bool))}
+    law = search.supermask.get("law")
+    if isinstance(law, SupermaskLaw):
+        options |= {"law": law.weights, "score_law": law.scores, "scaled": law.scaled}
     config = {
         "method": "untrained",
         "preset": preset,
@@ -182,11 +183,6 @@ def search_supermask(
         The wrapped model with the scores of the best epoch, and the result of the search.
     """
     options = dict(search.supermask)
-    if options.get("coat_spacing") == "adaptive_linear" and options.get("coat_scores") is None:
-        single = dataclasses.replace(search, supermask={**options, "coats": 1, "coat_spacing": "uniform"})
-        first = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.one-coat")
-        found, _ = search_supermask(make_model, task, single, sparsity, dropout=dropout, fast=fast, checkpoint=first)
-        options["coat_scores"] = found.scores.detach()
     model = build_model(make_model, task.seed)
     if dropout is not None:
         set_dropout(model, dropout)
@@ -201,7 +197,7 @@ def search_supermask(
         scheduler=scheduler,
         after_step=[_one_step_per_epoch],
         checkpoint=checkpoint,
-        same_forward=lambda: masked.ramp_is_over,
+        same_forward=lambda: masked.trains_as_it_evaluates,
     )
     return masked, result
 
