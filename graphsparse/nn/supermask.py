@@ -204,6 +204,11 @@ class Supermask(nn.Module):
         """Whether training has reached the final sparsity."""
         return float(self._factor) == 1
 
+    @property
+    def trains_as_it_evaluates(self) -> bool:
+        """Whether one forward pass may serve for an evaluation and the training step after it."""
+        return self.ramp_is_over
+
     @torch.no_grad()
     def redraw(self) -> None:
         """Draw the frozen weights anew from the seed: the bits they had, whatever was done to them since."""
