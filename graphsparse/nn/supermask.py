@@ -206,7 +206,7 @@ class Supermask(nn.Module):
 
     @property
     def trains_as_it_evaluates(self) -> bool:
-        """Whether one forward pass may serve for an evaluation and the training step after it."""
+        """Whether a step of training begins with the forward pass of an evaluation; dropout aside."""
         return self.ramp_is_over
 
     @torch.no_grad()

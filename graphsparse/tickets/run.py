@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch_geometric.data import Data
 
+from graphsparse.edges.mask import mask_data_edges
+from graphsparse.edges.score import pair_score
+from graphsparse.edges.undirected import entry_blocks, undirected_edges
 from graphsparse.nn import accelerate
 from graphsparse.ops.digest import digest, plain
 from graphsparse.ops.select import num_removed
@@ -32,9 +35,6 @@ from graphsparse.training import (
 from graphsparse.training.node_task import observed_nodes
 from graphsparse.typing import EdgeScore, MakeModel
 from graphsparse.utils.atomic_write import atomic_write
-from graphsparse.utils.edge_score import pair_score
-from graphsparse.utils.mask_edges import mask_data_edges
-from graphsparse.utils.undirected import entry_blocks, undirected_edges
 
 #: Fields of :class:`Training` that change nothing of what is found.
 _NOT_THE_RUN = ("checkpoint", "checkpoint_every", "progress", "log")

@@ -78,7 +78,7 @@ class OneShot:
     short; ``OneShot("random", Fixed())`` is ``"random"``, the baseline that any choice of edges and weights must beat.
 
     Args:
-        edges: Edge score, by name or callable, see :func:`~graphsparse.utils.edge_score`; ``None`` keeps all edges.
+        edges: Edge score, by name or callable, see :func:`~graphsparse.edges.edge_score`; ``None`` keeps all edges.
         weights: :class:`L0`, :class:`Fixed`, or any other ``(optimizer, sparsity, seed=...) -> StepProjection``;
             ``None`` keeps all weights.
 
