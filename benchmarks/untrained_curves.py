@@ -28,7 +28,6 @@ from torch_geometric.transforms import NormalizeFeatures
 from untrained_nets import make_net
 
 from graphsparse.datasets import load
-from graphsparse.nn import SupermaskLaw
 from graphsparse.plotting import plot_curves
 from graphsparse.tickets.controls import run_controls
 from graphsparse.tickets.mask_search import mask_search
@@ -37,12 +36,11 @@ from graphsparse.tickets.untrained import search_supermask
 
 SPARSITIES = (0.3, 0.5, 0.8, 0.9, 0.95)
 GRID = (0, 0.01, 0.03, 0.05, 0.08, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-AS_PUBLISHED = SupermaskLaw("signed_constant", scaled="first")
 METHODS = {
     "UGT": ("ugt", {}),
     "edge-popup": ("edge_popup", {}),
-    "multicoated 3": ("multicoated", {"coats": 3, "law": AS_PUBLISHED}),
-    "multicoated 5": ("multicoated", {"coats": 5, "law": AS_PUBLISHED}),
+    "multicoated 3": ("multicoated", {"coats": 3, "scaled": "first"}),
+    "multicoated 5": ("multicoated", {"coats": 5, "scaled": "first"}),
     "multicoated 3, even": ("multicoated", {"coats": 3}),
     "multicoated 5, even": ("multicoated", {"coats": 5}),
 }

@@ -40,7 +40,6 @@ from graphsparse.metrics import (
     fpr_at_recall,
     max_softmax_score,
 )
-from graphsparse.nn import SupermaskLaw
 from graphsparse.plotting import plot_curves
 from graphsparse.tickets.controls import DROPOUTS
 from graphsparse.tickets.search_task import SearchTask
@@ -100,8 +99,7 @@ def run_group(group, setting):
     if preset is None:
         found = train(make_model, task, lr=lr, epochs=setting["dense_epochs"], dropouts=setting["dropout"])
     else:
-        as_published = {"coats": 3, "law": SupermaskLaw("signed_constant", scaled="first")}
-        options = as_published if preset == "multicoated" else {}
+        options = {"coats": 3, "scaled": "first"} if preset == "multicoated" else {}  # as published
         found = search(make_model, task, preset, setting["sparsity"], lr=lr, **options)
     common = {"val": found.val, "epoch": found.epoch, "dropout": found.dropout}
     common["seconds"] = round(time.perf_counter() - begin, 2)

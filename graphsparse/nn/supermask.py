@@ -186,7 +186,7 @@ class Supermask(nn.Module):
 
     @property
     def trains_as_it_evaluates(self) -> bool:
-        """Whether training already uses the mask of the evaluation: the ramp is over."""
+        """Whether training begins with the forward pass of an evaluation, dropout aside: the ramp is over."""
         return float(self._factor) == 1
 
     @torch.no_grad()

@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.edges.mask import mask_data_edges
 from graphsparse.nn import Supermask, to_csr
 from graphsparse.tickets import format as ticket_format
 from graphsparse.tickets.frozen import FrozenWeights
-from graphsparse.training import build_model
+from graphsparse.training import FitResult, Masks, build_model
 from graphsparse.typing import MakeModel
 from graphsparse.utils.fingerprint import graph_fingerprint
-from graphsparse.utils.mask_edges import mask_data_edges
 
 
 @dataclass(frozen=True, eq=False)
 class Ticket:
     r"""A sparse graph and a sparse model that belong together.
 
-    A ticket is made by :func:`~graphsparse.tickets.find_teddy_ticket` and its siblings. It holds no code: the model is
-    built by the caller's ``make_model`` and gets the weights of the ticket.
+    A ticket is made by :func:`~graphsparse.tickets.find_ticket`, :meth:`from_fit` or :meth:`from_supermask`. It holds
+    no code: the model is built by the caller's ``make_model`` and gets the weights of the ticket.
 
     An untrained ticket says in ``frozen`` where its weights come from. Its file then holds the seed and the masks in
     few bytes, in place of the weights; they are drawn again when it is read.
@@ -48,10 +48,11 @@ class Ticket:
         >>> import tempfile
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.datasets import synthetic_citation
-        >>> from graphsparse.tickets import Ticket, find_teddy_ticket
+        >>> from graphsparse.tickets import Ticket, find_ticket
+        >>> from graphsparse.training import Training
         >>> data = synthetic_citation(1000, num_features=64, num_val=200, num_test=300)
         >>> make_model = lambda: GCN(64, 16, 2, 7)
-        >>> ticket = find_teddy_ticket(make_model, data, edge_sparsity=0.3, weight_sparsity=0.5, epochs=5)
+        >>> ticket = find_ticket(make_model, data, edge_sparsity=0.3, weight_sparsity=0.5, training=Training(epochs=5))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     ticket.save(f"{folder}/ticket.safetensors")
         ...     ticket = Ticket.load(f"{folder}/ticket.safetensors")
@@ -93,6 +94,62 @@ class Ticket:
                 raise ValueError(f"'frozen' holds {name!r} of shape {list(entry.shape)}, unlike 'state_dict'")
             if entry.masked != (name in self.weight_masks):
                 raise ValueError(f"'frozen' and 'weight_masks' disagree on whether {name!r} is masked")
+
+    @classmethod
+    def from_fit(
+        cls,
+        result: FitResult,
+        masks: Masks,
+        data: Data | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> "Ticket":
+        """Return a trained model and the masks that it was trained under as a ticket.
+
+        Args:
+            result: What :func:`~graphsparse.training.fit` returned.
+            masks: Which weights and which undirected edges of ``data`` are kept; the weights are put to 0 elsewhere. Of
+                a projection, ``Masks(result.weight_masks)``.
+            data: The graph before sparsification; ``None`` if the ticket belongs to none, as for tasks on many graphs.
+            config: How the ticket was found, in values that JSON can hold, the seed of the initial weights among them.
+            metrics: Further figures beside ``val``, ``test``, ``best_epoch`` and the counted sparsities.
+
+        Returns:
+            The ticket, on CPU.
+
+        Raises:
+            ValueError: If the masks do not fit the weights or the graph.
+
+        Example:
+            >>> from torch_geometric.nn import GCN
+            >>> from graphsparse.testing import random_graph
+            >>> from graphsparse.training import L0Projection, Masks, fit
+            >>> data = random_graph()
+            >>> result = fit(GCN(8, 16, 2, 3), data, epochs=5, project=lambda optimizer: L0Projection(optimizer, 0.5))
+            >>> Ticket.from_fit(result, Masks(result.weight_masks), data).metrics["weight_sparsity"]
+            0.5
+        """
+        state_dict = {name: tensor.detach().cpu() for name, tensor in masks.apply(result.state_dict).items()}
+        # A tied weight has one mask under each of its names, and counts once.
+        once = {mask.data_ptr(): name for name, mask in masks.weights.items()}
+        counted = {
+            "val": result.val,
+            "test": result.test,
+            "best_epoch": result.best_epoch,
+            "edge_sparsity": masks.edge_sparsity,
+            "weight_sparsity": Masks({name: masks.weights[name] for name in once.values()}).weight_sparsity,
+        }
+        found = counted | dict(metrics or {})
+        edge_mask = None if data is None or masks.edges is None else masks.edge_mask(data)
+        return cls(
+            state_dict=state_dict,
+            weight_masks={name: mask.cpu() for name, mask in masks.weights.items() if not mask.all()},
+            edge_mask=None if data is None else _edge_mask(data, edge_mask),
+            graph=None if data is None else graph_fingerprint(data.edge_index, data.num_nodes),
+            config=dict(config or {}),
+            metrics={name: value for name, value in found.items() if value is not None},
+        )
 
     @classmethod
     def from_supermask(

@@ -34,7 +34,9 @@ def test_every_format_gives_the_logits_of_the_dense_model(name, form):
 
 def test_the_format_is_what_was_asked_for():
     found, model = untrained()
-    dense, csr = ({type(part) for part in found.materialize(MODELS["GCN"], format=f).modules()} for f in ("dense", "csr"))
+    dense, csr = (
+        {type(part) for part in found.materialize(MODELS["GCN"], format=f).modules()} for f in ("dense", "csr")
+    )
     assert dense == {type(part) for part in model.modules()}
     assert CSRLinear in csr
     assert list(found.materialize(MODELS["GCN"]).state_dict()) == list(found.state_dict)

@@ -10,10 +10,10 @@ from torch_geometric.data import Data, HeteroData, InMemoryDataset
 from torch_geometric.loader import ClusterData, ClusterLoader, NeighborLoader
 from torch_geometric.transforms import ToSparseTensor, ToUndirected
 
+from graphsparse.edges import sparsify_edge
 from graphsparse.testing import assert_undirected, random_graph
 from graphsparse.transforms import SparsifyEdges
 from graphsparse.typing import has_module
-from graphsparse.utils import sparsify_edge
 
 
 def reversed_score(edge_index, num_nodes):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.metrics import auroc, average_precision
-from graphsparse.training.loop import Evaluation
+from graphsparse.training.task import Evaluation
 from graphsparse.transfer.models.decoders import score_in_chunks
 
 #: A figure of merit, higher is better, from the scores of links ``[P]`` and of non-links ``[N]``.
