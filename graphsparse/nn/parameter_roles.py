@@ -52,7 +52,7 @@ def parameter_roles(
         train: Says of a parameter whether it is trained, before anything else.
 
     Raises:
-        TypeError: If ``model`` is no module, or a filter is not callable or returns something else than a bool.
+        TypeError: If ``model`` is no module, or a filter is not callable.
         ValueError: If a parameter has no shape yet or is complex, if both filters claim it, or if nothing is masked.
 
     Example:
@@ -100,8 +100,9 @@ def _role(
     select: ParameterFilter | None,
     train: ParameterFilter | None,
 ) -> Role:
-    trained = _ask(train, "train", names, parameter)
-    chosen = _ask(select, "select", names, parameter)
+    trained, chosen = (
+        choice is not None and any(choice(name, parameter) for name in names) for choice in (train, select)
+    )
     if trained and chosen:
         raise ValueError(f"'select' and 'train' both claim {names[0]!r}")
     if trained:
@@ -111,16 +112,6 @@ def _role(
     if chosen:
         return masked
     return "dense" if select is not None and role == masked else role
-
-
-def _ask(choice: ParameterFilter | None, argument: str, names: list[str], parameter: nn.Parameter) -> bool:
-    if choice is None:
-        return False
-    answers = [choice(name, parameter) for name in names]
-    for answer in answers:
-        if not isinstance(answer, bool):
-            raise TypeError(f"'{argument}' must return a bool (got {answer!r} for {names[0]!r})")
-    return any(answers)
 
 
 def _default_role(name: str, parameter: nn.Parameter, module: nn.Module) -> Role:

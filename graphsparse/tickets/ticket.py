@@ -217,7 +217,7 @@ class Ticket:
             edge_mask=None if data is None else _edge_mask(data, edge_mask),
             graph=None if data is None else graph_fingerprint(data.edge_index, data.num_nodes),
             config=described | dict(config or {}),
-            metrics={"weight_sparsity": supermask.sparsity().total} | dict(metrics or {}),
+            metrics={"weight_sparsity": supermask.sparsity()} | dict(metrics or {}),
             frozen=frozen,
         )
 
