@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphsparse.nn.coats import ALPHA, coat_sparsities
+from graphsparse.nn import coat_sparsities
+from graphsparse.nn.sparsities import ramp_factor
 
 
 def test_uniform_by_hand():
@@ -26,13 +27,11 @@ def test_linear_by_hand():
     assert coat_sparsities(0.8, 3, "linear", scores=scores) == (0.8, 1.0, 1.0)
     assert coat_sparsities(0.8, 3, "adaptive_linear", scores=scores) == (0.8,)
     assert coat_sparsities(0.3, 3, "adaptive_linear", scores=scores) == (0.3, 0.6, 0.9)
-    assert coat_sparsities(0.3, 3, "adaptive_linear", scores=scores, alpha=0.9) == (0.3, 0.6)
 
 
-def test_alpha_is_the_published_one():
-    assert ALPHA == 0.9996
+def test_coats_above_nearly_every_score_are_left_out():
     scores = torch.cat([torch.full((50,), 0.2), torch.full((50,), 1.0)])
-    # sigma = 0.4; t_1 = 1 at a sparsity of one half, so the first coat stays though it is not below alpha.
+    # sigma = 0.4; t_1 = 1 at a sparsity of one half, so the first coat stays though it is not below 0.9996.
     assert coat_sparsities(0.5, 5, "adaptive_linear", scores=scores) == (0.5,)
     assert coat_sparsities(0.5, 5, "linear", scores=scores) == (0.5, 1.0, 1.0, 1.0, 1.0)
 
@@ -73,9 +72,6 @@ BAD = [
     ({"coats": 2.0}, TypeError, "'coats' must be an integer"),
     ({"coats": True}, TypeError, "'coats' must be an integer"),
     ({"spacing": "log"}, ValueError, "'spacing' must be one of .*'adaptive_linear'.*got 'log'"),
-    ({"alpha": "1"}, TypeError, "'alpha' must be a number"),
-    ({"alpha": 0.0}, ValueError, "'alpha' must be positive"),
-    ({"alpha": math.nan}, ValueError, "'alpha' must be positive"),
     ({"spacing": "linear"}, ValueError, "'scores' is needed for the spacing 'linear'"),
     ({"spacing": "linear", "scores": torch.arange(3)}, TypeError, "'scores' must be a floating point tensor"),
     ({"spacing": "linear", "scores": [1.0]}, TypeError, "'scores' must be a floating point tensor"),
@@ -90,3 +86,28 @@ BAD = [
 def test_bad_arguments(change, error, message):
     with pytest.raises(error, match=message):
         coat_sparsities(**({"sparsity": 0.5, "coats": 3} | change))
+
+
+def test_linear_ramp():
+    # The sparsity s t / (T / 2) up to half of the training, then s.
+    assert [ramp_factor(t, 10) for t in range(11)] == [0.0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1, 1]
+    assert [ramp_factor(t, 5) for t in range(5)] == [0.0, 0.4, 0.8, 1.0, 1.0]
+    assert ramp_factor(100, 400) == 0.5
+
+
+def test_cubic_ramp():
+    assert [ramp_factor(t, 8, "cubic") for t in range(6)] == [0.0, 1 - 27 / 64, 1 - 8 / 64, 1 - 1 / 64, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("ramp", ["linear", "cubic"])
+def test_a_ramp_grows_and_ends(ramp):
+    values = [ramp_factor(t, 37, ramp) for t in range(60)]
+    assert values == sorted(values)
+    assert values[0] == 0
+    assert values[19:] == [1.0] * 41
+    assert values[18] < 1
+
+
+def test_no_ramp():
+    assert ramp_factor(0, 10, None) == 1
+    assert ramp_factor(0, None) == 1
