@@ -46,7 +46,7 @@ class UndirectedEdges(NamedTuple):
         neighbour = both_ways(self.key, self.num_nodes)
         for where in blocks(neighbour.numel()):
             neighbour[where] %= self.num_nodes
-        pointer = torch.zeros(self.num_nodes + 1, dtype=torch.int64, device=neighbour.device)
+        pointer = torch.zeros(self.num_nodes + 1, dtype=torch.int64, device=self.key.device)
         torch.cumsum(self.degree(), 0, out=pointer[1:])
         return pointer, neighbour
 
