@@ -190,7 +190,7 @@ class Recipe:
         if isinstance(loader, Iterator) or not hasattr(loader, "__iter__"):
             raise TypeError(f"'sampler' must return a loader (got {type(loader).__name__})")
         if getattr(loader, "needs_weighted_sums", False):
-            check_sums_weighted_messages(model, keeps_targets=getattr(loader, "keeps_targets", True))
+            check_sums_weighted_messages(model)
 
 
 def _is_positive(value: Any) -> bool:
