@@ -17,8 +17,8 @@ from graphsparse.soups.sparse.sparse_soup import sparse_soup
 from graphsparse.soups.states.states import combine
 from graphsparse.soups.store.failures import IngredientError, StorageError
 from graphsparse.soups.store.store import IngredientStore
-from graphsparse.soups.workers.pools import Workers
 from graphsparse.soups.workers.train_ingredients import train_ingredients
+from graphsparse.soups.workers.workers import Workers
 
 __all__ = [
     "Diagnosis",
