@@ -313,6 +313,8 @@ class TicketRun:
         if self.training.checkpoint is None:
             return
         path = Path(self.training.checkpoint) / "run.json"
+        if path.parent.is_file():
+            raise ValueError(f"'checkpoint' must be a folder, of several trainings (got the file {str(path.parent)!r})")
         described = {"method": _text(method), "targets": str([tuple(target) for target in self.targets])}
         for name, value in {"training": self.training, "distillation": self._distillation}.items():
             described |= {f"{name}.{key}": _text(entry) for key, entry in (as_plain(value) or {}).items()}

@@ -181,9 +181,7 @@ def test_graph_of_the_ticket():
 
 def test_config_and_metrics():
     supermask = Supermask(GCN(8, 16, 2, 3), 0.55, seed=9, **MULTI)
-    ticket = Ticket.from_supermask(
-        supermask, config={"method": "multicoated", "lr": 0.1}, metrics={"test_accuracy": 0.5}
-    )
+    ticket = Ticket.from_supermask(supermask, config={"method": "multicoated", "lr": 0.1}, metrics={"test": 0.5})
     assert ticket.config == {
         "method": "multicoated",
         "seed": 9,
@@ -192,7 +190,7 @@ def test_config_and_metrics():
         "transform": "abs",
         "lr": 0.1,
     }
-    assert ticket.metrics == {"weight_sparsity": supermask.sparsity().total, "test_accuracy": 0.5}
+    assert ticket.metrics == {"weight_sparsity": supermask.sparsity().total, "test": 0.5}
 
 
 def test_supermask_is_left_alone():

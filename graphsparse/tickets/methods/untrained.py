@@ -157,7 +157,9 @@ class Untrained:
         """Return the preset with what differs from it."""
         given = {e.name: getattr(self, e.name) for e in fields(self) if getattr(self, e.name) is not None}
         known = _PRESETS[self.preset]
-        options: dict[str, Any] = {name: given[name] for name in ("coats", "coat_spacing", "scaled", "scope") if name in given}
+        options: dict[str, Any] = {
+            name: given[name] for name in ("coats", "coat_spacing", "scaled", "scope") if name in given
+        }
         numbers = {name: given[name] for name in ("epochs", "lr", "weight_decay") if name in given}
         return replace(known, supermask={**known.supermask, **options}, **numbers)
 
