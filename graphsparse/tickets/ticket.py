@@ -1,7 +1,7 @@
 """A graph lottery ticket: which edges and which weights are left, and the weights themselves."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.edges.mask import mask_data_edges
-from graphsparse.nn import FormChoice, Supermask, fastest_form, inference_form
-from graphsparse.nn.inference_forms import FORMS, InferenceForm
+from graphsparse.nn import Supermask, to_csr
 from graphsparse.tickets import format as ticket_format
 from graphsparse.tickets.frozen import FrozenWeights
 from graphsparse.training import FitResult, Masks, build_model
@@ -218,7 +217,7 @@ class Ticket:
             edge_mask=None if data is None else _edge_mask(data, edge_mask),
             graph=None if data is None else graph_fingerprint(data.edge_index, data.num_nodes),
             config=described | dict(config or {}),
-            metrics={"weight_sparsity": supermask.sparsity().total} | dict(metrics or {}),
+            metrics={"weight_sparsity": supermask.sparsity()} | dict(metrics or {}),
             frozen=frozen,
         )
 
@@ -312,66 +311,26 @@ class Ticket:
         self,
         make_model: MakeModel,
         *,
-        format: InferenceForm | Literal["auto"] = "dense",
-        data: Data | None = None,
-        log: Callable[[dict[str, Any]], None] | None = None,
+        format: Literal["dense", "csr"] = "dense",
     ) -> nn.Module:
         """Return a model with the weights of the ticket, in evaluation mode.
 
         As ``"dense"`` it is an ordinary PyG model: its keys are the original ones, the zeros are zeros in its dense
-        weights, and nothing keeps them zero if it is trained on. The other formats are for inference, and computing the
-        same in another way may be faster: see :func:`~graphsparse.nn.inference_form`. Which one is the fastest has to
-        be measured; ``"auto"`` does so, on a graph.
+        weights, and nothing keeps them zero if it is trained on. :func:`~graphsparse.nn.accelerate` makes it faster.
+        As ``"csr"`` it is for inference, and holds only the weights that are not zero:
+        :func:`~graphsparse.nn.to_csr`.
 
         Args:
             make_model: Builds the model the ticket was found for.
-            format: ``"dense"``, ``"sparse_features"``, ``"compact"``, ``"csr"``, or ``"auto"`` for what
-                :meth:`choose_format` chooses.
-            data: The graph to measure on, as the model is going to see it: for most tickets what :meth:`sparsify`
-                returns. Only for ``"auto"``.
-            log: Receives what was measured, a dictionary for each format: its milliseconds, bytes and
-                multiply-accumulates, and whether it was chosen, or why it was left out. Only for ``"auto"``.
+            format: ``"dense"`` or ``"csr"``.
 
         Raises:
-            ValueError: If that model has other keys or shapes, there is no such format, or ``data`` is missing.
+            ValueError: If that model has other keys or shapes, or there is no such format.
         """
-        if format not in (*FORMS, "auto"):
-            raise ValueError(f"'format' must be one of {FORMS} or 'auto' (got {format!r})")
-        if format == "auto":
-            if data is None:
-                raise ValueError("'data' must be given with format='auto', which measures on it (got None)")
-            choice = self.choose_format(make_model, data)
-            for row in choice.rows():
-                if log is not None:
-                    log(row)
-            return choice.model
+        if format not in ("dense", "csr"):
+            raise ValueError(f"'format' must be 'dense' or 'csr' (got {format!r})")
         model = self._plain(make_model)
-        return model if format == "dense" else inference_form(model, format)
-
-    def choose_format(self, make_model: MakeModel, data: Data, *, budget: float = 1.5) -> FormChoice:
-        """Measure the model in every format on a graph, and return the fastest with the figures and the reason.
-
-        Args:
-            make_model: Builds the model the ticket was found for, on the device of the graph.
-            data: The graph, as the model is going to see it.
-            budget: Seconds for the timed runs, as in :func:`~graphsparse.nn.fastest_form`.
-
-        Raises:
-            ValueError: If that model has other keys or shapes.
-
-        Example:
-            >>> from torch_geometric.nn import GCN
-            >>> from graphsparse.testing import random_graph
-            >>> from graphsparse.tickets import find_ticket
-            >>> data, make_model = random_graph(), lambda: GCN(8, 16, 2, 3)
-            >>> ticket = find_ticket(make_model, data, weight_sparsity=0.9, method="random_untrained")
-            >>> choice = ticket.choose_format(make_model, ticket.sparsify(data), budget=0.01)
-            >>> choice.reason
-            '...: ... ms, ...'
-            >>> choice.table["csr"].bytes < choice.table["dense"].bytes
-            True
-        """
-        return fastest_form(self._plain(make_model), data, budget=budget)
+        return model if format == "dense" else to_csr(model)
 
     def _plain(self, make_model: MakeModel) -> nn.Module:
         model = build_model(make_model, int(self.config.get("seed", 0)))

@@ -7,8 +7,7 @@ from models import MODELS
 from torch import nn
 from torch_geometric.nn import GAT, GCN, GIN
 
-from graphsparse.nn import accelerate
-from graphsparse.nn.supermask import Supermask
+from graphsparse.nn import Supermask, SupermaskLaw, accelerate
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Ticket
 from graphsparse.utils.fingerprint import graph_fingerprint
@@ -47,23 +46,23 @@ def deep():
 
 
 FOLD = [["convs.1", "convs.2", "convs.3"]]
-MULTI = {"coats": 3, "transform": "abs", "law": "signed_constant", "scaled": True}
+MULTI = {"coats": 3, "transform": "abs", "law": SupermaskLaw("signed_constant", scaled=True)}
+SCALED = {"law": SupermaskLaw(scaled=True)}
 CASES = {name: (make, {}) for name, make in MODELS.items()} | {
     "fast layers": (lambda: accelerate(GCN(8, 16, 2, 3)), {}),
     "no biases": (lambda: GCN(8, 16, 2, 3, bias=False), {"law": "kaiming_normal"}),
-    "norm and epsilon": (lambda: GIN(8, 16, 2, 3, norm="batch_norm", train_eps=True), {"scaled": True}),
+    "norm and epsilon": (lambda: GIN(8, 16, 2, 3, norm="batch_norm", train_eps=True), SCALED),
     "three coats": (lambda: GCN(8, 16, 2, 3), MULTI),
     "five coats": (lambda: GAT(8, 16, 2, 3, heads=2), MULTI | {"coats": 5}),
     "two of four": (lambda: GCN(8, 16, 2, 4), {"scope": "2:4", "sparsity": 0.5}),
     "layer by layer": (lambda: GCN(8, 16, 2, 3), {"scope": "layer"}),
     "folded": (deep, {"fold": FOLD}),
-    "folded, masks apart": (deep, {"fold": FOLD, "share_masks": False}),
-    "folded, masks apart, three coats": (deep, MULTI | {"fold": FOLD, "share_masks": False}),
+    "folded, three coats": (deep, MULTI | {"fold": FOLD}),
     "tables": (Tables, {}),
     "tables, three coats": (Tables, MULTI),
-    "left whole": (Wholes, {"select": lambda name, _: name == "first.weight", "scaled": True}),
+    "left whole": (Wholes, {"select": lambda name, _: name == "first.weight", **SCALED}),
     "biases masked": (lambda: GCN(8, 16, 2, 3), {"select": lambda name, _: True}),
-    "double": (lambda: GCN(8, 16, 2, 3).double(), {"law": "kaiming_normal", "scaled": True}),
+    "double": (lambda: GCN(8, 16, 2, 3).double(), {"law": SupermaskLaw("kaiming_normal", scaled=True)}),
     "bfloat16": (lambda: Wholes().to(torch.bfloat16), MULTI),
     "nothing removed": (lambda: GCN(8, 16, 2, 3), {"sparsity": 0.0}),
 }
@@ -131,18 +130,12 @@ def test_only_what_was_trained_or_kept_is_stored(case, tmp_path):
     assert {name for name in tensors if not name.startswith("plane/")} == {f"dense/{name}" for name in left}
 
 
-def test_frozen_tensors_say_roles_and_sources():
-    supermask = Supermask(deep(), 0.5, fold=FOLD, share_masks=False)
-    entries = {entry.names[0]: entry for entry in supermask.frozen_tensors()}
-    assert entries["convs.3.lin.weight"].source == "convs.1.lin.weight"
-    assert entries["convs.1.lin.weight"].source is None
-    assert entries["convs.4.bias"].role == "zero"
-    first = entries["convs.1.lin.weight"].parameter
-    assert first.data_ptr() == entries["convs.3.lin.weight"].parameter.data_ptr()
-    assert not any(entry.parameter.requires_grad for entry in entries.values())
+def test_frozen_tensors_say_names_and_roles():
     shared = Supermask(deep(), 0.5, fold=FOLD)
-    names = {entry.names for entry in shared.frozen_tensors()}
-    assert tuple(f"convs.{i}.lin.weight" for i in (1, 2, 3)) in names
+    entries = {entry.names[0]: entry for entry in shared.frozen_tensors()}
+    assert entries["convs.1.lin.weight"].names == tuple(f"convs.{i}.lin.weight" for i in (1, 2, 3))
+    assert entries["convs.4.bias"].role == "zero"
+    assert not any(entry.parameter.requires_grad for entry in entries.values())
     tables = {entry.names[0]: entry.role for entry in Supermask(Tables(), 0.5).frozen_tensors()}
     assert (tables["atom.weight"], tables["last.weight"], tables["last.bias"]) == ("columns", "weights", "zero")
     wholes = Supermask(Wholes(), 0.5, select=lambda name, _: name == "first.weight")
@@ -152,12 +145,8 @@ def test_frozen_tensors_say_roles_and_sources():
 def test_shared_mask_is_stored_and_counted_once(tmp_path):
     sizes, counted = {}, {}
     for share in (True, False):
-        ticket = Ticket.from_supermask(
-            Supermask(GCN(8, 64, 8, 3, bias=False), 0.5, fold=[[f"convs.{i}" for i in range(1, 7)]])
-        )
-        if not share:
-            options = {"fold": [[f"convs.{i}" for i in range(1, 7)]], "share_masks": False}
-            ticket = Ticket.from_supermask(Supermask(GCN(8, 64, 8, 3, bias=False), 0.5, **options))
+        fold = [[f"convs.{i}" for i in range(1, 7)]] if share else []
+        ticket = Ticket.from_supermask(Supermask(GCN(8, 64, 8, 3, bias=False), 0.5, fold=fold))
         ticket.save(tmp_path / "t")
         sizes[share], counted[share] = (tmp_path / "t").stat().st_size, ticket.summary()
     # Five more masks of 64 * 64 bits, which half of the weights leave without anything to compress.
@@ -190,7 +179,7 @@ def test_config_and_metrics():
         "transform": "abs",
         "lr": 0.1,
     }
-    assert ticket.metrics == {"weight_sparsity": supermask.sparsity().total, "test": 0.5}
+    assert ticket.metrics == {"weight_sparsity": supermask.sparsity(), "test": 0.5}
 
 
 def test_supermask_is_left_alone():
@@ -236,7 +225,7 @@ def test_bad_input_is_refused():
 def test_ticket_found_on_a_gpu_is_drawn_on_cpu(tmp_path):
     torch.manual_seed(0)
     for law in ("kaiming_uniform", "kaiming_normal", "signed_constant"):
-        supermask = Supermask(GCN(8, 64, 3, 3).cuda(), 0.9, law=law, scaled=True)
+        supermask = Supermask(GCN(8, 64, 3, 3).cuda(), 0.9, law=SupermaskLaw(law, scaled=True))
         Ticket.from_supermask(supermask).save(tmp_path / "t")
         state = supermask.materialize().state_dict()
         for name, tensor in Ticket.load(tmp_path / "t").state_dict.items():

@@ -147,7 +147,7 @@ def test_parts_that_do_not_fit_are_refused():
 
 def test_frozen_parts_that_do_not_fit_are_refused(tmp_path):
     mask = torch.tensor([[True, False], [True, True]])
-    frozen = FrozenWeights(0, "kaiming_normal", tensors={"w": FrozenTensor("weights", (2, 2), "w")})
+    frozen = FrozenWeights(0, "kaiming_normal", tensors={"w": FrozenTensor("weights", (2, 2))})
     weight = frozen.state({"w": mask})["w"]
     ticket = Ticket({"w": weight}, {"w": mask}, frozen=frozen)
     ticket.save(tmp_path / "t")

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch_geometric.nn import GCN
 
 from graphsparse.datasets import load
-from graphsparse.nn import accelerate
-from graphsparse.nn.supermask import Supermask
+from graphsparse.nn import Supermask, SupermaskLaw, accelerate
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Ticket
 
@@ -37,7 +36,7 @@ CONFIG = {
     "selected_epoch": 377,
 }
 METRICS = {f"{split}_{what}": 0.8131234567 for split in ("train", "val", "test") for what in ("accuracy", "loss")}
-MULTI = {"coats": 3, "transform": "abs", "law": "signed_constant", "scaled": True}
+MULTI = {"coats": 3, "transform": "abs", "law": SupermaskLaw("signed_constant", scaled=True)}
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +126,7 @@ torch.save(logits, sys.argv[1] + ".logits")
 def test_fresh_process_gives_bit_identical_logits(tmp_path):
     data = random_graph()
     path = tmp_path / "t"
-    supermask = small(**MULTI, fold=[["convs.1", "convs.2"]], share_masks=False)
+    supermask = small(**MULTI, fold=[["convs.1", "convs.2"]])
     Ticket.from_supermask(supermask, data=data).save(path)
     subprocess.run([sys.executable, "-W", "ignore", "-c", FRESH, str(path)], check=True)
     expected = supermask.materialize()(data.x, data.edge_index)
