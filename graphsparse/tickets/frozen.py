@@ -111,7 +111,10 @@ class FrozenWeights:
         for name, tensor in state.items():
             got = state_dict[name].detach().cpu()
             if got.dtype != tensor.dtype or not torch.equal(got, tensor):
-                raise ValueError(f"'state_dict' holds other weights in {name!r} than those of the seed under its mask")
+                raise ValueError(
+                    f"'state_dict' holds other weights in {name!r} than those of the seed under its mask, as after a "
+                    "change of type (Supermask.redraw() brings them back)"
+                )
         return _digest(state)
 
     def redraw(self, masks: Mapping[str, Tensor], expected: str) -> dict[str, Tensor]:

@@ -432,7 +432,7 @@ def test_what_is_not_as_sparse_as_asked_for_is_refused():
     with pytest.raises(ValueError, match="removed 0 of 176 weights"):
         find_ticket(MODELS["GCN"], data, method=Given(None, everything.weights), training=SHORT, weight_sparsity=0.6)
     for edges in (None, everything.edges):
-        with pytest.raises(ValueError, match="edges too few"):
+        with pytest.raises(ValueError, match="removed 0 of .* edges for a sparsity of 0.6"):
             find_ticket(MODELS["GCN"], data, method=Given(edges), training=SHORT, edge_sparsity=0.6)
     with pytest.raises(ValueError, match="found 0 tickets for 1 targets"):
         find_ticket(MODELS["GCN"], data, method=Nothing(), training=SHORT)

@@ -199,7 +199,7 @@ def test_supermask_is_left_alone():
 def test_weights_that_are_not_the_seed_s_are_refused():
     supermask = Supermask(GCN(8, 16, 2, 3), 0.5)
     supermask.half().float()
-    with pytest.raises(ValueError, match="no longer holds .* other weights in 'convs.0.lin.weight'"):
+    with pytest.raises(ValueError, match="other weights in 'convs.0.lin.weight'"):
         Ticket.from_supermask(supermask)
     supermask.redraw()
     Ticket.from_supermask(supermask)
