@@ -8,13 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import untrained_cost as cost
+from graphsparse.tickets.mask_search import mask_search
+from graphsparse.tickets.search_task import SearchTask
+from graphsparse.tickets.untrained import search_supermask
 from torch_geometric.nn import GCN
 
 from graphsparse.datasets import synthetic_citation
 from graphsparse.nn import Supermask, accelerate
-from graphsparse.tickets.mask_search import mask_search
-from graphsparse.tickets.search_task import SearchTask
-from graphsparse.tickets.untrained import search_supermask
 
 # 320 and 70 weights, all doubles: sums in another order then differ by less than anything here.
 FEATURES, HIDDEN, CLASSES = 32, 10, 7

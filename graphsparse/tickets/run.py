@@ -181,7 +181,7 @@ class TicketRun:
         pairs = torch.full_like(self.graph.edge_index[0], -1, dtype=torch.int64)
         for where, low, high in entry_blocks(self.graph.edge_index):
             edge = (low != high).nonzero().squeeze(1)
-            pairs[where][edge] = edges.position(low[edge] * edges.num_nodes + high[edge])
+            pairs[where][edge] = edges.position(low[edge], high[edge])
         return pairs
 
     def score_edges(self, score: str | EdgeScore | None, sparsity: float) -> EdgeRule | None:

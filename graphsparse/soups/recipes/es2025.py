@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_number
 from graphsparse.soups.recipes.coefficients import through_softmax
-from graphsparse.soups.workers.jitter import check_option
 
 INITS = ("ones", "xavier_uniform", "xavier_normal")
 
@@ -38,7 +37,7 @@ class Es2025:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_option("weight_decay", self.weight_decay)
+        check_number(self.weight_decay, "weight_decay", least=0)
         check_count(self.restart_every, "restart_every")
         if self.init not in INITS:
             raise ValueError(f"'init' must be one of {INITS} (got {self.init!r})")

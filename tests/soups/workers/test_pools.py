@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from ingredient_runs import claim
 from torch import nn
 
-import graphsparse.soups.workers.local_backend as module
+import graphsparse.soups.workers.pools as module
+import graphsparse.soups.workers.supervise as supervise_module
+import graphsparse.typing as typing_module
 from graphsparse.soups.store.failures import IngredientError, StorageError, is_storage_error
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
-from graphsparse.soups.store.lease import Lease
 from graphsparse.soups.workers.job import Job
-from graphsparse.soups.workers.local_backend import gpu_tokens, run_local, threads_of
-from graphsparse.soups.workers.report import Report
+from graphsparse.soups.workers.pools import LocalPool, Workers, as_workers, gpu_names, threads_of
+from graphsparse.soups.workers.supervise import Report, supervise
 
 pytestmark = pytest.mark.once
 
@@ -28,8 +30,8 @@ STUB = Path(__file__).parents[2] / "helpers" / "stub_worker.py"
 def stubs(monkeypatch):
     """Processes that start at once: what they do is in ``stub_worker.py``."""
     monkeypatch.setattr(module, "WORKER", (sys.executable, "-S", str(STUB)))
-    monkeypatch.setattr(module, "BACK_OFF", 0.01)
-    monkeypatch.setattr(module, "LOOK", 0.1)
+    monkeypatch.setattr(supervise_module, "BACK_OFF", 0.01)
+    monkeypatch.setattr(supervise_module, "LOOK", 0.1)
 
 
 def run(store, orders, *, workers=2, **options):
@@ -42,7 +44,7 @@ def run(store, orders, *, workers=2, **options):
     }
     (store / "order.json").write_text(json.dumps(told))
     with Report(folders) as report:
-        run_local(Job(nn.Linear(1, 1)), report, workers=workers, **options)
+        supervise(LocalPool(Job(lambda: nn.Linear(1, 1)), Workers(num=workers, **options)), report)
         report.check()
     return [[json.loads(path.read_text()) for path in notes(store, folder.key)] for folder in folders]
 
@@ -68,7 +70,8 @@ def test_so_many_at_once_and_no_more(tmp_path, workers):
     assert not Path(spans[0]["mode"]).exists()
 
 
-def test_each_worker_has_its_gpu(tmp_path):
+def test_each_worker_has_its_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     spans = [attempt for (attempt,) in run(tmp_path, [0.1] * 6, workers=2, gpus=["3", "GPU-a"])]
     assert {span["gpu"] for span in spans} == {"3", "GPU-a"}
     for span in spans:
@@ -119,14 +122,14 @@ def test_killed_three_times_is_a_failure_that_says_so(tmp_path):
 
 
 def test_waits_between_attempts(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "BACK_OFF", 0.3)
+    monkeypatch.setattr(supervise_module, "BACK_OFF", 0.3)
     (attempts,) = run(tmp_path, [[11, 11, "done"]])
     begins = [attempt["begin"] for attempt in attempts]
     assert begins[1] - begins[0] >= 0.3
     assert begins[2] - begins[1] >= 0.6
 
 
-def test_a_busy_process_is_no_failure(tmp_path):
+def test_a_process_that_lost_its_claim_is_no_failure(tmp_path):
     (attempts,) = run(tmp_path, [[10, 10, 10, 10, "done"]])
     assert len(attempts) == 5
     assert not IngredientFolder(tmp_path, "k0").failures()
@@ -135,12 +138,12 @@ def test_a_busy_process_is_no_failure(tmp_path):
 def test_starts_nothing_that_another_call_works_on(tmp_path):
     folder = IngredientFolder(tmp_path, "k0")
     folder.write_spec({})
-    lease = Lease.take(folder.path)
+    claim(folder.path)
 
     def finish():
         (folder.path / "meta.json").write_text(json.dumps({**META, "val": 0.7}))
         (folder.path / "DONE").touch()
-        lease.release()
+        (folder.path / "claim").unlink()
 
     timer = threading.Timer(0.5, finish)
     timer.start()
@@ -179,13 +182,6 @@ def test_without_room_for_temporary_files_the_store_is_not_blamed(tmp_path, monk
     assert not notes(tmp_path, "k0")
 
 
-@pytest.mark.parametrize("told", ["", "28", "[]", "{}", "Traceback: no space", '{"error": ""}'])
-def test_whatever_a_process_says_about_the_store_is_told(tmp_path, told):
-    error = module._storage_error(IngredientFolder(tmp_path, "k0"), told)
-    assert isinstance(error, StorageError)
-    assert (told or "no reason was given") in str(error)
-
-
 @pytest.mark.parametrize(("order", "times"), [("hang", 1), ("ignore", 1), ("ignore", 2)])
 def test_an_interruption_ends_all_processes(tmp_path, monkeypatch, order, times):
     monkeypatch.setattr(module, "GRACE", 0.3 if times == 1 else 30)
@@ -213,17 +209,71 @@ def test_an_interruption_ends_all_processes(tmp_path, monkeypatch, order, times)
 def test_names_of_gpus(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert gpu_tokens(2) == ["0", "1"]
+    assert gpu_names(2) == ["0", "1"]
     with pytest.raises(ValueError, match=r"'gpus' must be at least 0 and at most the 2 visible devices \(got 7\)"):
-        gpu_tokens(7)
-    assert gpu_tokens([4, "MIG-1"]) == ["4", "MIG-1"]
-    assert gpu_tokens(None) == gpu_tokens(0) == gpu_tokens([]) == []
+        gpu_names(7)
+    assert gpu_names([4, "MIG-1"]) == ["4", "MIG-1"]
+    assert gpu_names(None) == gpu_names(0) == gpu_names([]) == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    assert gpu_tokens(1) == ["5"]
+    assert gpu_names(1) == ["5"]
     with pytest.raises(ValueError, match="'gpus' must be at least 0 and at most"):
-        gpu_tokens(3)
+        gpu_names(3)
     for wrong in ("0", 0.5, True):
         with pytest.raises(TypeError, match="'gpus'"):
-            gpu_tokens(wrong)
+            gpu_names(wrong)
     with pytest.raises(ValueError, match="'gpus'"):
-        gpu_tokens(-1)
+        gpu_names(-1)
+
+
+def test_a_number_of_workers():
+    assert as_workers(3) == Workers("local", num=3)
+    assert as_workers(0) == Workers("here")
+    assert as_workers(Workers(threads=2)) == Workers(threads=2)
+    for wrong, error in ((-1, ValueError), (False, TypeError), (1.0, TypeError), (None, TypeError), ("ray", TypeError)):
+        with pytest.raises(error, match="'workers'"):
+            as_workers(wrong)
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "error", "message"),
+    [
+        ("slurm", {}, ValueError, r"'backend' must be one of \['here', 'local', 'ray'\] \(got 'slurm'\)"),
+        ("local", {"num": 0}, ValueError, "'num' must be at least 1"),
+        ("local", {"threads": 0}, ValueError, "'threads' must be at least 1"),
+        ("local", {"checkpoint_every": 0}, ValueError, "'checkpoint_every' must be at least 1"),
+        ("local", {"gpus": 7}, ValueError, r"'gpus' must be at least 0 and at most the 2 visible devices \(got 7\)"),
+        ("here", {"num": 2}, ValueError, "'num' is for other processes"),
+        ("here", {"threads": 2}, ValueError, "'threads' is for other processes"),
+        ("here", {"gpus": 2}, ValueError, "'gpus' must be 1 with backend='here'"),
+        ("here", {"gpus": [0, 1]}, ValueError, "'gpus' must be 1 with backend='here'"),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused(monkeypatch, backend, options, error, message):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(error, match=message):
+        Workers(backend, **options)
+
+
+def test_gpus_that_are_not_there_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for backend in ("here", "local"):
+        with pytest.raises(ValueError, match="'gpus' is 1, but PyTorch finds no GPU here"):
+            Workers(backend, gpus=1)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "num", "expected"), [([1, 0], None, 2), ([1, 0], 3, 3), ([1], None, 1), ([], None, 1), (None, 2, 2)]
+)
+def test_processes_are_as_many_as_gpus(monkeypatch, gpus, num, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pool = LocalPool(Job(lambda: nn.Linear(1, 1)), Workers(num=num, gpus=gpus))
+    assert pool.size == expected
+    pool.stop()
+
+
+def test_ray_is_asked_for_by_name(monkeypatch):
+    monkeypatch.setattr(typing_module, "_find", lambda name: "not installed")
+    with pytest.raises(ImportError, match=r"'ray' is needed here but not installed; .*graphsparse\[ray\]"):
+        Workers("ray")

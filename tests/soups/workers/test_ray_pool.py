@@ -3,54 +3,14 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from ingredient_runs import FailingBatches, Net, train
+from ingredient_runs import train
 
-import graphsparse.soups.workers.ray_backend as module
+import graphsparse.soups.workers.supervise as module
 import graphsparse.typing
 from graphsparse.soups.store.failures import IngredientError
-from graphsparse.soups.store.ingredient_folder import IngredientFolder
-from graphsparse.soups.store.lease import Lease
-from graphsparse.soups.workers.job import Job, dump_job
-from graphsparse.soups.workers.ray_backend import train_task
+from graphsparse.soups.workers.run_ingredient import LOST, STORAGE, Outcome
 
 pytestmark = pytest.mark.once
-
-
-@pytest.fixture
-def open_store(tmp_path, monkeypatch):
-    """A store whose one ingredient is not finished; nothing waits."""
-    monkeypatch.setattr(
-        module, "time", SimpleNamespace(sleep=lambda seconds: None, monotonic=itertools.count().__next__)
-    )
-    folder = IngredientFolder(tmp_path / "store", train(tmp_path / "store", 1).keys[0])
-    folder.mark.unlink()
-    return folder
-
-
-def run(folder, job):
-    return train_task(str(folder.store), folder.key, dump_job(job), 1)
-
-
-def test_a_task_says_how_it_ended(open_store, tmp_path, monkeypatch):
-    with Lease.take(open_store.path):
-        assert run(open_store, Job(Net())) == ("busy", "")
-    failing = Job(Net(), FailingBatches, {"error": RuntimeError, "notes": tmp_path / "notes"})
-    for number in range(3):
-        assert len(open_store.failures()) == number
-        assert run(open_store, failing) == ("failed", "")
-    assert open_store.is_given_up()
-    open_store.given_up.unlink()
-
-    def full(*arguments, **options):
-        raise OSError(28, "No space left on device", str(open_store.state))
-
-    with monkeypatch.context() as patch:
-        patch.setattr("graphsparse.training.checkpoint.atomic_write", full)
-        outcome, told = run(open_store, Job(Net()))
-    assert outcome == "storage"
-    assert "No space left" in told
-    assert not open_store.failures()
-    assert run(open_store, Job(Net())) == ("done", "")
 
 
 class FakeRay:
@@ -94,8 +54,8 @@ class FakeRay:
 
     def get(self, reference):
         self.open -= 1
-        self.first = self.first or reference[3][1]
-        if self.deaths and self.first == reference[3][1]:
+        self.first = self.first or reference[3][2]
+        if self.deaths and self.first == reference[3][2]:
             self.deaths -= 1
             raise self.exceptions.RayError("the worker died")
         if self.outcomes:
@@ -111,9 +71,7 @@ class FakeRay:
 
 def with_fake(fake, monkeypatch, store, **options):
     monkeypatch.setattr(graphsparse.typing, "_find", lambda name: fake)
-    monkeypatch.setattr(
-        module, "time", SimpleNamespace(sleep=lambda seconds: None, monotonic=itertools.count().__next__)
-    )
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=itertools.count().__next__))
     return train(store, 3, backend="ray", **{"workers": None, **options})
 
 
@@ -144,9 +102,9 @@ def test_a_task_must_fit_on_one_living_machine(tmp_path, monkeypatch, wish):
         with_fake(FakeRay(), monkeypatch, tmp_path, **wish)
 
 
-def test_busy_ingredients_are_asked_for_again_and_a_full_disk_ends_the_call(tmp_path, monkeypatch):
-    assert len(with_fake(FakeRay(outcomes=[("busy", "")]), monkeypatch, tmp_path / "a")) == 3
-    fake = FakeRay(outcomes=[("storage", "No space left on device")])
+def test_lost_ingredients_are_handed_out_again_and_a_full_disk_ends_the_call(tmp_path, monkeypatch):
+    assert len(with_fake(FakeRay(outcomes=[Outcome(LOST)]), monkeypatch, tmp_path / "a")) == 3
+    fake = FakeRay(outcomes=[Outcome(STORAGE, "OSError: [Errno 28] No space left on device")])
     with pytest.raises(OSError, match="No space left on device"):
         with_fake(fake, monkeypatch, tmp_path / "b")
     assert fake.cancelled == [True, True]
