@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from graphsparse.utils.in_edges import InEdges
+from graphsparse.ops import Adjacency
 
 
 class InGraph:
@@ -32,8 +32,9 @@ class InGraph:
     """
 
     def __init__(self, edge_index: Tensor, num_nodes: int) -> None:
-        edges = InEdges.sort(edge_index.as_subclass(Tensor), num_nodes)
-        self.rowptr, self.source, self._edge_id = edges.rowptr, edges.col, edges.edge_id
+        adj = Adjacency.from_edge_index(edge_index.as_subclass(Tensor).cpu(), None, num_nodes)
+        self.rowptr, self.source = adj.rowptr.long(), adj.col
+        self._edge_id = None if adj.pattern.perm is None else adj.pattern.perm.long()
         self.num_nodes = num_nodes
         self._place = torch.full((num_nodes,), -1)
 

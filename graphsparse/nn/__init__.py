@@ -11,6 +11,7 @@ from graphsparse.nn.gat_conv import GATConv
 from graphsparse.nn.gcn2_conv import GCN2Conv
 from graphsparse.nn.gcn_conv import GCNConv
 from graphsparse.nn.gin_conv import GINConv
+from graphsparse.nn.inference import layerwise_inference
 from graphsparse.nn.inference_forms import inference_form
 from graphsparse.nn.sage_conv import SAGEConv
 from graphsparse.nn.supermask import Supermask, SupermaskSparsity
@@ -34,4 +35,5 @@ __all__ = [
     "fastest_form",
     "folding_stages",
     "inference_form",
+    "layerwise_inference",
 ]

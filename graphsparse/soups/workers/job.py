@@ -14,10 +14,10 @@ from torch import nn
 from torch_geometric.data import Data
 
 from graphsparse.loader import make_loader
+from graphsparse.nn import layerwise_inference
 from graphsparse.training.node_task import Inference
 from graphsparse.training.predict import predict
 from graphsparse.typing import MakeModel
-from graphsparse.utils.layerwise_inference import layerwise_inference
 
 #: Makes the loader of an ingredient: ``(data, seed=..., **options)``.
 MakeLoader: TypeAlias = Callable[..., Iterable[Data]]

@@ -104,7 +104,8 @@ def train_ingredients(
             the current one; with Ray, the share of a GPU for each ingredient. Trains on CPU when ``None``.
         threads: Threads per worker; when ``None``, locally the cores shared evenly, and 1 with Ray.
         inference: How to evaluate on the whole graph: ``"full"``, ``"layerwise"`` for graphs that do not fit into one
-            forward pass, or a function ``(model, data) -> logits``.
+            forward pass and models that :func:`~graphsparse.nn.layerwise_inference` runs, or a function
+            ``(model, data) -> logits``.
         eval_every: Evaluate every so many epochs, and after the last one.
         checkpoint_every: Save after every so many epochs; when ``None``, as often as a kill costs 10 seconds of work.
         accelerate: Whether to train with the layers of this package in place of PyG's, which changes rounding, and with
