@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from graphsparse.ops import Adjacency
+from graphsparse.ops.pattern import Pattern
 
 
 class InGraph:
@@ -32,9 +32,10 @@ class InGraph:
     """
 
     def __init__(self, edge_index: Tensor, num_nodes: int) -> None:
-        adj = Adjacency.from_edge_index(edge_index.as_subclass(Tensor).cpu(), None, num_nodes)
-        self.rowptr, self.source = adj.rowptr.long(), adj.col
-        self._edge_id = None if adj.pattern.perm is None else adj.pattern.perm.long()
+        source, destination = edge_index.as_subclass(Tensor).cpu()
+        pattern = Pattern.build(destination, source, num_nodes, num_nodes)
+        self.rowptr, self.source = pattern.rowptr.long(), pattern.col
+        self._edge_id = None if pattern.perm is None else pattern.perm.long()
         self.num_nodes = num_nodes
         self._place = torch.full((num_nodes,), -1)
 

@@ -191,11 +191,16 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
         if not self.is_fused(source):
             return self.edge_by_edge(to_dense(x), edge_index, edge_weight, size, **extra)
         operator = self.graph(source, target, edge_index, edge_weight, size)
-        features = constant_features(source, self.reuse_constant)
-        if target is not None and self.has_root:
-            target = features if target is source else constant_features(target, self.reuse_constant)
-        near, fresh = self.gather(operator, self.prepare(features))
+        source, target = self.constants(source, target if self.has_root else None, self.reuse_constant)
+        near, fresh = self.gather(operator, self.prepare(source))
         return self.finish(near, target, fresh, **extra)
+
+    def constants(self, source: Any, target: Any, reuse: bool) -> tuple[Tensor, OptTensor]:
+        """Return the features in the form in which they are multiplied, sparse where that is worth it."""
+        features = constant_features(source, reuse)
+        if target is None or target is source:
+            return features, None if target is None else features
+        return features, constant_features(target, reuse)
 
     def is_fused(self, x: Any) -> bool:
         """Say whether the layer would run as one sparse product, for such features of the sources."""

@@ -8,7 +8,7 @@ from torch_geometric.nn import conv as pyg
 from torch_geometric.typing import Adj, OptTensor
 
 from graphsparse.nn.features import to_dense
-from graphsparse.nn.normalised_graph import NormalisedConv
+from graphsparse.nn.gcn_conv import NormalisedConv
 from graphsparse.nn.propagate import add
 from graphsparse.ops import Adjacency
 

@@ -17,6 +17,7 @@ from graphsparse.soups.sparse.sparse_soup import sparse_soup
 from graphsparse.soups.states.states import combine
 from graphsparse.soups.store.failures import IngredientError, StorageError
 from graphsparse.soups.store.store import IngredientStore
+from graphsparse.soups.workers.pools import Workers
 from graphsparse.soups.workers.train_ingredients import train_ingredients
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "IngredientStore",
     "SoupResult",
     "StorageError",
+    "Workers",
     "combine",
     "diagnose",
     "ensemble",

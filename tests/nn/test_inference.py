@@ -123,6 +123,15 @@ def test_equals_the_full_pass_without_edge_weights(name, batch_size):
     assert_equals_full_pass(UNWEIGHTED[name](), unweighted(directed_graph()), batch_size=batch_size)
 
 
+@pytest.mark.parametrize("options", [{}, {"add_self_loops": False}, {"fill_value": "max", "heads": 2}])
+def test_edge_features(options):
+    data = unweighted(directed_graph())
+    data.edge_attr = torch.randn(data.num_edges, 4)
+    assert_equals_full_pass(GAT(8, 16, 2, 3, edge_dim=4, **options), data, batch_size=9)
+    assert_equals_full_pass(GAT(8, 16, 2, 3, **options), data, batch_size=9)
+    assert_equals_full_pass(GCN(8, 16, 2, 3), data, batch_size=9)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     num_nodes=st.integers(1, 25),

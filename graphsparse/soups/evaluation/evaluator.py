@@ -13,7 +13,6 @@ from graphsparse.ops.check import check_count
 from graphsparse.soups.evaluation.cached_forward import CachedForward
 from graphsparse.soups.evaluation.judge import Judge, Judged, halves, judged_nodes
 from graphsparse.soups.evaluation.plain_forward import (
-    Call,
     Forward,
     LayerwiseForward,
     PlainForward,
@@ -23,7 +22,7 @@ from graphsparse.soups.evaluation.plain_forward import (
 )
 from graphsparse.soups.states.states import State, mix
 from graphsparse.training.check import check_callable
-from graphsparse.utils.call_model import call_model
+from graphsparse.utils.call_model import Call, call_model
 
 #: A figure of merit, higher is better, from the logits ``[n, C]`` and the labels of the judged nodes.
 NodeMetric: TypeAlias = Callable[[Tensor, Tensor], float]

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch_geometric.data import Data
 
-from graphsparse.soups.evaluation.plain_forward import Call, call_with_state
+from graphsparse.soups.evaluation.plain_forward import call_with_state
 from graphsparse.soups.states.grouping import Grouping
 from graphsparse.soups.states.states import State, States
-from graphsparse.utils.call_model import call_model
+from graphsparse.utils.call_model import Call, call_model
 from graphsparse.utils.eval_mode import keep_mode
 
 #: A loss, the mean over its rows, from the logits ``[n, C]`` and the labels of some nodes.

@@ -4,7 +4,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,7 @@ from graphsparse.nn.inference import Layers
 from graphsparse.soups.states.states import State
 from graphsparse.soups.states.ties import tie, tied_names
 from graphsparse.training.check import check_output
-from graphsparse.utils.call_model import call_model
-
-#: Calls a model on a graph: ``call(model, data)`` returns the logits.
-Call: TypeAlias = Callable[[nn.Module, Data], Any]
+from graphsparse.utils.call_model import Call, call_model
 
 
 class Forward(Protocol):

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_number
 from graphsparse.soups.recipes.coefficients import through_softmax
-from graphsparse.soups.workers.jitter import check_option
 
 INITS = ("ones", "xavier_uniform", "xavier_normal")
 
@@ -38,7 +37,7 @@ class Es2025:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_option("weight_decay", self.weight_decay)
+        check_number(self.weight_decay, "weight_decay", least=0)
         check_count(self.restart_every, "restart_every")
         if self.init not in INITS:
             raise ValueError(f"'init' must be one of {INITS} (got {self.init!r})")
@@ -77,8 +76,8 @@ class Es2025Coefficients:
         seed: Of the start values.
 
     Example:
-        >>> Es2025Coefficients(1, 4, 10.0, Es2025()).shares().tolist()
-        [[0.25, 0.25, 0.25, 0.25]]
+        >>> Es2025Coefficients(1, 4, 10.0, Es2025()).shares()
+        tensor([[0.2500, 0.2500, 0.2500, 0.2500]], dtype=torch.float64)
 
     Source: *Enhanced Soups for Graph Neural Networks*, arXiv 2503.11612, and its code.
     """

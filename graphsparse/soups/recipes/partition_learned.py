@@ -22,7 +22,6 @@ def partition_learned_soup(
     *,
     num_parts: int = 32,
     parts_per_step: int = 8,
-    method: str = "metis",
     save_dir: str | Path | None = None,
     groups: str = "tensor",
     epochs: int = 50,
@@ -58,7 +57,6 @@ def partition_learned_soup(
         evaluator: Scores them on its nodes; its graph must have ``edge_index``.
         num_parts: Number of parts :math:`K`.
         parts_per_step: Parts in a step :math:`R`; fewer at the end of a walk where they do not come out even.
-        method: ``metis`` or ``random``, see :func:`~graphsparse.utils.partition_graph`.
         save_dir: Folder to keep the partition in; nothing is kept when ``None``.
         groups: As in :func:`learned_soup`.
         epochs: Number of steps; a walk through all parts takes :math:`\lceil K / R \rceil` of them.
@@ -118,7 +116,6 @@ def partition_learned_soup(
         learning.fit.data,
         num_parts=num_parts,
         parts_per_batch=parts_per_step,
-        method=method,
         # Both halves have about the same share of each part, and the same partition serves every split.
         node_weight=1 + (mask.numel() // int(mask.sum())) * mask.long(),
         partition_seed=seed,

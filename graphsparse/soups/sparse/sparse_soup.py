@@ -24,7 +24,7 @@ from graphsparse.soups.states.disk_states import DiskStates
 from graphsparse.soups.states.prune_state import apply_masks, magnitude_masks, maskable_names, num_nonzero
 from graphsparse.soups.states.states import State, check_states
 from graphsparse.soups.states.ties import tie, tied_names
-from graphsparse.soups.workers.seed_streams import stream_seed
+from graphsparse.soups.workers.jitter import stream_seed
 from graphsparse.tickets import Ticket
 from graphsparse.training import build_model, predict
 from graphsparse.training.check import check_callable, check_data

@@ -2,7 +2,7 @@ import pytest
 import torch
 from soup_models import CACHED, OTHERS, TREACHEROUS, two_states
 from torch import nn
-from torch_geometric.nn import GCN, GCN2Conv, GCNConv, TAGConv
+from torch_geometric.nn import GAT, GCN, GCN2Conv, GCNConv, TAGConv
 from torch_geometric.transforms import ToSparseTensor
 
 import graphsparse.nn
@@ -87,6 +87,17 @@ def test_plain_passes_run_the_layers_of_this_package():
     evaluator.score(evaluator.model.state_dict())
     assert all(isinstance(conv, graphsparse.nn.GCN2Conv) for conv in seen[0].convs)
     assert all(type(conv) is GCN2Conv for conv in evaluator.model.convs)
+
+
+def test_edge_features_are_left_to_whole_passes():
+    data = random_graph()
+    data.edge_attr = torch.rand(data.num_edges, 4)
+    model, state, _ = two_states(lambda: GAT(8, 16, 2, 3, edge_dim=4))
+    evaluator = Evaluator(model, data)
+    assert (evaluator.mode, evaluator.reason) == ("plain", "a layer takes features of edges")
+    assert evaluator.score(state) == trained(model, state, data)
+    assert Evaluator(model, data, mode="layerwise").score(state) == trained(model, state, data)
+    assert Evaluator(GAT(8, 16, 2, 3), data).mode == "cached"
 
 
 def test_weights_that_a_model_does_not_take_are_refused():

@@ -6,6 +6,7 @@ from soup_helpers import HashJudge, random_states
 from graphsparse.soups import Evaluator, train_ingredients
 from graphsparse.soups.recipes.ingredients import Ingredients, best_first, one_hot
 from graphsparse.testing import random_graph
+from graphsparse.training import Training
 
 GCN = MODELS["GCN"]
 
@@ -51,7 +52,7 @@ def test_wrong_evaluator_and_ingredients_of_another_model():
 
 def test_a_store_of_another_graph(tmp_path):
     data = random_graph()
-    store = train_ingredients(GCN, data, 2, tmp_path / "store", epochs=1, workers=0)
+    store = train_ingredients(GCN, data, 2, tmp_path / "store", training=Training(epochs=1), workers=0)
     assert len(Ingredients(store, Evaluator(GCN(), data))) == 2
     with pytest.raises(ValueError, match="belongs to another graph"):
         Ingredients(store, Evaluator(GCN(), random_graph(seed=1)))

@@ -82,7 +82,7 @@ def test_losses_of_a_walk_weigh_every_node_alike(monkeypatch):
 
 
 def test_steps_without_judged_nodes_are_passed_over(monkeypatch):
-    found, _ = steps(monkeypatch, num_parts=60, parts_per_step=1, epochs=40, method="random")
+    found, _ = steps(monkeypatch, num_parts=60, parts_per_step=1, epochs=40)
     assert len(found) == 40
     assert all(batch.mask.any() for batch, _ in found)
     assert all(batch.num_nodes < 10 for batch, _ in found)
@@ -120,7 +120,6 @@ def test_accepts_after_every_walk(monkeypatch):
         ({"num_parts": 4.0}, TypeError, "num_parts"),
         ({"parts_per_step": 0}, ValueError, "parts_per_step"),
         ({"num_parts": 4, "parts_per_step": 5}, ValueError, "parts_per_step"),
-        ({"method": "louvain"}, ValueError, "method"),
         ({"eval_every": 0}, ValueError, "eval_every"),
     ],
 )
