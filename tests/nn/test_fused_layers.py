@@ -560,7 +560,14 @@ def blocks_network():
     return nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 4))
 
 
+def with_bias():
+    layer = ours_module.GCNConv(8, 4)
+    layer.lin = nn.Linear(8, 4)  # whose bias each node sends
+    return layer
+
+
 BLOCKS = {
+    "GCN, biased": with_bias,
     "GCN": lambda: ours_module.GCNConv(8, 4),
     "GCN, wide": lambda: ours_module.GCNConv(8, 16),
     "GCN, improved": lambda: ours_module.GCNConv(8, 4, improved=True, bias=False),
@@ -623,10 +630,10 @@ def test_blocks_of_rows_are_the_rows(name, weighted):
 def test_what_layers_declare():
     assert {cls.replaces: cls for cls in FUSED.values()} == FUSED
     assert all(issubclass(cls, FusedConv) and issubclass(cls, theirs) for theirs, cls in FUSED.items())
-    sums = {"GCN", "GCN, wide", "GCN, improved", "GCN, not normalised", "SAGE, sum", "GIN", "GCNII"}
+    sums = {"GCN", "GCN, biased", "GCN, wide", "GCN, improved", "GCN, not normalised", "SAGE, sum", "GIN", "GCNII"}
     layers = {name: make() for name, make in BLOCKS.items()}
     assert {name for name, layer in layers.items() if layer.weighted_sum} == sums
-    normalising = {"GCN", "GCN, wide", "GCN, improved", "GCNII"}
+    normalising = {"GCN", "GCN, biased", "GCN, wide", "GCN, improved", "GCNII"}
     assert {name for name, layer in layers.items() if layer.normalises} == normalising
     rooted = {"SAGE", "SAGE, wide", "SAGE, max", "GIN", "GIN, min"}
     assert {name for name, layer in layers.items() if layer.has_root} == rooted

@@ -1,11 +1,9 @@
 import pytest
 import torch
 from layers import close, edge_by_edge, twins, unsorted_graph
-from torch_geometric.data import Data
 from torch_geometric.nn import to_hetero
 
 from graphsparse.nn import GCN2Conv
-from graphsparse.utils import layerwise_inference
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -38,26 +36,6 @@ def test_nodes_of_several_types():
     found = model({kind: x}, {relation: edge_index})[kind]
     (layer,) = model.conv.values()
     close([found], [layer(x, x, edge_index)])
-
-
-def test_layer_by_layer():
-    edge_index, weight, x = unsorted_graph(60, 300)
-
-    class Net(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.convs = torch.nn.ModuleList(GCN2Conv(5, 0.1, 0.5, depth + 1) for depth in range(3))
-
-        def forward(self, x, edge_index, edge_weight=None):
-            start = x
-            for conv in self.convs:
-                x = conv(x, start, edge_index, edge_weight).relu()
-            return x
-
-    model = Net().eval()
-    for edge_weight in (None, weight):
-        data = Data(x=x, edge_index=edge_index, edge_weight=edge_weight)
-        close([layerwise_inference(model, data, batch_size=7)], [model(x, edge_index, edge_weight)])
 
 
 def test_refuses():

@@ -7,11 +7,10 @@ from torch_geometric.loader import RandomNodeLoader
 from torch_geometric.nn import GAT, GCN, global_mean_pool
 
 from graphsparse.datasets import synthetic_citation
-from graphsparse.nn import Supermask
+from graphsparse.nn import Supermask, layerwise_inference
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Ticket, find_untrained_ticket
 from graphsparse.training import predict
-from graphsparse.utils import layerwise_inference
 
 GCN_MODEL = MODELS["GCN"]
 

@@ -14,10 +14,10 @@ import torch
 from torch_geometric.data import Data
 
 from graphsparse.loader import make_loader
+from graphsparse.nn import layerwise_inference
 from graphsparse.training import Training, predict
 from graphsparse.training.node_task import Inference
 from graphsparse.typing import MakeModel
-from graphsparse.utils.layerwise_inference import layerwise_inference
 
 #: Makes the loader of an ingredient: ``(data, seed=..., **options)``.
 MakeLoader: TypeAlias = Callable[..., Iterable[Data]]

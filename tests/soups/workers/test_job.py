@@ -11,10 +11,10 @@ from ingredient_runs import Net, NotedBatches
 from torch import nn
 
 from graphsparse.loader import ClusterBatches
+from graphsparse.nn import layerwise_inference
 from graphsparse.soups.workers.job import Job, apply_settings, dump_job, load_job, torch_settings
 from graphsparse.testing import random_graph
 from graphsparse.training import Training, predict
-from graphsparse.utils import layerwise_inference
 
 pytestmark = pytest.mark.once
 
