@@ -14,9 +14,8 @@ from torch_geometric.data import Data
 from graphsparse.soups.evaluation.plain_forward import call_with_state
 from graphsparse.soups.states.grouping import Grouping
 from graphsparse.soups.states.states import State, States
-from graphsparse.utils.call_model import call_model
+from graphsparse.utils.call_model import Call, call_model
 from graphsparse.utils.eval_mode import keep_mode
-from graphsparse.utils.replay import Call
 
 #: A loss, the mean over its rows, from the logits ``[n, C]`` and the labels of some nodes.
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]

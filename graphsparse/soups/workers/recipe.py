@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.loader import check_sums_weighted_messages, make_loader
+from graphsparse.nn import layerwise_inference
 from graphsparse.nn.accelerate import accelerate
 from graphsparse.nn.dropout import set_dropout
 from graphsparse.ops.check import check_count, check_list, check_number
@@ -23,7 +24,6 @@ from graphsparse.training.node_task import Inference
 from graphsparse.training.seeding import build_model, seeded
 from graphsparse.typing import MakeModel
 from graphsparse.utils.counter_random import check_seed
-from graphsparse.utils.layerwise_inference import layerwise_inference
 
 #: Makes the loader of an ingredient: ``(data, seed=..., **options)``.
 MakeLoader: TypeAlias = Callable[..., Iterable[Data]]

@@ -84,7 +84,8 @@ def train_ingredients(
             one, in place of the fields of these names.
         init: ``"shared"``, or ``"independent"`` for initial weights of each ingredient's own.
         inference: How to evaluate on the whole graph: ``"full"``, ``"layerwise"`` for graphs that do not fit into one
-            forward pass, or a function ``(model, data) -> logits``.
+            forward pass and models that :func:`~graphsparse.nn.layerwise_inference` runs, or a function
+            ``(model, data) -> logits``.
         workers: How many processes of this machine train at once, 0 for this process alone, or
             :class:`~graphsparse.soups.Workers`, which also has GPUs, threads and Ray.
         tag: A text that stands for all that the key does not see.

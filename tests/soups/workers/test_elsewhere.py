@@ -11,11 +11,11 @@ from ingredient_runs import Net, NotedBatches
 from torch import nn
 
 from graphsparse.loader import ClusterBatches
+from graphsparse.nn import layerwise_inference
 from graphsparse.soups.workers.elsewhere import dump_recipe, load_recipe
 from graphsparse.soups.workers.recipe import Recipe
 from graphsparse.testing import random_graph
 from graphsparse.training import Training, predict
-from graphsparse.utils import layerwise_inference
 
 pytestmark = pytest.mark.once
 

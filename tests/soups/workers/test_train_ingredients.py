@@ -381,7 +381,9 @@ def test_independent_starts_warn(tmp_path):
 @pytest.mark.parametrize("inference", ["full", "layerwise"])
 def test_every_sampler_and_inference(tmp_path, sampler, inference):
     options = {"cluster": {"num_parts": 4, "parts_per_batch": 2}, "neighbor": {"num_neighbors": [3, 3]}}
-    store = train(tmp_path, 1, sampler=sampler, sampler_options=options.get(sampler), inference=inference, epochs=15)
+    options = {"sampler": sampler, "sampler_options": options.get(sampler), "inference": inference, "epochs": 15}
+    make_model = Net if inference == "full" else lambda: GCN(8, 16, 2, 3, norm="batch_norm")
+    store = train(tmp_path, 1, make_model=make_model, **options)
     assert store.scores[0] > 0.5
     assert (tmp_path / "partitions").exists() == (sampler == "cluster")
 
