@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.soups.states.states import State
+from graphsparse.soups.states import State
 
 
 def running_norms(model: nn.Module) -> dict[str, nn.Module]:

@@ -26,7 +26,7 @@ from torch_geometric.data import Data
 from graphsparse.nn.linear import use_faster
 from graphsparse.soups.evaluation.judge import Judge
 from graphsparse.soups.evaluation.stages import AnyStage, Stage, make_stage
-from graphsparse.soups.states.states import State, mix_tensors, wide_type
+from graphsparse.soups.states import State, mix_tensors, wide_type
 from graphsparse.utils.in_edges import InEdges
 from graphsparse.utils.layerwise_inference import taken_apart
 from graphsparse.utils.replay import Arguments, Call, EdgePlaceholder, Replay

@@ -15,7 +15,7 @@ from graphsparse.soups.evaluation.judge import Judge
 from graphsparse.soups.evaluation.judged import Judged, halves, judged_nodes
 from graphsparse.soups.evaluation.plain_forward import Forward, LayerwiseForward, PlainForward, call_with_state
 from graphsparse.soups.evaluation.self_check import check_cached, writes_into
-from graphsparse.soups.states.states import State, mix
+from graphsparse.soups.states import State, mix
 from graphsparse.training.check import check_callable
 from graphsparse.utils.call_model import call_model
 from graphsparse.utils.replay import Call

@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 from graphsparse.soups.evaluation.cached_forward import CachedForward, TracedModel
 from graphsparse.soups.evaluation.judge import Judge
 from graphsparse.soups.evaluation.plain_forward import PlainForward
-from graphsparse.soups.states.states import State, mix
+from graphsparse.soups.states import State, mix
 from graphsparse.utils.layerwise_inference import taken_apart
 from graphsparse.utils.replay import Call
 

@@ -3,7 +3,7 @@ import torch
 from ingredient_runs import Net, train
 from torch_geometric.nn import GCN
 
-from graphsparse.soups.states.states import check_states, combine
+from graphsparse.soups.states import check_states, combine
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.store.store import IngredientStore
 from graphsparse.testing import random_graph

@@ -1,6 +1,6 @@
 """What every soup promises."""
 
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -11,45 +11,35 @@ from resuming import same_state
 from soup_helpers import CountedStates, HashJudge, random_states, trained_states
 from torch_geometric.nn import GCN
 
+from graphsparse.soups import (
+    SOUPS,
+    Acceptance,
+    Evaluator,
+    Ingredients,
+    combine,
+    interpolation_soup,
+    learned_soup,
+    mix,
+    soup,
+    train_ingredients,
+    uniform_soup,
+)
 from graphsparse.soups.evaluation.cached_forward import CachedForward
-from graphsparse.soups.evaluation.evaluator import Evaluator
-from graphsparse.soups.recipes.greedy import greedy_soup
-from graphsparse.soups.recipes.interpolation import interpolation_soup
-from graphsparse.soups.recipes.learned import learned_soup
-from graphsparse.soups.recipes.partition_learned import partition_learned_soup
-from graphsparse.soups.recipes.uniform import uniform_soup
-from graphsparse.soups.states.states import combine
-from graphsparse.soups.states.ties import tie, tied_names
+from graphsparse.soups.states import tie, tied_names
 from graphsparse.testing import random_graph
 
 pytestmark = pytest.mark.once
 
-GUARDED = {
-    "greedy": greedy_soup,
-    "interpolation": lambda *args, **kwargs: interpolation_soup(*args, granularity=5, **kwargs),
-    "learned": lambda *args, **kwargs: learned_soup(*args, epochs=3, **kwargs),
-    "learned by layer": lambda *args, **kwargs: learned_soup(*args, epochs=3, groups="layer", **kwargs),
-    "learned, global": lambda *args, **kwargs: learned_soup(*args, epochs=3, groups="global", **kwargs),
-    "partition learned": lambda *args, **kwargs: partition_learned_soup(
-        *args, epochs=3, num_parts=4, parts_per_step=2, **kwargs
-    ),
-}
+#: Short options of each soup; a soup that is new needs none to be tested.
+OPTIONS = {"interpolation": {"granularity": 5}, "learned": {"epochs": 3}}
+MAKE = {name: partial(made, **OPTIONS.get(name, {})) for name, made in SOUPS.items()}
+MAKE["learned on parts"] = partial(learned_soup, epochs=3, num_parts=4, parts_per_step=2)
+GUARDED = [name for name in MAKE if name != "uniform"]
 
 
 @cache
 def trained(kind):
     return trained_states(MODELS[kind], 3, random_graph(), epochs=4)
-
-
-def uniform(ingredients, evaluator, split_validation=True, seed=0):
-    return uniform_soup(ingredients, evaluator)
-
-
-def es2025(ingredients, evaluator, split_validation=True, seed=0):
-    return learned_soup(ingredients, evaluator, epochs=3, compat="es2025", seed=seed)
-
-
-SOUPS = {"uniform": uniform, "es2025": es2025, **GUARDED}
 
 
 def accepting(evaluator, split_validation, seed=0):
@@ -83,42 +73,41 @@ def assert_weights(result, states):
 def test_never_below_the_best_ingredient_whatever_the_metric(name, num, num_nodes, salt, split_validation, seed):
     states = random_states(MODELS["GraphSAGE"], num, salt)
     judge = HashJudge(MODELS["GraphSAGE"](), num_nodes, salt)
-    result = GUARDED[name](states, judge, split_validation=split_validation, seed=seed)
+    result = MAKE[name](states, judge, split_validation=split_validation, seed=seed)
     accept = accepting(judge, split_validation, seed)
-    assert result.ingredient_scores == [accept.score(state) for state in states]
-    assert result.score >= max(result.ingredient_scores)
-    assert accept.score(result.state_dict) == result.score
+    assert result.ingredient_vals == [accept.score(state) for state in states]
+    assert result.val >= max(result.ingredient_vals)
+    assert accept.score(result.state_dict) == result.val
     assert_weights(result, states)
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("name", SOUPS)
+@pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("split_validation", [True, False])
 def test_trained_ingredients(name, kind, split_validation):
     data = random_graph()
     states = trained(kind)
     evaluator = Evaluator(MODELS[kind](), data)
-    soup = SOUPS[name]
-    result = soup(states, evaluator, split_validation=split_validation)
-    accept = evaluator if name in ("uniform", "es2025") else accepting(evaluator, split_validation)
+    result = MAKE[name](states, evaluator, split_validation=split_validation)
+    accept = accepting(evaluator, split_validation)
     # The state that is returned is the one that was scored, statistics of batch normalisation included.
-    assert accept.score(tie(result.state_dict, tied_names(evaluator.model))) == result.score
+    assert accept.score(tie(result.state_dict, tied_names(evaluator.model))) == result.val
     if name in GUARDED:
-        assert result.score >= max(result.ingredient_scores)
+        assert result.val >= max(result.ingredient_vals)
     if kind != "BatchNorm and a tied weight":
         assert_weights(result, states)
-    again = soup(states, Evaluator(MODELS[kind](), data), split_validation=split_validation)
+    again = MAKE[name](states, Evaluator(MODELS[kind](), data), split_validation=split_validation)
     assert same_state(again.state_dict, result.state_dict)
     assert again.trace == result.trace
     MODELS[kind]().load_state_dict(result.state_dict)
 
 
-@pytest.mark.parametrize("name", SOUPS)
+@pytest.mark.parametrize("name", MAKE)
 def test_batch_norm_buffers_and_ties(name):
     data = random_graph()
     states = trained("BatchNorm and a tied weight")
     evaluator = Evaluator(NormAndTie(), data)
-    result = SOUPS[name](states, evaluator)
+    result = MAKE[name](states, evaluator)
     assert torch.equal(result.state_dict["third.lin.weight"], result.state_dict["second.lin.weight"])
     assert result.state_dict["norm.num_batches_tracked"].dtype == torch.int64
     model = NormAndTie()
@@ -131,32 +120,32 @@ def test_batch_norm_buffers_and_ties(name):
     weights = result.weights["second.lin.weight"] if isinstance(result.weights, dict) else result.weights
     if isinstance(result.weights, dict):
         assert torch.equal(weights, result.weights["third.lin.weight"])
-    kept = SOUPS[name](states, Evaluator(NormAndTie(), data, batch_norm="keep"))
+    kept = MAKE[name](states, Evaluator(NormAndTie(), data, batch_norm="keep"))
     assert_weights(kept, states)
 
 
-@pytest.mark.parametrize("name", SOUPS)
+@pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("kind", ["GCN", "BatchNorm and a tied weight"])
 def test_identical_ingredients_are_their_own_soup(name, kind):
     data = random_graph()
     state = trained(kind)[0]
     evaluator = Evaluator(MODELS[kind](), data, batch_norm="keep")
-    result = SOUPS[name]([{k: v.clone() for k, v in state.items()} for _ in range(3)], evaluator)
+    result = MAKE[name]([{k: v.clone() for k, v in state.items()} for _ in range(3)], evaluator)
     assert same_state(result.state_dict, state)
-    assert result.score == result.ingredient_scores[0]
+    assert result.val == result.ingredient_vals[0]
 
 
-@pytest.mark.parametrize("name", SOUPS)
+@pytest.mark.parametrize("name", MAKE)
 def test_result_shares_no_memory_and_ingredients_stay(name):
     states = random_states(MODELS["GCN"], 3)
     before = [{k: v.clone() for k, v in state.items()} for state in states]
-    result = SOUPS[name](states, Evaluator(MODELS["GCN"](), random_graph()))
+    result = MAKE[name](states, Evaluator(MODELS["GCN"](), random_graph()))
     for value in result.state_dict.values():
         value.fill_(7)
     assert all(same_state(state, old) for state, old in zip(states, before, strict=True))
 
 
-@pytest.mark.parametrize("name", SOUPS)
+@pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("num", [3, 9])
 def test_three_states_in_memory_whatever_their_number(name, num):
     def make_model():
@@ -177,7 +166,7 @@ def test_three_states_in_memory_whatever_their_number(name, num):
         part.score = counted(part.score)
     judge.halves = lambda seed: accept
     with states:
-        SOUPS[name](states, judge)
+        MAKE[name](states, judge)
     assert states.reads > num
     assert 1.5 < states.most <= 3.0001
 
@@ -196,16 +185,16 @@ def test_three_states_in_memory_while_mixtures_stand_side_by_side(monkeypatch):
     assert 1.5 < states.most <= 3.0001
 
 
-@pytest.mark.parametrize("name", SOUPS)
+@pytest.mark.parametrize("name", MAKE)
 def test_test_labels_change_nothing(name):
     data, other = random_graph(), random_graph()
     other.y[~other.val_mask] = (other.y[~other.val_mask] + 1) % 3
     states = random_states(MODELS["GCN"], 3)
-    first, second = (SOUPS[name](states, Evaluator(MODELS["GCN"](), graph)) for graph in (data, other))
+    first, second = (MAKE[name](states, Evaluator(MODELS["GCN"](), graph)) for graph in (data, other))
     assert same_state(first.state_dict, second.state_dict)
 
 
-@pytest.mark.parametrize("name", SOUPS)
+@pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_precision(name, dtype):
     data = random_graph()
@@ -215,32 +204,115 @@ def test_other_precision(name, dtype):
         return MODELS["GraphSAGE"]().to(dtype)
 
     states = random_states(make_model, 3)
-    result = SOUPS[name](states, Evaluator(make_model(), data))
+    result = MAKE[name](states, Evaluator(make_model(), data))
     assert {value.dtype for value in result.state_dict.values()} == {dtype}
     assert_weights(result, states)
 
 
-@pytest.mark.parametrize("name", SOUPS)
+@pytest.mark.parametrize("name", MAKE)
 def test_one_ingredient_is_the_soup(name):
     states = random_states(MODELS["GCN"], 1)
-    result = SOUPS[name](states, Evaluator(MODELS["GCN"](), random_graph()))
+    result = MAKE[name](states, Evaluator(MODELS["GCN"](), random_graph()))
     assert same_state(result.state_dict, states[0])
 
 
-@pytest.mark.parametrize("name", SOUPS)
+@pytest.mark.parametrize("name", MAKE)
 def test_bad_ingredients(name):
     evaluator = Evaluator(MODELS["GCN"](), random_graph())
     states = random_states(MODELS["GCN"], 2)
     with pytest.raises(ValueError, match="at least one state dict"):
-        SOUPS[name]([], evaluator)
+        MAKE[name]([], evaluator)
     with pytest.raises(TypeError, match="'ingredients'"):
-        SOUPS[name](states[0], evaluator)
+        MAKE[name](states[0], evaluator)
     with pytest.raises(TypeError, match="'evaluator'"):
-        SOUPS[name](states, None)
+        MAKE[name](states, None)
     broken = {k: torch.full_like(v, torch.nan) for k, v in states[0].items()}
     with pytest.raises(ValueError, match="ingredient 1 holds values that are not numbers"):
-        SOUPS[name]([states[0], broken], evaluator)
+        MAKE[name]([states[0], broken], evaluator)
     with pytest.raises(ValueError, match="ingredient 1 does not fit the model"):
-        SOUPS[name]([states[0], random_states(MODELS["GAT"], 1)[0]], evaluator)
+        MAKE[name]([states[0], random_states(MODELS["GAT"], 1)[0]], evaluator)
     with pytest.raises(ValueError, match="torch.float64, not"):
-        SOUPS[name]([states[0], {k: v.double() for k, v in states[1].items()}], evaluator)
+        MAKE[name]([states[0], {k: v.double() for k, v in states[1].items()}], evaluator)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_bad_options(name):
+    states, judge = random_states(MODELS["GCN"], 2), HashJudge(MODELS["GCN"]())
+    judge.score = lambda state: pytest.fail("scored")
+    for option, error in (
+        ({"split_validation": 1}, TypeError),
+        ({"seed": 1.5}, TypeError),
+        ({"seed": -1}, ValueError),
+        ({"log": 3}, TypeError),
+        ({"flavour": 3}, TypeError),
+    ):
+        with pytest.raises(error, match=f"'{next(iter(option))}'"):
+            MAKE[name](states, judge, **option)
+
+
+@pytest.mark.parametrize("name", GUARDED)
+def test_log_gets_the_trace_and_there_is_a_bar(name, capsys):
+    entries = []
+    result = MAKE[name](random_states(MODELS["GCN"], 4), HashJudge(MODELS["GCN"]()), log=entries.append, progress=True)
+    assert entries == result.trace != []
+    assert "soup: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_names_of_one_tensor_must_agree_and_scores_be_numbers(name):
+    states, judge = random_states(NormAndTie, 2), HashJudge(NormAndTie())
+    states[1]["third.lin.weight"] = states[1]["third.lin.weight"] + 1
+    with pytest.raises(ValueError, match="ingredient 1 has different values in 'third.lin.weight' and 'second.lin"):
+        MAKE[name](states, judge)
+    judge = HashJudge(MODELS["GCN"]())
+    judge.score = lambda state: float("nan")
+    if name in GUARDED:
+        with pytest.raises(ValueError, match="'evaluator' gives no number for ingredient 0"):
+            MAKE[name](random_states(MODELS["GCN"], 2), judge, split_validation=False)
+
+
+def test_a_store_of_another_graph(tmp_path):
+    data = random_graph()
+    store = train_ingredients(MODELS["GCN"], data, 2, tmp_path / "store", epochs=1, workers=0)
+    assert len(uniform_soup(store, Evaluator(MODELS["GCN"](), data)).ingredient_vals) == 2
+    with pytest.raises(ValueError, match="belongs to another graph"):
+        uniform_soup(store, Evaluator(MODELS["GCN"](), random_graph(seed=1)))
+
+
+def test_the_halves_of_a_seed_share_no_node_and_miss_none():
+    whole = Evaluator(MODELS["GCN"](), random_graph())
+    acceptance = Acceptance(Ingredients(random_states(MODELS["GCN"], 2), whole), whole, seed=3)
+    fit, judge = acceptance.fit, acceptance.judge
+    assert not (fit.data.mask & judge.data.mask).any()
+    assert ((fit.data.mask | judge.data.mask) == whole.data.mask).all()
+    assert (fit.data.y[judge.data.mask] == -1).all()
+
+
+def test_a_recipe_of_ones_own():
+    states, seen = random_states(MODELS["GCN"], 3), {}
+
+    @soup(name="test", source="here")
+    def newest(ingredients, acceptance, *, share=0.25):
+        """Mix the best with the last."""
+        seen.update(val=acceptance.val, order=acceptance.order, seed=acceptance.seed)
+        assert acceptance.soup.weights.tolist() == [float(i == acceptance.order[0]) for i in range(3)]
+        acceptance.take(mix(acceptance.soup, ingredients[2], 1 - share))
+        acceptance.note(share=share)
+
+    try:
+        assert SOUPS["test"] is newest
+        assert (newest.name, newest.source, newest.__doc__) == ("test", "here", "Mix the best with the last.")
+        judge = HashJudge(MODELS["GCN"]())
+        found = newest(states, judge, share=0.5, split_validation=False, seed=7)
+        best = seen["order"][0]
+        assert found.weights.tolist() == [0.5 * (i == best) + 0.5 * (i == 2) for i in range(3)]
+        assert same_state(found.state_dict, mix(states[best], states[2], 0.5))
+        assert (found.trace, seen["seed"]) == ([{"share": 0.5}], 7)
+        # A state that nobody knows the shares of is a soup without weights.
+        plain = soup(name="test")(lambda ingredients, acceptance: acceptance.take(dict(ingredients[1])))
+        assert plain(states, judge).weights is None
+        for recipe in (lambda ingredients: None, lambda ingredients, acceptance, share: None):
+            with pytest.raises(TypeError, match=r"a recipe must have the parameters \(ingredients, acceptance, \*, "):
+                soup(name="test")(recipe)
+    finally:
+        del SOUPS["test"]
