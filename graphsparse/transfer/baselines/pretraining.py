@@ -12,8 +12,8 @@ from torch_geometric.nn import GIN
 from graphsparse.nn import accelerate
 from graphsparse.nn.features import sparse_if_worth_it
 from graphsparse.training import build_model
-from graphsparse.training.loop import Evaluation
 from graphsparse.training.result import FitResult
+from graphsparse.training.task import Evaluation
 from graphsparse.transfer.baselines.options import BaselineOptions
 from graphsparse.transfer.data.queries import check_dense_x, check_queries, check_split
 from graphsparse.transfer.models.decoders import make_decoder, score_in_chunks
@@ -56,7 +56,20 @@ class PretrainTask:
 
     unit = "link"
     maximize = False
-    nothing_to_train = "the source has nothing to learn from"
+    metric = "loss"
+    described: dict[str, Any] | None = None
+
+    def check(self, model: Any) -> None:
+        """Everything was checked where the task was made."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what who trains says of the task."""
+        return self.described or {}
+
+    def without_test(self) -> Any:
+        """There are no test labels here."""
+        return self
+
     generators: Sequence[torch.Generator] = ()
 
     def __init__(self) -> None:
@@ -66,7 +79,7 @@ class PretrainTask:
         """Return the one batch of an epoch."""
         return [None]
 
-    def loss(self, model: Any, batch: None, epoch: int) -> Tensor | None:
+    def loss(self, model: Any, batch: None, extra: Any = None) -> Tensor | None:
         """Return the loss of a step."""
         loss: Tensor = model()
         self._last = float(loss.detach())

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.loader.draws import start_of_order
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.pairs import is_among, pair_keys
-from graphsparse.training.loop import Evaluation
+from graphsparse.training.task import Evaluation
 from graphsparse.transfer.data.derived import FROM_SOURCE
 from graphsparse.transfer.data.negatives import UniformNegatives
 from graphsparse.transfer.models.link_batches import LinkBatch, make_link_batches, some_of
@@ -18,7 +19,6 @@ from graphsparse.transfer.models.link_loss import link_loss
 from graphsparse.transfer.models.link_model import LinkModel, encode, message_graph
 from graphsparse.transfer.models.validation import Validation
 from graphsparse.utils.call_model import call_model
-from graphsparse.utils.undirected import BLOCK
 
 
 def links_of(graph: Data, *, directed: bool = False) -> tuple[Tensor, Tensor]:
@@ -66,8 +66,9 @@ class LinkTask:
     """
 
     unit = "link"
+    metric = "average_precision"
+    described: dict[str, Any] | None = None
     maximize = True
-    nothing_to_train = "no link was drawn to learn from"
 
     def __init__(
         self,
@@ -106,6 +107,17 @@ class LinkTask:
             self.batcher = make_link_batches(sampler, self.graph, **options)
             self.generators = [self.generator, self.batcher.generator]
 
+    def check(self, model: Any) -> None:
+        """Everything was checked where the task was made."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what who trains says of the task."""
+        return self.described or {}
+
+    def without_test(self) -> Any:
+        """Test pairs are not known here."""
+        return self
+
     def batches(self) -> Iterator[tuple[LinkBatch, Tensor | None]]:
         """Draw an epoch: batches, and the weights of their links."""
         links, weight, keep = self.links, self.weight, None
@@ -136,7 +148,7 @@ class LinkTask:
         keep = torch.cat([~is_among(pair_keys(part, num_nodes, directed=self.directed), hidden) for part in parts])
         return links, None if self.weight is None else self.weight[picked], keep
 
-    def loss(self, model: Any, batch: tuple[LinkBatch, Tensor | None], epoch: int) -> Tensor | None:
+    def loss(self, model: Any, batch: tuple[LinkBatch, Tensor | None], extra: Any = None) -> Tensor | None:
         """Return the cross-entropy of the links and of the non-links, each with its own mean."""
         part, weight = batch
         if weight is not None and not bool(weight.any()):

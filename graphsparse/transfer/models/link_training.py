@@ -9,11 +9,9 @@ from torch import nn
 from torch.optim import Adam
 
 from graphsparse.ops.check import check_count, check_number
-from graphsparse.training.check import check_callable, check_loop, check_model
-from graphsparse.training.checkpoint import Checkpoint, check_checkpoint
-from graphsparse.training.identity import training_identity
-from graphsparse.training.loop import Loop, Task
-from graphsparse.training.result import FitResult
+from graphsparse.training import FitResult, Task, Training, fit
+from graphsparse.training.check import check_callable
+from graphsparse.training.identity import name_of
 from graphsparse.transfer.models.validation import LinkMetric, link_average_precision
 from graphsparse.typing import Log
 
@@ -52,7 +50,7 @@ class LinkTraining:
     metric: LinkMetric = link_average_precision
 
     def __post_init__(self) -> None:
-        check_loop(self.epochs, self.eval_every, self.patience, None, (), None)
+        Training(epochs=self.epochs, eval_every=self.eval_every, patience=self.patience)
         check_callable(self.metric, "metric")
         check_number(self.lr, "lr", least=0, strictly=True)
         check_number(self.weight_decay, "weight_decay", least=0)
@@ -88,40 +86,27 @@ class LinkTraining:
         Returns:
             The result at the best epoch; its ``logits`` are the scores of the validation pairs.
         """
-        check_checkpoint(checkpoint, None)
-        check_model(model)
-        if log is not None:
-            check_callable(log, "log")
         trained = [p for p in (model.parameters() if parameters is None else parameters) if p.requires_grad]
         optimizer = Adam(trained, lr=self.lr, weight_decay=self.weight_decay)
-        file = None
-        if checkpoint is not None:
-            described = training_identity(
-                model,
-                optimizer,
-                None,
-                epochs=self.epochs,
-                patience=self.patience,
-                eval_every=self.eval_every,
-                seed=seed,
-                functions={"metric": self.metric},
-                after_step=(),
-                data={"clip": self.clip, "links_per_epoch": self.links_per_epoch, **(identity or {})},
-            )
-            file = Checkpoint(checkpoint, None, described)
-        handle = optimizer.register_step_pre_hook(_Clip(trained, self.clip))
-        loop = Loop(
+        task.described = {  # type: ignore[attr-defined]
+            "metric": name_of(self.metric),
+            "clip": self.clip,
+            "links_per_epoch": self.links_per_epoch,
+            "lr": self.lr,
+            **(identity or {}),
+        }
+        training = Training(
             epochs=self.epochs,
-            optimizer=optimizer,
             patience=self.patience,
             eval_every=self.eval_every,
             seed=seed,
+            checkpoint=checkpoint,
             progress=progress,
             log=log,
-            checkpoint=file,
         )
+        handle = optimizer.register_step_pre_hook(_Clip(trained, self.clip))
         try:
-            result = loop.run(model, task)
+            result = fit(model, task, training, optimizer=optimizer)
         finally:
             handle.remove()
             model.zero_grad(set_to_none=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.training.loop import Evaluation
+from graphsparse.training.task import Evaluation
 from graphsparse.transfer.data.negatives import UniformNegatives
 from graphsparse.transfer.models.decoders import score_in_chunks
 from graphsparse.transfer.models.distil_loss import embedding_loss, logit_loss
@@ -78,8 +78,9 @@ class StudentTask:
     """
 
     unit = "link"
+    metric = "average_precision"
+    described: dict[str, Any] | None = None
     maximize = True
-    nothing_to_train = "there was nothing to learn from"
 
     def __init__(
         self,
@@ -112,6 +113,17 @@ class StudentTask:
             self.untaught = UniformNegatives(lesson.nodes.numel(), lesson.links, self.taught, directed=directed)
         self.scale = None if lesson is None else lesson.vectors.detach().square().mean()
 
+    def check(self, model: Any) -> None:
+        """Everything was checked where the task was made."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what who trains says of the task."""
+        return self.described or {}
+
+    def without_test(self) -> Any:
+        """Test pairs are not known here."""
+        return self
+
     def batches(self) -> Iterator[StudentBatch]:
         """Draw an epoch."""
         none = self.links.new_empty(2, 0)
@@ -143,7 +155,7 @@ class StudentTask:
         picked = some_of(links.size(1), self.links_per_epoch, generator)
         return links if picked is None else links[:, picked.to(links.device)]
 
-    def loss(self, model: Any, batch: StudentBatch, epoch: int) -> Tensor | None:
+    def loss(self, model: Any, batch: StudentBatch, extra: Any = None) -> Tensor | None:
         """Return the weighted sum of the terms that have something to learn from in this batch."""
         terms = []
         vectors, place = self._encode(model, batch)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.metrics import auroc, average_precision
-from graphsparse.training.loop import Evaluation
+from graphsparse.training.task import Evaluation
 from graphsparse.transfer.models.decoders import score_in_chunks
 
 #: A figure of merit, higher is better, from the scores of links ``[P]`` and of non-links ``[N]``.
@@ -19,8 +19,8 @@ def link_average_precision(positive: Tensor, negative: Tensor) -> float:
     """Return the average precision of links among links and non-links.
 
     Example:
-        >>> link_average_precision(torch.tensor([2.0, 0.0]), torch.tensor([1.0, -1.0]))
-        0.8333333333333333
+        >>> round(link_average_precision(torch.tensor([2.0, 0.0]), torch.tensor([1.0, -1.0])), 4)
+        0.8333
     """
     return average_precision(*_joined(positive, negative))
 

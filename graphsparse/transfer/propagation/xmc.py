@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.adjacency import Adjacency
 from graphsparse.ops.check import check_count, check_edge_index, check_share
 from graphsparse.transfer.data.queries import check_queries
 from graphsparse.transfer.propagation.sparse_rows import Ints, RowBlock, SparseGraph
-from graphsparse.utils.undirected import undirected_edges
 
 #: Entries of a block of rows, full or not, 4 bytes each: a block that fits no cache is slow, and one of a few rows of a
 #: large graph pays for its columns. So it has 64 rows if they have not more entries than the second number.
