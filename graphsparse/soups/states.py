@@ -33,12 +33,11 @@ class Mixture(dict[str, Tensor]):
     Args:
         state: Weights and buffers.
         weights: Shares ``[N]``, or a vector of them for each floating tensor by its name.
-        summed: Whether the sum of the ingredients with these weights gives the same bits.
     """
 
-    def __init__(self, state: State, weights: Weights, summed: bool = False) -> None:
+    def __init__(self, state: State, weights: Weights) -> None:
         super().__init__(state)
-        self.weights, self.summed = weights, summed
+        self.weights = weights
 
 
 @torch.no_grad()

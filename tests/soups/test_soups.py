@@ -136,6 +136,15 @@ def test_identical_ingredients_are_their_own_soup(name, kind):
 
 
 @pytest.mark.parametrize("name", MAKE)
+def test_what_is_zero_in_all_is_zero_in_the_soup(name):
+    """So a soup of sparse networks under one mask is as sparse as they are."""
+    masks = {key: torch.rand(value.shape) < 0.5 for key, value in MODELS["GCN"]().state_dict().items()}
+    states = [{key: value * masks[key] for key, value in state.items()} for state in random_states(MODELS["GCN"], 4)]
+    found = MAKE[name](states, Evaluator(MODELS["GCN"](), random_graph())).state_dict
+    assert all(not value[~masks[key]].any() for key, value in found.items())
+
+
+@pytest.mark.parametrize("name", MAKE)
 def test_result_shares_no_memory_and_ingredients_stay(name):
     states = random_states(MODELS["GCN"], 3)
     before = [{k: v.clone() for k, v in state.items()} for state in states]

@@ -112,7 +112,7 @@ def learned_soup(
     state = ingredients.combine(raw.detach().softmax(1)[0])
     uniform = judge.score(state)
     if uniform >= floor:
-        acceptance.take(state, val=uniform)
+        acceptance.take(state, val=uniform, keep=False)
     acceptance.note(epoch=0, val=acceptance.val)
     for epoch, (data, weight) in zip(acceptance.steps(range(1, epochs + 1)), batches, strict=False):
         found, gradient = state_gradient(
@@ -129,7 +129,7 @@ def learned_soup(
         if epoch == epochs or epoch % walk == 0:
             entry["val"] = judge.score(state)
             if entry["val"] > acceptance.val:
-                acceptance.take(state, val=entry["val"])
+                acceptance.take(state, val=entry["val"], keep=False)
         acceptance.note(**entry)
 
 

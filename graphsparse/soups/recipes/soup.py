@@ -111,7 +111,7 @@ class Ingredients:
     def combine(self, weights: Weights) -> Mixture:
         """Return the weighted sum of all, with weights as those of :func:`~graphsparse.soups.combine`."""
         check_weights(weights, self._names, len(self))
-        return Mixture(weighted_sum(self, weights), weights, summed=True)
+        return Mixture(weighted_sum(self, weights), weights)
 
 
 def checked_score(score: float, index: int) -> float:
@@ -177,7 +177,7 @@ class Acceptance:
 
     @property
     def soup(self) -> State:
-        """What was taken last. A weighted sum of all ingredients is not kept, but built anew when it is asked for."""
+        """What was taken last."""
         if self._soup is None:
             of = self._ingredients
             self._soup = of[self.order[0]] if self._sum is None else of.combine(self._sum)
@@ -217,19 +217,20 @@ class Acceptance:
         self.note(**entry, fit=found, val=val, accepted=accepted)
         return accepted
 
-    def take(self, candidate: State, *, val: float | None = None, fit: float | None = None) -> None:
+    def take(self, candidate: State, *, val: float | None = None, fit: float | None = None, keep: bool = True) -> None:
         """Take a candidate, for better or worse.
 
         Args:
             candidate: State dict.
             val: Its score on the accepting nodes, where it is known.
             fit: That on the proposing nodes.
+            keep: Whether to keep the state in memory; else, of what ``ingredients.combine`` has made, only the weights,
+                from which it is built again.
         """
         self._val = self.judge.score(candidate) if val is None else val
         self._fit_val = fit
-        summed = isinstance(candidate, Mixture) and candidate.summed
-        self._sum = cast(Mixture, candidate).weights if summed else None
-        self._soup = None if summed else candidate
+        self._sum = None if keep else cast(Mixture, candidate).weights
+        self._soup = candidate if keep else None
 
     def note(self, **entry: Any) -> None:
         """Add an entry to the trace."""
