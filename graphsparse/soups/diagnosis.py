@@ -1,5 +1,6 @@
 """Look at ingredients before they are mixed: which of them belong together."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,17 +8,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from graphsparse.plotting import plot_matrix_and_bars
-from graphsparse.soups.diagnosis.basin import loss_barrier
-from graphsparse.soups.diagnosis.geometry import Geometry, geometry
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.evaluation.gradient import node_loss
-from graphsparse.soups.recipes.ingredients import Ingredients, best_first, checked_score
-from graphsparse.soups.sparse.ticket_states import ticket_states
-from graphsparse.soups.states.states import States
-from graphsparse.tickets import Ticket
+from graphsparse.soups.recipes.soup import Ingredients, checked_score
+from graphsparse.soups.states import State, States, mix
 
 #: Barrier, in nats, above which two ingredients count as lying in different basins; see :func:`diagnose`.
 BARRIER = 0.1
@@ -31,12 +27,11 @@ class Diagnosis:
 
     Args:
         best: Index of the ingredient with the highest score, the first of equal ones.
-        scores: Of each ingredient.
+        vals: Score of each ingredient.
         losses: Mean cross-entropy of the judged nodes of each, in nats.
         barriers: Of each with the best one, in nats: how far the loss halfway lies above the mean of both losses.
-        geometry: Distances and angles, to the mean of all and to each other.
+        angles: Of each to the best one, in degrees, as vectors of all parameters.
         disagreement: Share of judged nodes that two ingredients put in different classes, float64 ``[N, N]``.
-        pair_barriers: Barriers of all pairs, ``[N, N]``, if they were asked for.
         warnings: A sentence for each ingredient that does not belong with the best one.
         apart: The indices of these ingredients.
         barrier: The barrier above which one is named.
@@ -52,32 +47,33 @@ class Diagnosis:
     """
 
     best: int
-    scores: list[float]
+    vals: list[float]
     losses: list[float]
     barriers: list[float]
-    geometry: Geometry
+    angles: list[float]
     disagreement: Tensor
-    pair_barriers: Tensor | None
     warnings: list[str]
     apart: list[int]
     barrier: float
 
     def table(self) -> str:
-        """Return a table with a row for each ingredient; ``*`` marks the best and ``!`` those apart from it.
-
-        Disagreement is the mean of that with all others.
-        """
-        count = len(self.scores)
-        others = self.disagreement.sum(dim=1) / max(count - 1, 1)
-        lines = ["ingredient   score    loss  barrier  distance  angle  angle to best  disagreement"]
-        for i in range(count):
+        """Return a table with a row for each ingredient, and what its columns are."""
+        others = self.disagreement.sum(dim=1) / max(len(self.vals) - 1, 1)
+        lines = ["ingredient     val    loss  barrier  angle  disagreement"]
+        for i, val in enumerate(self.vals):
             mark = "*" if i == self.best else "!" if i in self.apart else " "
             lines.append(
-                f"{i:>9} {mark}  {self.scores[i]:.4f}  {self.losses[i]:6.3f}  {self.barriers[i]:+7.3f}"
-                f"  {float(self.geometry.distances[i]):8.3f}  {float(self.geometry.angles[i]):5.1f}"
-                f"  {float(self.geometry.pair_angles[i, self.best]):13.1f}  {float(others[i]):12.4f}"
+                f"{i:>9} {mark}  {val:.4f}  {self.losses[i]:6.3f}  {self.barriers[i]:+7.3f}"
+                f"  {self.angles[i]:5.1f}  {float(others[i]):12.4f}"
             )
-        return "\n".join(lines)
+        return "\n".join(
+            [
+                *lines,
+                "*: the best one; !: does not belong with it. barrier: how far the loss halfway to the best one lies",
+                "above that of both, in nats; angle: to the best one, in degrees, between the vectors of all weights;",
+                "disagreement: share of nodes that another ingredient puts in another class, mean over all others.",
+            ]
+        )
 
     def __str__(self) -> str:
         """Return the table and the warnings."""
@@ -104,15 +100,7 @@ class Diagnosis:
         )
 
 
-def diagnose(
-    ingredients: Sequence[Ticket] | States,
-    evaluator: Evaluator,
-    *,
-    pairs: bool = False,
-    barrier: float = BARRIER,
-    angle: float = ANGLE,
-    progress: bool = False,
-) -> Diagnosis:
+def diagnose(ingredients: States, evaluator: Evaluator, *, barrier: float = BARRIER, angle: float = ANGLE) -> Diagnosis:
     r"""Say which ingredients can be mixed, before they are.
 
     The mean of two networks is good where a straight way through low loss connects them. Halfway between each
@@ -128,35 +116,34 @@ def diagnose(
     because the mean of two over-confident networks is less confident, which the loss rewards; so the angle tells where
     weights started, and the barrier what that costs.
 
-    Distances and angles come from inner products in float64, of parameters only. Never more than three states in
-    memory; ``2 N - 1`` evaluations, with ``pairs`` ``N + N (N - 1) / 2``.
+    Never more than three states in memory; ``2 N - 1`` evaluations.
 
     Args:
-        ingredients: State dicts, a list or a store; or tickets with one common edge mask.
+        ingredients: State dicts, a list or a store.
         evaluator: Scores them on its nodes.
-        pairs: Whether to measure barriers of all pairs.
         barrier: Barrier in nats above which an ingredient is named.
         angle: Angle to the best one in degrees above which an ingredient is named.
-        progress: Whether to show a progress bar, of evaluations.
 
     Returns:
         What was found; printed, it is a table with a line for each ingredient, and the warnings.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If there is no ingredient, or one does not fit the model or holds values that are not numbers.
+        ValueError: If there is no ingredient, one does not fit the model or holds values that are not numbers, or the
+            labels are none that cross-entropy is defined for.
 
     Warns:
         UserWarning: If there are ingredients that do not belong with the best one.
 
     Example:
         >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.soups import Evaluator
         >>> from graphsparse.testing import random_graph
         >>> model = GCN(8, 16, 2, 3)
         >>> states = [model.state_dict(), {name: 1.1 * value for name, value in model.state_dict().items()}]
         >>> diagnosis = diagnose(states, Evaluator(model, random_graph()))
         >>> print(diagnosis.table())
-        ingredient   score    loss  barrier  distance  angle  angle to best  disagreement
+        ingredient     val    loss  barrier  angle  disagreement
         ...
         >>> diagnosis.apart
         []
@@ -164,56 +151,58 @@ def diagnose(
     Source: Frankle et al., *Linear Mode Connectivity and the Lottery Ticket Hypothesis*, arXiv 1912.05671 (barriers);
     Wortsman et al., *Model soups*, arXiv 2203.05482 (angles and what they say of soups).
     """
-    states = Ingredients(ticket_states(ingredients, evaluator), evaluator)
-    count = len(states)
-    found = geometry(states, [name for name, _ in evaluator.model.named_parameters()])
-    total = count + (count * (count - 1) // 2 if pairs else count - 1)
-    with tqdm(total=total, disable=not progress, desc="diagnosis") as bar:
-        scores, losses, predictions = [], [], []
-        for i in range(count):
-            logits = evaluator.logits(states[i])
-            scores.append(checked_score(evaluator.score_logits(logits), i))
-            losses.append(float(node_loss(logits.double(), evaluator.y)))
-            predictions.append(_predictions(logits, evaluator.y))
-            bar.update()
-        best = best_first(scores)[0]
-        matrix = torch.zeros(count, count, dtype=torch.float64)
-        for i in range(count) if pairs else [best]:
-            first = states[i]
-            for j in range(i + 1, count) if pairs else [j for j in range(count) if j != best]:
-                second = states[j]
-                matrix[i, j] = matrix[j, i] = loss_barrier(evaluator, first, second, (losses[i], losses[j]))
-                del second  # before the next one is read
-                bar.update()
-    barriers = matrix[best].tolist()
-    sentences, apart = _apart(best, barriers, found.pair_angles[best].tolist(), barrier, angle)
-    if sentences:
-        warnings.warn(" ".join(sentences), stacklevel=2)
-    return Diagnosis(
-        best,
-        scores,
-        losses,
-        barriers,
-        found,
-        _disagreement(predictions),
-        matrix if pairs else None,
-        sentences,
-        apart,
-        barrier,
-    )
-
-
-def _predictions(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the predicted class of each node, or the answer to each of several questions."""
-    return logits.argmax(dim=1).int() if y.dim() == 1 else logits > 0
-
-
-def _disagreement(predictions: list[Tensor]) -> Tensor:
-    found = torch.zeros(len(predictions), len(predictions), dtype=torch.float64)
+    states = Ingredients(ingredients, evaluator)
+    vals, losses, predictions = [], [], []
+    for i in range(len(states)):
+        logits = evaluator.logits(states[i])
+        vals.append(checked_score(evaluator.score_logits(logits), i))
+        losses.append(_loss(evaluator, logits))
+        several = evaluator.y.dim() > 1 or logits.size(1) == 1
+        predictions.append(logits > 0 if several else logits.argmax(dim=1).int())
+    best = max(range(len(vals)), key=lambda i: vals[i])
+    disagreement = torch.zeros(len(vals), len(vals), dtype=torch.float64)
     for i, first in enumerate(predictions):
         for j in range(i):
-            found[i, j] = found[j, i] = float((first != predictions[j]).double().mean())
-    return found
+            disagreement[i, j] = disagreement[j, i] = float((first != predictions[j]).double().mean())
+    names = [name for name, _ in evaluator.model.named_parameters()]
+    barriers, angles = [0.0] * len(vals), [0.0] * len(vals)
+    best_state = states[best]
+    for i in range(len(vals)):
+        if i != best:
+            other = states[i]
+            angles[i] = angle_between(best_state, other, names)
+            halfway = _loss(evaluator, evaluator.logits(mix(best_state, other, 0.5)))
+            barriers[i] = halfway - (losses[best] + losses[i]) / 2
+    sentences, apart = _apart(best, barriers, angles, barrier, angle)
+    if sentences:
+        warnings.warn(" ".join(sentences), stacklevel=2)
+    return Diagnosis(best, vals, losses, barriers, angles, disagreement, sentences, apart, barrier)
+
+
+def _loss(evaluator: Evaluator, logits: Tensor) -> float:
+    return float(node_loss(logits.double(), evaluator.y))
+
+
+@torch.no_grad()
+def angle_between(first: State, second: State, names: Sequence[str]) -> float:
+    """Return the angle of two state dicts in degrees, as vectors of the named tensors; NaN where one is zero.
+
+    From the lengths of both and of their difference, which is accurate for the smallest angles too: the arc cosine of
+    an inner product has an error of about 1e-6 degrees near 0.
+
+    Source: Kahan, *Miscalculating Area and Angles of a Needle-like Triangle*, 2014.
+    """
+    squares = torch.zeros(3, dtype=torch.float64)
+    for name in names:
+        one, other = first[name].double(), second[name].double()
+        squares += torch.stack([one.square().sum(), other.square().sum(), (one - other).square().sum()]).cpu()
+    a, b, c = squares.sqrt().tolist()
+    long, short = max(a, b), min(a, b)
+    if short == 0:
+        return math.nan
+    rest = max(c - (long - short) if short >= c else short - (long - c), 0.0)
+    below = max((long + (short + c)) * ((long - c) + short), 0.0)
+    return math.degrees(2 * math.atan2(math.sqrt(((long - short) + c) * rest), math.sqrt(below)))
 
 
 def _apart(

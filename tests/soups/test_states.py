@@ -2,8 +2,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from models import NormAndTie
 
-from graphsparse.soups.states.states import check_states, combine, mix
+from graphsparse.soups import combine, mix
+from graphsparse.soups.states import check_states, tie, tied_names
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -81,14 +83,34 @@ def test_no_graph_is_built():
     assert not combine([first], torch.ones(1))["w"].requires_grad
 
 
-def test_bad_numbers():
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        (torch.ones(3), ValueError, r"'weights' must hold one weight for each of 2 states \(got \[3\]\)"),
+        (torch.ones(2, 1), ValueError, r"got \[2, 1\]"),
+        ([0.5, 0.5], TypeError, r"'weights' must be a tensor .* \(got list\)"),
+        (None, TypeError, r"got NoneType"),
+        (torch.tensor([0.5, torch.nan]), ValueError, r"'weights' must hold finite numbers \(got \[0.5, nan\]\)"),
+        (torch.tensor([0.5, torch.inf]), ValueError, "finite"),
+        (torch.tensor([True, False]), TypeError, r"got torch.bool"),
+        (torch.ones(2, dtype=torch.complex64), TypeError, r"got torch.complex64"),
+        ({}, ValueError, r"'weights' must name the floating tensors: missing names \['w'\]"),
+        ({"w": torch.ones(2), "n": torch.ones(2)}, ValueError, r"further names \['n'\]"),
+        ({"w": [0.5, 0.5]}, TypeError, r"'weights\['w'\]' must be a tensor"),
+        ({"w": torch.ones(1)}, ValueError, r"'weights\['w'\]' must hold one weight for each of 2"),
+    ],
+)
+def test_weights_that_are_none(weights, error, message):
+    with pytest.raises(error, match=message):
+        combine(two(), weights)
+
+
+def test_bad_ratio():
     with pytest.raises(ValueError, match="'ratio' must be in"):
         mix(*two(), 1.5)
-    with pytest.raises(ValueError, match="one weight for each of 2 states"):
-        combine(two(), torch.ones(3))
 
 
-@pytest.mark.parametrize(
+CHANGES = pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda s: s.pop("w"), "ingredient 1 does not fit ingredient 0: missing keys \\['w'\\]"),
@@ -98,11 +120,27 @@ def test_bad_numbers():
         (lambda s: s["w"].fill_(torch.nan), "ingredient 1 holds values that are not numbers, in 'w'"),
     ],
 )
+
+
+@CHANGES
 def test_states_that_do_not_fit(change, message):
     states = two()
     change(states[1])
     with pytest.raises(ValueError, match=message):
         check_states(states)
+    with pytest.raises(ValueError, match=message):
+        combine(states, torch.ones(2))
+    if "numbers" not in message:
+        with pytest.raises(
+            ValueError, match=message.replace("ingredient 1 does not fit ingredient 0", "'second' does not fit 'first'")
+        ):
+            mix(*states, 0.5)
+
+
+def test_what_is_no_state():
+    for states, error in (([], ValueError), (two()[0], TypeError), ([two()[0], [1]], TypeError), (None, TypeError)):
+        with pytest.raises(error, match="'states' must"):
+            combine(states, torch.ones(len(states or ())))
 
 
 def test_complex_values_are_not_mixed():
@@ -125,3 +163,23 @@ def test_states_must_fit_the_model():
     check_states(two(), two()[0])
     with pytest.raises(ValueError, match="ingredient 0 does not fit the model"):
         check_states(two(), {"w": torch.ones(4, 3)})
+
+
+def test_names_of_a_tied_weight():
+    assert tied_names(NormAndTie()) == {"third.lin.weight": "second.lin.weight"}
+
+
+def test_a_read_state_is_tied_again():
+    model = NormAndTie()
+    copies = {name: value.clone() for name, value in model.state_dict().items()}
+    found = tie(copies, tied_names(model))
+    assert list(found) == list(copies)
+    assert found["third.lin.weight"] is found["second.lin.weight"]
+    assert copies["third.lin.weight"] is not copies["second.lin.weight"]
+
+
+def test_buffers_may_be_tied():
+    model = torch.nn.Module()
+    model.register_buffer("a", torch.ones(2))
+    model.register_buffer("b", model.a)
+    assert tied_names(model) == {"b": "a"}
