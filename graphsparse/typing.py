@@ -62,7 +62,7 @@ def optional_module(name: str) -> Any:
 
 
 def has_module(name: str) -> bool:
-    """Say whether an optional package can be used."""
+    """Whether an optional package can be used."""
     return not isinstance(_find(name), str)
 
 

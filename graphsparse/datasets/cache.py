@@ -40,10 +40,6 @@ def data_root() -> Path:
 
     Returns:
         The folder named by the environment variable ``GRAPHSPARSE_DATA``, else ``data`` in the current folder.
-
-    Example:
-        >>> isinstance(data_root(), Path)
-        True
     """
     return Path(os.environ.get("GRAPHSPARSE_DATA") or "data").expanduser()
 
@@ -54,10 +50,6 @@ def cache_root() -> Path:
     Returns:
         The folder named by ``GRAPHSPARSE_CACHE``, else ``graphsparse`` in ``$XDG_CACHE_HOME``, else
         ``~/.cache/graphsparse``.
-
-    Example:
-        >>> isinstance(cache_root(), Path)
-        True
     """
     own = os.environ.get("GRAPHSPARSE_CACHE")
     if own:
@@ -94,18 +86,6 @@ def private_copy(
 
     Returns:
         The finished folder. Load from it again: its ``processed/`` is there by then.
-
-    Raises:
-        FileNotFoundError: If an entry does not exist; the message names it.
-        PermissionError: If the cache cannot be written; the message says how to choose another folder.
-
-    Example:
-        The pattern for a PyG data set whose raw files are there::
-
-            def build(folder):
-                return Planetoid(folder, "Cora")
-
-            dataset = build(private_copy(root, ["Cora/raw"], build, name="Cora"))
     """
     source = Path(source)
     files = sorted(_files(source, entries))
@@ -168,13 +148,7 @@ def _link(file: Path, link: Path) -> None:
 
 @contextmanager
 def safe_loading() -> Iterator[None]:
-    """Let ``torch.load`` accept the classes of PyG's and OGB's files, and no others, while ``weights_only`` stays on.
-
-    Example:
-        >>> with safe_loading():
-        ...     torch.serialization.get_safe_globals() != []
-        True
-    """
+    """Let ``torch.load`` accept the classes of PyG's and OGB's files, and no others, with ``weights_only`` on."""
     with torch.serialization.safe_globals(_SAFE):
         yield
 

@@ -52,7 +52,7 @@ def both_directions(pairs: Tensor) -> Tensor:
 
 
 def kept_at_random(pairs: Tensor, num_nodes: int, drop: float, rng: np.random.Generator) -> Tensor:
-    """Say of edges which are kept when each pair of nodes is dropped with a probability, both directions together.
+    """Return which edges are kept when each pair of nodes is dropped with a probability, both directions together.
 
     One number is drawn per different pair, in ascending order of smaller and larger end.
     """
@@ -64,11 +64,6 @@ def pair_sizes(source: Data, target: Data) -> dict[str, dict[str, float]]:
     """Return ``num_nodes``, ``num_links``, ``mean_degree``, ``median_degree`` of all graphs derived from a pair.
 
     Links are undirected. The nodes of the intersection are the shared ones.
-
-    Example:
-        >>> graph = Data(edge_index=torch.tensor([[0], [1]]), key=torch.arange(2), num_nodes=2)
-        >>> pair_sizes(graph, graph)["union"]
-        {'num_nodes': 2, 'num_links': 1, 'mean_degree': 1.0, 'median_degree': 1.0}
     """
     size = int(max(source.key.max(), target.key.max())) + 1
     nodes = [torch.zeros(size, dtype=torch.bool) for _ in range(2)]

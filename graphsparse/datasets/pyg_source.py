@@ -16,7 +16,7 @@ from torch_geometric.datasets import Actor, Airports, CitationFull, Heterophilou
 from graphsparse.datasets.cache import drop_notes, private_copy, safe_loading
 
 #: Seconds that a server has to answer before a download is given up; PyG itself would wait for minutes.
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,6 @@ def read_pyg(source: PygSource, name: str, root: Path) -> InMemoryDataset:
 
     PyG processes in a folder of the cache, see :func:`graphsparse.datasets.cache.private_copy`, or in a temporary one
     where the cache cannot be written. Nothing is ever written below ``root`` but raw files that were not there.
-
-    Args:
-        source: What to read.
-        name: Name of the data set, for messages and for the folder in the cache.
-        root: Data root.
-
-    Raises:
-        FileNotFoundError: If a raw file is missing and cannot be downloaded; the message says which, where, and how to
-            get it.
-
-    Example:
-        ::
-
-            dataset = read_pyg(PYG_SOURCES["cora"], "cora", Path("data"))
     """
     folder = root / source.folder
     missing = [file for file in source.files if not (folder / file).is_file()]
@@ -84,7 +70,7 @@ def _process(source: PygSource, folder: Path) -> InMemoryDataset:
 def _download(source: PygSource, name: str, folder: Path, missing: list[str]) -> None:
     """Let PyG download a data set, and move the missing files into ``folder``, each in one step."""
     try:
-        _knock(source.url)
+        _check_server(source.url)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
             source.make(temporary)
@@ -101,10 +87,10 @@ def _download(source: PygSource, name: str, folder: Path, missing: list[str]) ->
         ) from error
 
 
-def _knock(url: str) -> None:
+def _check_server(url: str) -> None:
     """Raise an error unless a server answers, whatever it answers."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PATIENCE):
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT):
             pass
     except urllib.error.HTTPError:
         pass

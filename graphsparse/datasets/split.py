@@ -22,14 +22,6 @@ def stratified_split(
 
     Returns:
         Three bool masks ``[N]`` that do not overlap and together hold every node.
-
-    Raises:
-        ValueError: If a fraction is negative or they sum to more than 1.
-
-    Example:
-        >>> masks = stratified_split(torch.tensor([0] * 10 + [1] * 5))
-        >>> [int(mask.sum()) for mask in masks]
-        [9, 3, 3]
     """
     if not (train >= 0 and val >= 0 and train + val <= 1):
         raise ValueError(f"'train' and 'val' must be fractions with a sum of at most 1 (got {train} and {val})")
@@ -55,14 +47,6 @@ def per_class_split(
 
     Returns:
         Three bool masks ``[N]`` that do not overlap; nodes in none of them are left without a label.
-
-    Raises:
-        ValueError: If a number is not positive, or there are not enough nodes.
-
-    Example:
-        >>> masks = per_class_split(torch.arange(3000) % 7)
-        >>> [int(mask.sum()) for mask in masks]
-        [140, 500, 1000]
 
     Source: Yang, Cohen and Salakhutdinov, "Revisiting Semi-Supervised Learning with Graph Embeddings", ICML 2016,
     Section 5.1 (the numbers); our nodes are drawn by ``seed``.

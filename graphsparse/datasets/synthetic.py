@@ -115,7 +115,7 @@ def synthetic_citation(
     popularity = power_law(num_nodes, _DEGREE_EXPONENT, cutoff, rng)
     loyalty = np.full(num_nodes, float(homophily))
     if 0.0 < homophily < 1.0:
-        # Nobody is perfectly loyal or disloyal, so that every class can be reached in both ways.
+        # No loyalty is exactly 0 or 1, so that every class can be reached both from inside and from outside.
         beta = rng.beta(homophily * _CONCENTRATION, (1.0 - homophily) * _CONCENTRATION, num_nodes)
         loyalty = 0.01 * loyalty + 0.99 * beta
     try:
@@ -214,7 +214,7 @@ def _find(line: Floats, place: Floats) -> Ints:
 
 
 def _is_first(key: Ints) -> Bools:
-    """Say of each element whether it is the first of its value."""
+    """Whether each element is the first of its value."""
     order = np.argsort(key, kind="stable")
     first = np.ones(len(key), dtype=np.bool_)
     first[order[1:]] = key[order[1:]] != key[order[:-1]]

@@ -88,11 +88,6 @@ def nearest_pairs(x: Tensor, num_neighbors: int) -> Tensor:
 
     All similarities are computed, some rows at a time: memory grows with the number of nodes, time with its square. Of
     equally near nodes any may be taken. A row of zeros is equally far from all, and is joined to none.
-
-    Example:
-        >>> nearest_pairs(torch.tensor([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0]]), 1)
-        tensor([[0, 1],
-                [1, 2]])
     """
     size = x.size(0)
     unit = torch.nn.functional.normalize(x.float(), dim=1)
@@ -114,11 +109,6 @@ def common_neighbor_pairs(links: Tensor, among: Tensor) -> Tensor:
     """Return all pairs of marked nodes that have a neighbour in common, every pair once.
 
     The common neighbour may be any node. Time and memory grow with the sum of the squares of degrees.
-
-    Example:
-        >>> common_neighbor_pairs(torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.ones(4, dtype=torch.bool))
-        tensor([[0, 1],
-                [2, 3]])
     """
     size = among.numel()
     centre, leaf = torch.cat([links, links.flip(0)], dim=1)

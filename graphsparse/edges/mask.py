@@ -65,7 +65,7 @@ def fix_num_nodes_(store: Any) -> int:
 
 
 def is_sparse_tensor(value: Any) -> bool:
-    """Say whether something is a ``SparseTensor`` of torch-sparse."""
+    """Whether something is a ``SparseTensor`` of torch-sparse."""
     return has_module("torch_sparse") and isinstance(value, optional_module("torch_sparse").SparseTensor)
 
 

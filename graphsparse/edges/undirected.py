@@ -78,14 +78,6 @@ def undirected_edges(edge_index: Tensor, num_nodes: int | tuple[int, int] | None
         edge_index: Edges as ``[2, E]``, int64 or int32.
         num_nodes: Number of nodes, or ``(num_src, num_dst)`` for a bipartite graph, whose destination nodes are then
             numbered after its source nodes.
-
-    Raises:
-        TypeError: If ``edge_index`` is not an integer tensor.
-        ValueError: If its shape or an index is out of range.
-
-    Example:
-        >>> undirected_edges(torch.tensor([[0, 1, 2, 2], [1, 0, 2, 0]])).key
-        tensor([1, 2])
     """
     num_src, num_dst = check_edge_index(edge_index, num_nodes)
     bipartite = isinstance(num_nodes, tuple)

@@ -82,7 +82,7 @@ class FullBatch(Batches):
 
 
 def check_graph(data: Data, *, train: bool = False, weights: bool = False) -> None:
-    """Refuse what no batch can be cut out of, with training nodes and edge weights where these are needed."""
+    """Raise an error unless batches can be cut out of the graph, with training nodes and edge weights if needed."""
     _check_data(data)
     if data.get("edge_index") is None:
         raise ValueError(f"'data' must hold 'edge_index' to be cut into batches (got {sorted(data.keys())})")
@@ -141,11 +141,6 @@ def cut_out(data: Data, nodes: Tensor, edge_index: Tensor | None = None, edges: 
         edge_index: Edges ``[2, m]`` as positions in ``nodes``; ``None`` for a graph without any edge, and without
             what is known of edges.
         edges: The same edges as positions in ``data.edge_index``, ``[m]``, kept as ``e_id``.
-
-    Example:
-        >>> from graphsparse.testing import random_graph
-        >>> cut_out(random_graph(), torch.tensor([3, 5]), torch.tensor([[0], [1]]), torch.tensor([7])).x.shape
-        torch.Size([2, 8])
     """
     out = copy.copy(data)
     for key in data.to_dict():

@@ -5,12 +5,7 @@ from torch import Tensor
 
 
 def new_generator(seed: int) -> torch.Generator:
-    """Return a generator for a seed; its stream is another one than that of initial weights of the same seed.
-
-    Example:
-        >>> torch.equal(torch.rand(2, generator=new_generator(0)), torch.rand(2, generator=new_generator(0)))
-        True
-    """
+    """Return a generator for a seed; its stream is another one than that of initial weights of the same seed."""
     return torch.Generator().manual_seed((seed + 1) * 0x9E3779B97F4A7C15 % 2**63)
 
 
@@ -31,10 +26,6 @@ def from_cumulative(total: Tensor, num: int, generator: torch.Generator) -> Tens
     """Draw positions ``[num]`` independently, in proportion to weights of which :func:`cumulative` made ``total``.
 
     Nothing is drawn where every weight is 0.
-
-    Example:
-        >>> from_cumulative(cumulative(torch.tensor([0.0, 2.0, 0.0])), 3, new_generator(0))
-        tensor([1, 1, 1])
     """
     if total.numel() == 0:
         return torch.empty(0, dtype=torch.int64)
@@ -46,19 +37,6 @@ def distinct_below(limit: Tensor, num: int, generator: torch.Generator) -> Tenso
 
     Floyd's algorithm for all limits at once: step ``i`` draws up to ``limit - num + i``, and takes that number itself
     where the drawn one was taken before.
-
-    Args:
-        limit: Integers ``[n]``, at least ``num``.
-        num: Number of draws for each.
-        generator: Source of all randomness.
-
-    Returns:
-        Integers ``[n, num]``.
-
-    Example:
-        >>> distinct_below(torch.tensor([2, 2]), 2, new_generator(0)).sort(1).values
-        tensor([[0, 1],
-                [0, 1]])
 
     Source: Bentley and Floyd, *A sample of brilliance*, Communications of the ACM 30 (1987).
     """
@@ -76,18 +54,6 @@ def start_of_order(total: int, num: int, generator: torch.Generator) -> Tensor:
     """Return the first ``num`` of ``0, 1, ..., total - 1`` in random order, at a cost that grows with ``num`` alone.
 
     Numbers are drawn one after the other, and those that were drawn before are passed over, until there are enough.
-
-    Args:
-        total: Number of numbers.
-        num: How many to return, at most ``total``.
-        generator: Source of all randomness.
-
-    Returns:
-        Distinct integers ``[num]``; every sequence has the same probability.
-
-    Example:
-        >>> start_of_order(10**15, 3, new_generator(0)).unique().numel()
-        3
     """
     if 4 * num >= total:
         return torch.randperm(total, generator=generator)[:num]

@@ -21,14 +21,6 @@ class InGraph:
     Attributes:
         rowptr: Where the edges into each node start, ``[N + 1]``.
         source: Source of each edge, by destination, ``[E]``.
-
-    Example:
-        >>> graph = InGraph(torch.tensor([[0, 2, 3], [1, 0, 1]]), num_nodes=4)
-        >>> graph.degree()
-        tensor([1, 2, 0, 0])
-        >>> graph.between(torch.tensor([1, 3]))
-        (tensor([[1],
-                [0]]), tensor([2]))
     """
 
     def __init__(self, edge_index: Tensor, num_nodes: int) -> None:

@@ -95,16 +95,7 @@ class NeighborBatches(Batches):
 
 
 def draw_into(graph: InGraph, nodes: Tensor, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw up to ``num`` of the edges into each of some nodes, all of them with -1.
-
-    Returns:
-        As :meth:`~graphsparse.loader.in_graph.InGraph.into`.
-
-    Example:
-        >>> graph = InGraph(torch.tensor([[1, 2, 3, 0], [0, 0, 0, 1]]), num_nodes=4)
-        >>> draw_into(graph, torch.tensor([0, 1]), 2, torch.Generator())[1]
-        tensor([0, 0, 1])
-    """
+    """Draw up to ``num`` of the edges into each of some nodes, all of them with -1."""
     if num < 0:
         return graph.into(nodes)
     start = graph.rowptr[nodes]

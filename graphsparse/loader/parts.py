@@ -31,30 +31,6 @@ def stored_partition(
 
     The name of the file follows from the graph and all arguments, so that a partition of another graph is never read.
     It holds the parts alone, 8 bytes per node, and is there whole or not at all.
-
-    Args:
-        edge_index: Edges ``[2, E]``.
-        num_parts: Number of parts.
-        num_nodes: Number of nodes; the largest index plus one when ``None``.
-        node_weight: Weight of every node ``[N]``.
-        seed: Seed of the partition.
-        save_dir: Folder of the file, made when it is missing; nothing is kept when ``None``.
-
-    Returns:
-        Part of every node, int64 ``[N]``, on the device of ``edge_index``.
-
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or the file is none of a partition; the message names it.
-        OSError: If the folder cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> edge_index = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     first, again = (stored_partition(edge_index, 2, save_dir=folder) for _ in range(2))
-        >>> torch.equal(first, again)
-        True
     """
     path = None
     if save_dir is not None:

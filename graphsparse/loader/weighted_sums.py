@@ -11,7 +11,7 @@ _SUMS = (GCNConv, GCN2Conv, LGConv, GraphConv)
 
 
 def check_sums_weighted_messages(model: nn.Module) -> None:
-    r"""Refuse a model whose layers do anything else with messages than to sum them with the weights of their edges.
+    r"""Raise an error unless every layer of a model sums messages with the weights of their edges.
 
     FastGCN, LADIES and the normalisation of GraphSAINT make :math:`\sum_u w_{vu} h_u` right on average. A layer that
     takes a mean, a maximum or attention, that ignores the weights, or that normalises them once more makes something
@@ -45,7 +45,7 @@ def check_sums_weighted_messages(model: nn.Module) -> None:
 
 
 def _objection(layer: MessagePassing) -> str | None:
-    """Say what a layer does that is no sum of weighted messages."""
+    """Return why a layer does not compute a sum of weighted messages, or ``None``."""
     if "edge_weight" not in inspect.signature(layer.forward).parameters:
         return "takes no edge weights"
     if layer.aggr not in ("add", "sum"):

@@ -208,7 +208,7 @@ class Ranked:
 
 
 def check_scores(scores: Tensor, name: str) -> None:
-    """Refuse scores that are no real numbers, or NaN."""
+    """Raise an error for scores that are not real numbers, or NaN."""
     if not isinstance(scores, Tensor) or scores.is_complex() or scores.dtype == torch.bool:
         raise TypeError(
             f"'{name}' must be a real-valued tensor (got {getattr(scores, 'dtype', type(scores).__name__)})"

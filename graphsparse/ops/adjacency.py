@@ -207,7 +207,7 @@ class Adjacency:
             tensor([[1, 2],
                     [0, 0]])
         """
-        # Values that are being learned hardly ever stay symmetric, so that comparing them would be work in vain.
+        # Values that are being learned hardly ever stay symmetric, so comparing them would be wasted.
         if self._symmetric if _has_history(self.value) else self.is_symmetric:
             return self
         back = self._cache.get("back")
@@ -439,7 +439,7 @@ def _check_per_edge(values: Tensor, size: int, device: torch.device, name: str) 
 
 
 def _checked(row: Tensor, col: Tensor, value: Tensor | None, size: tuple[int, int]) -> Entries:
-    """Refuse indices outside the matrix, which no format has checked for certain."""
+    """Raise an error for indices outside the matrix, which no format checks reliably."""
     for index, bound, name in ((row, size[0], "row"), (col, size[1], "column")):
         low, high = index.aminmax() if index.numel() else (torch.tensor(0), torch.tensor(-1))
         if int(low) < 0 or int(high) >= bound:

@@ -11,20 +11,7 @@ from torch import Tensor
 
 
 def check_sparsity(sparsity: float, name: str = "sparsity") -> float:
-    """Return a sparsity, the fraction removed, as a float in ``[0, 1)``.
-
-    Args:
-        sparsity: Fraction to remove.
-        name: Name of the argument, for the error message.
-
-    Raises:
-        TypeError: If it is not a real number.
-        ValueError: If it is NaN or outside ``[0, 1)``.
-
-    Example:
-        >>> check_sparsity(0.5)
-        0.5
-    """
+    """Return a sparsity, the fraction removed, as a float in ``[0, 1)``, or raise an error."""
     value = check_real(sparsity, name, "a number in [0, 1)")
     if not 0.0 <= value < 1.0:  # also refuses NaN
         raise ValueError(f"'{name}' is the fraction removed and must be in [0, 1) (got {sparsity!r})")
@@ -32,12 +19,7 @@ def check_sparsity(sparsity: float, name: str = "sparsity") -> float:
 
 
 def check_share(value: object, name: str) -> float:
-    """Return a number in [0, 1] as a float, or refuse what is none.
-
-    Example:
-        >>> check_share(1, "alpha")
-        1.0
-    """
+    """Return a number in [0, 1] as a float, or raise an error that names the argument."""
     number = check_real(value, name, "a number in [0, 1]")
     if not 0 <= number <= 1:  # also refuses NaN
         raise ValueError(f"'{name}' must be in [0, 1] (got {value!r})")
@@ -45,12 +27,7 @@ def check_share(value: object, name: str) -> float:
 
 
 def check_real(value: object, name: str, wanted: str = "a number") -> float:
-    """Return a real number as a float, or refuse what is none; NaN and infinity are numbers.
-
-    Example:
-        >>> check_real(1, "lr")
-        1.0
-    """
+    """Return a real number as a float, or raise an error; NaN and infinity are accepted."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"'{name}' must be {wanted} (got {value!r} of type {type(value).__name__})")
     return float(value)
@@ -59,18 +36,7 @@ def check_real(value: object, name: str, wanted: str = "a number") -> float:
 def check_number(
     value: object, name: str, *, least: float = -math.inf, most: float = math.inf, strictly: bool = False
 ) -> float:
-    """Return a finite number in ``[least, most]``, or in ``(least, most]`` where ``strictly``, or refuse what is none.
-
-    Raises:
-        TypeError: If it is no real number.
-        ValueError: If it is out of range.
-
-    Example:
-        >>> check_number(-1, "lr", least=0)
-        Traceback (most recent call last):
-        ...
-        ValueError: 'lr' must be a finite number of at least 0 (got -1)
-    """
+    """Return a finite number in ``[least, most]``, or ``(least, most]`` with ``strictly``, or raise an error."""
     number = check_real(value, name)
     if not math.isfinite(number) or number < least or number > most or (strictly and number == least):
         lower = f"above {least}" if strictly else f"of at least {least}"
@@ -80,24 +46,14 @@ def check_number(
 
 
 def check_integer(value: object, name: str) -> int:
-    """Return an integer, or refuse what is none.
-
-    Example:
-        >>> check_integer(-5, "offset")
-        -5
-    """
+    """Return an integer as an int, or raise an error."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"'{name}' must be an integer (got {value!r} of type {type(value).__name__})")
     return int(value)
 
 
 def check_count(value: object, name: str, least: int = 1) -> int:
-    """Return an integer that is at least some number, or refuse what is none.
-
-    Example:
-        >>> check_count(5, "K")
-        5
-    """
+    """Return an integer of at least ``least`` as an int, or raise an error."""
     number = check_integer(value, name)
     if number < least:
         raise ValueError(f"'{name}' must be at least {least} (got {value})")
@@ -105,12 +61,7 @@ def check_count(value: object, name: str, least: int = 1) -> int:
 
 
 def check_list(values: object, name: str, wanted: str = "a list of numbers") -> list[Any]:
-    """Return a sequence or an array as a list of Python's own numbers, or refuse what is none, as a string or a set.
-
-    Example:
-        >>> check_list(range(3), "num_neighbors")
-        [0, 1, 2]
-    """
+    """Return a sequence or a 1-D array as a list of Python numbers; strings, sets and iterators raise an error."""
     if isinstance(values, np.ndarray) and values.ndim == 1:
         values = values.tolist()
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
@@ -128,14 +79,6 @@ def check_edge_index(
         num_nodes: Number of nodes, or ``(num_src, num_dst)`` for a bipartite graph. Taken from the largest index
             when ``None``.
         name: Name of the argument, for the error messages.
-
-    Raises:
-        TypeError: If ``edge_index`` is not an integer tensor.
-        ValueError: If its shape is not ``[2, E]``, an index is negative, or an index is not below ``num_nodes``.
-
-    Example:
-        >>> check_edge_index(torch.tensor([[0, 1], [1, 2]]))
-        (3, 3)
     """
     if not isinstance(edge_index, Tensor):
         raise TypeError(f"'{name}' must be a tensor of shape [2, E] (got {type(edge_index).__name__})")

@@ -37,12 +37,7 @@ NARROW = 256
 
 
 def choose_backend(backend: str | None, reduce: str, device: torch.device) -> str:
-    """Return the backend to use, or say why the wanted one cannot be.
-
-    Raises:
-        ImportError: If torch-sparse is asked for and cannot be used.
-        ValueError: If there is no such backend, or it has no such reduction on this device.
-    """
+    """Return the backend to use, or raise an error when the one asked for cannot be used."""
     has_reduction = device.type == "cpu" or reduce in ("sum", "mean")
     if backend is None:
         if has_reduction:
@@ -161,7 +156,7 @@ def sampled_product(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
 
 
 def _without_reduction(x: Tensor) -> bool:
-    """Say which kernel of torch to take: one of MKL, or of cuSPARSE, or its own, which knows reductions."""
+    """Whether to take the kernel of MKL or cuSPARSE instead of torch's own, which supports reductions."""
     if x.device.type != "cpu":
         return True  # its own is there on CPU alone
     narrow = x.size(1) * x.element_size() < NARROW
@@ -169,7 +164,7 @@ def _without_reduction(x: Tensor) -> bool:
 
 
 def _is_empty(pattern: Pattern, x: Tensor) -> bool:
-    """Say whether there is nothing to multiply, which torch refuses and which ends the process in torch-sparse."""
+    """Whether there is nothing to multiply: torch raises an error then, and torch-sparse crashes the process."""
     return pattern.num_entries == 0 or x.size(1) == 0
 
 

@@ -102,7 +102,7 @@ class Pattern:
         return Pattern(self.rowptr, self.col, self.num_cols, perm, True), order
 
     def is_symmetric(self) -> bool:
-        """Say whether the pattern equals its transpose; linear where the degrees differ, else one sort."""
+        """Whether the pattern equals its transpose; linear where the degrees differ, else one sort."""
         if self.symmetric is None:
             square = self.num_rows == self.num_cols
             if square and torch.equal(self.rowptr, offsets(self.col, self.num_cols, self.rowptr.dtype)):

@@ -26,7 +26,7 @@ class _Entries(dict[Hashable, _Entry]):
     """A dictionary that can be referred to weakly."""
 
 
-# Only a shortcut: what it holds can always be computed anew, and goes with the first of the tensors it belongs to.
+# A cache: what it holds can always be recomputed, and is dropped with the first of the tensors it belongs to.
 _kept: Any = WeakTensorKeyDictionary()
 
 
@@ -41,14 +41,6 @@ def remember(inputs: Sequence[Any], key: Hashable, compute: Callable[[], T]) -> 
         inputs: Tensors, or other objects that never change. The first one is a tensor, and owns the result.
         key: Tells apart the things that are computed from the same inputs.
         compute: Called without arguments, and without gradients.
-
-    Example:
-        >>> x = torch.ones(2)
-        >>> remember([x], "sum", lambda: x.sum().item())
-        2.0
-        >>> _ = x.add_(1)
-        >>> remember([x], "sum", lambda: x.sum().item())
-        4.0
     """
     entry = _entry(inputs, key)
     return compute() if entry is None else _value(entry, compute)
@@ -58,16 +50,6 @@ def remember_repeated(inputs: Sequence[Any], key: Hashable, compute: Callable[[]
     """Do as :func:`remember` when the same inputs come for the second time, and nothing before: return ``None`` then.
 
     That is for what does not pay for a single use.
-
-    Args:
-        inputs: As in :func:`remember`.
-        key: As in :func:`remember`.
-        compute: As in :func:`remember`.
-
-    Example:
-        >>> x = torch.ones(2)
-        >>> [remember_repeated([x], "sum", lambda: x.sum().item()) for _ in range(3)]
-        [None, 2.0, 2.0]
     """
     entry = _entry(inputs, key)
     if entry is None or entry.count < 2:

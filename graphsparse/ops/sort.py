@@ -75,7 +75,7 @@ def _unpack(keys: np.ndarray, bits: int) -> Tensor:
 
 
 def _is_sorted(first: Tensor, second: Tensor | None = None) -> bool:
-    """Say whether entries are sorted by the first, equal ones by the second; linear, and stops where they are not."""
+    """Whether entries are sorted by the first, equal ones by the second; linear, and stops at the first that is not."""
     for where in blocks(max(first.numel() - 1, 0)):
         behind = slice(where.start + 1, where.stop + 1)
         here, there = first[where], first[behind]

@@ -92,7 +92,7 @@ def spmm(
 
 
 class _Once(torch.autograd.Function):
-    """Passes a gradient on, and refuses to be differentiated by what it was computed from."""
+    """Passes a gradient on, and raises an error when a second derivative is asked for."""
 
     @staticmethod
     def forward(ctx: Any, result: Tensor, *computed_from: Tensor | None) -> Tensor:
@@ -170,7 +170,7 @@ class _Extremum(torch.autograd.Function):
 
 
 def _gradients_of_extremum(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Follow every element of the result to the one edge that it hangs on: N x F work for any number of edges."""
+    """Pass the gradient of every element to the one edge it came from: N x F work for any number of edges."""
     entry, value, used, kept, x = ctx.saved_tensors
     wide = torch.float32 if grad.dtype in HALF else grad.dtype
     grad_x = grad_value = None

@@ -191,7 +191,7 @@ def _checked(data: Any) -> tuple[Tensor, list[Tensor]]:
     if x.dim() != 2:
         raise ValueError(f"'data.x' must be [N, F] (got {list(x.shape)})")
     if data.get("train_mask") is None:
-        raise ValueError("'data.train_mask' is missing: nobody would know which nodes to spare")
+        raise ValueError("'data.train_mask' is missing: training nodes must keep their features")
     free = torch.ones(x.size(0), dtype=torch.bool, device=x.device)
     groups = []
     for key in ("train_mask", "val_mask", "test_mask"):

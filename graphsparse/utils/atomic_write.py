@@ -17,21 +17,7 @@ _FULL = 1 << 20
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, which takes the place of ``path`` when the block ends without error.
-
-    Args:
-        path: The file to write; its folder is made when it is missing.
-
-    Raises:
-        OSError: If the file cannot be written, which the error names; nothing is left behind then.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with atomic_write(f"{folder}/a.txt") as temporary:
-        ...         _ = temporary.write_text("whole")
-        ...     Path(f"{folder}/a.txt").read_text()
-        'whole'
-    """
+    """Yield a temporary path in the same folder, which replaces ``path`` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -60,19 +46,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether a file of ``torch.save`` can be read to its end, and the sums of its parts are right.
+    """Whether a file of ``torch.save`` is complete and all its checksums match.
 
-    ``torch.load`` compares no sums: of a file in which a bit has changed it returns other numbers.
-
-    Example:
-        >>> import torch
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "a.pt"
-        ...     torch.save(torch.ones(3), path)
-        ...     whole = is_whole(path)
-        ...     _ = path.write_bytes(path.read_bytes()[:-50])
-        ...     whole, is_whole(path)
-        (True, False)
+    ``torch.load`` does not compare checksums: from a file in which a bit has changed it returns other numbers.
     """
     try:
         with zipfile.ZipFile(path) as parts:

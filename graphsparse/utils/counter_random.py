@@ -40,13 +40,6 @@ _LOG_TWO = 0.6931471805599453
 def mix64(z: Tensor) -> Tensor:
     """Return the finaliser of splitmix64 of every int64 number: a bijection that looks random.
 
-    Args:
-        z: int64, of any shape.
-
-    Example:
-        >>> mix64(torch.tensor([0, 1]))
-        tensor([                  0, 6238072747940578789])
-
     Source: Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, OOPSLA 2014.
     """
     z = (z ^ (z >> 30 & 0x3FFFFFFFF)) * -4658895280553007687
@@ -63,16 +56,6 @@ class CounterRandom:
     Args:
         seed: Any integer between 0 and :math:`2^{63} - 1`.
         name: Name of the stream, such as the name of a tensor.
-
-    Raises:
-        TypeError: If ``seed`` is not an integer or ``name`` not a string.
-        ValueError: If ``seed`` is out of range.
-
-    Example:
-        >>> CounterRandom(0, "conv.weight").words(3)
-        tensor([3678170538, 2931483655, 3717813406])
-        >>> CounterRandom(0, "conv.weight").signs(3)
-        tensor([-1., -1., -1.])
     """
 
     def __init__(self, seed: int, name: str) -> None:
@@ -119,7 +102,7 @@ class CounterRandom:
 
 
 def check_seed(seed: int) -> int:
-    """Return a seed, or refuse what is no integer of 63 bits."""
+    """Return a seed, an integer of 63 bits, or raise an error."""
     seed = check_integer(seed, "seed")
     if not 0 <= seed < 2**63:
         raise ValueError(f"'seed' must be between 0 and 2**63 - 1 (got {seed})")

@@ -34,25 +34,6 @@ def structural_features(edge_index: Tensor, num_nodes: int | None = None, *, dim
     of low degree. That rows of every :math:`N_k` are normalised before they are added is an option of the authors'
     program.
 
-    Args:
-        edge_index: Edges as ``[2, E]``, int64 or int32, in any order and direction. Directions, self-loops and
-            duplicates do not matter.
-        num_nodes: Number of nodes ``N``; taken from the largest index when ``None``.
-        dim: Width of the features.
-        seed: Seeds :math:`R`, which is drawn on the CPU; equal seeds give equal bits on CPU.
-
-    Returns:
-        ``[N, dim]`` float32 on the device of ``edge_index``. Rows have length 1, those of isolated nodes are 0.
-
-    Raises:
-        TypeError: If ``edge_index`` is not an integer tensor.
-        ValueError: If a shape, an index or ``dim`` is out of range.
-
-    Example:
-        >>> x = structural_features(torch.tensor([[0, 1, 2], [1, 2, 3]]), num_nodes=5, dim=64)
-        >>> x.shape, bool(x[4].any())
-        (torch.Size([5, 64]), False)
-
     Source: Chen, Sultan, Tian, Chen and Skiena, "Fast and Accurate Network Embeddings via Very Sparse Random
     Projection", CIKM 2019, arXiv 1908.11512, Section 3.
     """

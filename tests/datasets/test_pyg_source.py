@@ -102,7 +102,7 @@ def test_missing_data(name, tmp_path, monkeypatch):
 def test_silent_server_is_given_up(tmp_path, monkeypatch):
     import socket
 
-    monkeypatch.setattr(pyg_source, "_PATIENCE", 0.3)
+    monkeypatch.setattr(pyg_source, "_TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/data"
         monkeypatch.setitem(PYG_SOURCES, "cora", dataclasses.replace(PYG_SOURCES["cora"], url=url))
@@ -117,7 +117,7 @@ def test_a_server_that_has_moved_still_answers(monkeypatch):
         raise urllib.error.HTTPError("https://example.org", 404, "Not Found", {}, None)
 
     monkeypatch.setattr(pyg_source.urllib.request, "urlopen", not_found)
-    pyg_source._knock("https://example.org")
+    pyg_source._check_server("https://example.org")
 
 
 def test_changed_raw_files_are_processed_anew(server, cache, tmp_path):
