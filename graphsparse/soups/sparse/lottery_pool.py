@@ -82,10 +82,11 @@ def lottery_pool(
     Example:
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.tickets import find_teddy_ticket
+        >>> from graphsparse.tickets import find_ticket
+        >>> from graphsparse.training import Training
         >>> data, make_model = random_graph(), lambda: GCN(8, 16, 2, 3)
-        >>> options = {"edge_sparsity": 0.3, "epochs": 5}
-        >>> tickets = [find_teddy_ticket(make_model, data, weight_sparsity=s, **options) for s in (0.2, 0.5, 0.8)]
+        >>> options = {"edge_sparsity": 0.3, "training": Training(epochs=5)}
+        >>> tickets = [find_ticket(make_model, data, weight_sparsity=s, **options) for s in (0.2, 0.5, 0.8)]
         >>> evaluator = Evaluator(make_model(), tickets[0].sparsify(data))
         >>> soup = lottery_pool(tickets, evaluator, target=1)
         >>> soup.score >= soup.ingredient_scores[1]

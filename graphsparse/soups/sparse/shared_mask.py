@@ -51,9 +51,10 @@ def shared_mask_soup(
     Example:
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.tickets import find_teddy_ticket
+        >>> from graphsparse.tickets import find_ticket
+        >>> from graphsparse.training import Training
         >>> data, make_model = random_graph(), lambda: GCN(8, 16, 2, 3)
-        >>> ticket = find_teddy_ticket(make_model, data, edge_sparsity=0.3, weight_sparsity=0.5, epochs=5)
+        >>> ticket = find_ticket(make_model, data, weight_sparsity=0.5, training=Training(epochs=5))
         >>> soup = shared_mask_soup([ticket, ticket], Evaluator(make_model(), ticket.sparsify(data)))
         >>> soup.score == soup.ingredient_scores[0]
         True

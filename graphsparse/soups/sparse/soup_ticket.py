@@ -28,10 +28,11 @@ def soup_ticket(soup: SoupResult, like: Ticket | None = None, *, config: Mapping
         >>> from graphsparse.soups.evaluation.evaluator import Evaluator
         >>> from graphsparse.soups.sparse.lottery_pool import lottery_pool
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.tickets import find_teddy_ticket
+        >>> from graphsparse.tickets import find_ticket
+        >>> from graphsparse.training import Training
         >>> data, make_model = random_graph(), lambda: GCN(8, 16, 2, 3)
-        >>> options = {"edge_sparsity": 0.3, "epochs": 5}
-        >>> tickets = [find_teddy_ticket(make_model, data, weight_sparsity=s, **options) for s in (0.2, 0.5)]
+        >>> options = {"edge_sparsity": 0.3, "training": Training(epochs=5)}
+        >>> tickets = [find_ticket(make_model, data, weight_sparsity=s, **options) for s in (0.2, 0.5)]
         >>> soup = lottery_pool(tickets, Evaluator(make_model(), tickets[1].sparsify(data)), target=1)
         >>> soup_ticket(soup, tickets[1])
         Ticket(soup: ... entries of edge_index and 88 of 176 weights left; score ...)

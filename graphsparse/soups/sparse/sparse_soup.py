@@ -125,9 +125,10 @@ def sparse_soup(
     Example:
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.tickets import find_teddy_ticket
+        >>> from graphsparse.tickets import find_ticket
+        >>> from graphsparse.training import Training
         >>> data, make_model = random_graph(), lambda: GCN(8, 16, 2, 3, dropout=0.5)
-        >>> ticket = find_teddy_ticket(make_model, data, edge_sparsity=0.3, weight_sparsity=0.2, epochs=5)
+        >>> ticket = find_ticket(make_model, data, weight_sparsity=0.2, training=Training(epochs=5))
         >>> soup = sparse_soup(make_model, data, sparsity=0.75, phases=2, copies=2, parent=ticket, epochs=5)
         >>> [step["num_kept"] for step in soup.trace]  # of 176 weights, 141 of them in the ticket
         [79, 44]

@@ -62,10 +62,11 @@ def ticket_states(ingredients: Sequence[Ticket] | States, evaluator: Evaluator) 
     Example:
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.tickets import find_teddy_ticket
+        >>> from graphsparse.tickets import find_ticket
+        >>> from graphsparse.training import Training
         >>> data, make_model = random_graph(), lambda: GCN(8, 16, 2, 3)
-        >>> options = {"edge_sparsity": 0.3, "epochs": 2}
-        >>> tickets = [find_teddy_ticket(make_model, data, weight_sparsity=s, **options) for s in (0.2, 0.5)]
+        >>> options = {"edge_sparsity": 0.3, "training": Training(epochs=2)}
+        >>> tickets = [find_ticket(make_model, data, weight_sparsity=s, **options) for s in (0.2, 0.5)]
         >>> evaluator = Evaluator(make_model(), tickets[0].sparsify(data))
         >>> len(ticket_states(tickets, evaluator))
         2

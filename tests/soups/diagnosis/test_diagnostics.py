@@ -12,8 +12,8 @@ from graphsparse.soups.diagnosis.diagnostics import diagnose
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.states.states import mix
 from graphsparse.testing import random_graph
-from graphsparse.tickets import find_teddy_ticket
-from graphsparse.training import build_model, fit
+from graphsparse.tickets import find_ticket
+from graphsparse.training import Training, build_model, fit
 from graphsparse.typing import has_module
 
 DATA = random_graph(num_nodes=120)
@@ -126,8 +126,8 @@ def test_each_ingredient_is_evaluated_once(monkeypatch, pairs, expected):
 
 
 def test_tickets_with_one_edge_mask():
-    options = {"edge_sparsity": 0.3, "epochs": 3, "distill": 0.0}
-    tickets = [find_teddy_ticket(MODELS["GCN"], DATA, weight_sparsity=s, **options) for s in (0.2, 0.4)]
+    options = {"edge_sparsity": 0.3, "training": Training(epochs=3)}
+    tickets = [find_ticket(MODELS["GCN"], DATA, weight_sparsity=s, **options) for s in (0.2, 0.4)]
     evaluator = Evaluator(MODELS["GCN"](), tickets[0].sparsify(DATA))
     assert quiet(tickets, evaluator).scores == [evaluator.score(ticket.state_dict) for ticket in tickets]
     with pytest.raises(ValueError, match="ticket.sparsify"):

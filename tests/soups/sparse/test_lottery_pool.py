@@ -12,8 +12,8 @@ from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.sparse.lottery_pool import COEFFICIENTS, by_distance, lottery_pool
 from graphsparse.soups.states.prune_state import maskable_names, num_nonzero
 from graphsparse.testing import random_graph
-from graphsparse.tickets import find_teddy_ticket
-from graphsparse.training import predict
+from graphsparse.tickets import find_ticket
+from graphsparse.training import Training, predict
 
 GRAPH = random_graph(num_nodes=300)
 SPARSITIES = (0.0, 0.3, 0.6, 0.8)
@@ -22,8 +22,8 @@ SPARSITIES = (0.0, 0.3, 0.6, 0.8)
 @pytest.fixture(scope="module")
 def tickets():
     """Half-trained tickets of four sparsities, from one initial model and with one edge mask."""
-    options = {"edge_sparsity": 0.3, "epochs": 8, "distill": 0.0}
-    return [find_teddy_ticket(MODELS["GCN"], GRAPH, weight_sparsity=s, **options) for s in SPARSITIES]
+    options = {"edge_sparsity": 0.3, "training": Training(epochs=8)}
+    return [find_ticket(MODELS["GCN"], GRAPH, weight_sparsity=s, **options) for s in SPARSITIES]
 
 
 @pytest.fixture(scope="module")

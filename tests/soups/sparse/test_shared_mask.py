@@ -7,8 +7,9 @@ from models import MODELS
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.sparse.shared_mask import check_support, mask_digest, merge_copies, shared_mask_soup
 from graphsparse.testing import random_graph
-from graphsparse.tickets import find_teddy_ticket
+from graphsparse.tickets import find_ticket
 from graphsparse.tickets.ticket import Ticket
+from graphsparse.training import Training
 
 GRAPH = random_graph()
 
@@ -16,7 +17,7 @@ GRAPH = random_graph()
 @pytest.fixture(scope="module")
 def tickets():
     """Three tickets with the masks of one, and other weights."""
-    first = find_teddy_ticket(MODELS["GCN"], GRAPH, edge_sparsity=0.3, weight_sparsity=0.5, epochs=5, distill=0.0)
+    first = find_ticket(MODELS["GCN"], GRAPH, edge_sparsity=0.3, weight_sparsity=0.5, training=Training(epochs=5))
     generator = torch.Generator().manual_seed(0)
     found = [first]
     for _ in range(2):

@@ -5,12 +5,13 @@ from models import MODELS
 from graphsparse.soups import SoupResult
 from graphsparse.soups.sparse.soup_ticket import soup_ticket
 from graphsparse.testing import random_graph
-from graphsparse.tickets import Ticket, find_teddy_ticket
+from graphsparse.tickets import Ticket, find_ticket
+from graphsparse.training import Training
 
 
 def test_saved_loaded_and_materialised(tmp_path):
     data = random_graph()
-    like = find_teddy_ticket(MODELS["GCN"], data, edge_sparsity=0.3, weight_sparsity=0.5, epochs=3, distill=0.0)
+    like = find_ticket(MODELS["GCN"], data, edge_sparsity=0.3, weight_sparsity=0.5, training=Training(epochs=3))
     state = {name: 2 * value for name, value in like.state_dict.items()}
     ticket = soup_ticket(SoupResult(state, None, 0.75, [0.5, 0.7]), like, config={"method": "lottery_pool"})
     ticket.save(tmp_path / "soup.safetensors")

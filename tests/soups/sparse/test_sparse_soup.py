@@ -9,7 +9,8 @@ from graphsparse.soups.sparse.sparse_soup import kept_counts, sparse_soup
 from graphsparse.soups.states.prune_state import maskable_names, num_nonzero
 from graphsparse.soups.states.states import combine
 from graphsparse.testing import random_graph
-from graphsparse.tickets import find_teddy_ticket
+from graphsparse.tickets import find_ticket
+from graphsparse.training import Training
 
 DATA = random_graph()
 GCN = MODELS["GCN"]
@@ -18,7 +19,7 @@ SHORT = {"sparsity": 0.75, "phases": 2, "copies": 3, "epochs": 4}
 
 @pytest.fixture(scope="module")
 def ticket():
-    return find_teddy_ticket(GCN, DATA, edge_sparsity=0.4, weight_sparsity=0.3, epochs=5, distill=0.0)
+    return find_ticket(GCN, DATA, edge_sparsity=0.4, weight_sparsity=0.3, training=Training(epochs=5))
 
 
 class Spy:
