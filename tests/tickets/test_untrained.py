@@ -7,11 +7,10 @@ from resuming import same_state
 from torch_geometric.nn import GAT, GCN
 
 from graphsparse.datasets import synthetic_citation
-from graphsparse.nn import Supermask, coat_sparsities
+from graphsparse.nn import Supermask, coat_sparsities, layerwise_inference
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Ticket, TicketRun, Untrained, find_ticket
 from graphsparse.training import NodeTask, Training, fit, predict
-from graphsparse.utils import layerwise_inference
 
 PRESETS = ["ugt", "edge_popup", "edge_popup_original", "multicoated"]
 
