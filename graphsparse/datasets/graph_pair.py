@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.ops.pairs import both_ways, key_pairs, pair_keys
+
 
 @dataclass(frozen=True)
 class GraphPair:
@@ -54,10 +56,7 @@ def cut_graph(
 def both_directions(pairs: Tensor) -> Tensor:
     """Return undirected pairs in both directions, sorted, ``[2, 2P]``."""
     size = int(pairs.max()) + 1 if pairs.numel() else 1
-    codes = torch.cat([pairs[0] * size + pairs[1], pairs[1] * size + pairs[0]])
-    codes.numpy().sort()  # in place and vectorised; torch.sort returns an order as well
-    row = codes // size
-    return torch.stack([row, codes - row * size])
+    return key_pairs(both_ways(pair_keys(pairs, size), size), size)
 
 
 def kept_at_random(pairs: Tensor, num_nodes: int, drop: float, rng: np.random.Generator) -> Tensor:
@@ -69,19 +68,5 @@ def kept_at_random(pairs: Tensor, num_nodes: int, drop: float, rng: np.random.Ge
         drop: The probability.
         rng: Draws one number per different pair, in ascending order of smaller and larger end.
     """
-    low, high = torch.minimum(*pairs), torch.maximum(*pairs)
-    codes, place = np.unique((low * num_nodes + high).numpy(), return_inverse=True)
-    return torch.from_numpy(rng.random(len(codes)) >= drop)[torch.from_numpy(place)]
-
-
-def once(codes: Tensor) -> Tensor:
-    """Sort numbers in place, and return each once.
-
-    Example:
-        >>> once(torch.tensor([3, 1, 3]))
-        tensor([1, 3])
-    """
-    codes.numpy().sort()  # vectorised; unique of NumPy and torch are many times slower
-    new = torch.ones(codes.numel(), dtype=torch.bool)
-    torch.ne(codes[1:], codes[:-1], out=new[1:])
-    return codes[new]
+    keys, place = np.unique(pair_keys(pairs, num_nodes).numpy(), return_inverse=True)
+    return torch.from_numpy(rng.random(len(keys)) >= drop)[torch.from_numpy(place)]

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.datasets.graph_pair import once
-from graphsparse.edges.undirected import undirected_edges
+from graphsparse.edges.undirected import UndirectedEdges, undirected_edges
+from graphsparse.ops.pairs import key_pairs, unique_keys
 
 
 def pair_sizes(source: Data, target: Data) -> dict[str, dict[str, float]]:
@@ -31,7 +31,7 @@ def pair_sizes(source: Data, target: Data) -> dict[str, dict[str, float]]:
         links.append(undirected_edges(graph.key[graph.edge_index], size).key)
     (in_source, in_target), (of_source, of_target) = nodes, links
     shared = in_source & in_target
-    inner = [key[shared[key // size] & shared[key % size]] for key in links]
+    inner = [key[shared[key_pairs(key, size)].all(0)] for key in links]
     return {
         "target": _sizes(of_target, in_target),
         "intersection": _sizes(inner[1], shared),
@@ -43,12 +43,10 @@ def pair_sizes(source: Data, target: Data) -> dict[str, dict[str, float]]:
 
 
 def _both(one: Tensor, other: Tensor) -> Tensor:
-    return once(torch.cat([one, other]))
+    return unique_keys(torch.cat([one, other]))
 
 
 def _sizes(key: Tensor, nodes: Tensor) -> dict[str, float]:
-    size = nodes.numel()
-    degree = torch.bincount(key // size, minlength=size) + torch.bincount(key % size, minlength=size)
-    own = degree[nodes].numpy()
+    own = UndirectedEdges(key, nodes.numel()).degree()[nodes].numpy()
     mean, median = (float(own.mean()), float(np.median(own))) if len(own) else (0.0, 0.0)
     return {"num_nodes": len(own), "num_links": key.numel(), "mean_degree": mean, "median_degree": median}

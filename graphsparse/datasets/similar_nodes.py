@@ -5,6 +5,7 @@ from torch import Tensor
 
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.check import check_count
+from graphsparse.ops.pairs import key_pairs
 
 #: Similarities held at a time.
 _BLOCK = 1 << 24
@@ -85,5 +86,4 @@ def common_neighbor_pairs(links: Tensor, among: Tensor) -> Tensor:
 
 
 def _once(pairs: Tensor, size: int) -> Tensor:
-    key, _ = undirected_edges(pairs, size)
-    return torch.stack([key // max(size, 1), key % max(size, 1)])
+    return key_pairs(*undirected_edges(pairs, size))

@@ -11,6 +11,7 @@ from graphsparse.datasets.graph_pair import GraphPair, both_directions, cut_grap
 from graphsparse.datasets.similar_nodes import common_neighbor_pairs, nearest_pairs
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.check import check_share
+from graphsparse.ops.pairs import key_pairs
 
 
 def window_pair(
@@ -111,5 +112,4 @@ def draw_windows(num_nodes: int, window: Sequence[float], rng: np.random.Generat
 
 def _links(data: Data) -> Tensor:
     """Return the undirected links of a graph, ``[2, P]``, sorted, the smaller end first."""
-    key, size = undirected_edges(data.edge_index, int(data.num_nodes))
-    return torch.stack([key // max(size, 1), key % max(size, 1)])
+    return key_pairs(*undirected_edges(data.edge_index, int(data.num_nodes)))

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.datasets.graph_pair import GraphPair, cut_graph, kept_at_random, once
+from graphsparse.datasets.graph_pair import GraphPair, cut_graph, kept_at_random
 from graphsparse.ops.check import check_share
+from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
 
 
 def paper_year_pair(
@@ -123,11 +124,9 @@ def edge_year_pair(data: Data, low: int, high: int, *, node_keep: float = 1.0, s
         graphs.append(_joined(edges[:, part], size, attributes, {"edge_year": year[part]}, low))
     source, target = graphs
     links, years = target.edge_index, target.edge_year
-    code = torch.minimum(*links) * target.num_nodes + torch.maximum(*links)
-    early = once(code[years <= high])
-    late = once(code[years > high])
-    free = late[~torch.isin(late, early)]
-    return GraphPair(source, target, torch.stack([free // target.num_nodes, free % target.num_nodes]))
+    key = pair_keys(links, target.num_nodes)
+    early, late = unique_keys(key[years <= high]), unique_keys(key[years > high])
+    return GraphPair(source, target, key_pairs(late[~is_among(late, early)], target.num_nodes))
 
 
 def _joined(

@@ -9,6 +9,7 @@ from graphsparse.soups.recipes.soup import SOUPS, Acceptance, Ingredients, SoupR
 from graphsparse.soups.states import combine, mix
 from graphsparse.soups.store.failures import IngredientError, StorageError
 from graphsparse.soups.store.store import IngredientStore
+from graphsparse.soups.workers.pools import Workers
 from graphsparse.soups.workers.train_ingredients import train_ingredients
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Ingredients",
     "SoupResult",
     "StorageError",
+    "Workers",
     "combine",
     "diagnose",
     "ensemble",

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 import torch
 
 from graphsparse.ops.check import check_count
-from graphsparse.utils.atomic_write import atomic_write
-from graphsparse.utils.is_whole import is_whole
+from graphsparse.utils.atomic_write import atomic_write, is_whole
 
 #: What tells one training from another: names and plain values.
 Identity: TypeAlias = Mapping[str, str | int | float | bool | None]

@@ -139,7 +139,7 @@ class NodeTask:
         if loader is not None or not one:
             check_one_graph(model)
         if getattr(loader, "needs_weighted_sums", False) is True:
-            check_sums_weighted_messages(model, keeps_targets=getattr(loader, "keeps_targets", True))
+            check_sums_weighted_messages(model)
         used = {"data": (data, ("train_mask", "val_mask") if one else ("train_mask",))}
         if not one:
             used["eval_data"] = (eval_data, ("val_mask",))

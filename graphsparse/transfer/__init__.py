@@ -1,13 +1,12 @@
 """Transfer: link prediction on a sparse graph, helped by a dense one through the nodes they share."""
 
 from graphsparse.transfer.baselines import BASELINES, BaselineOptions
-from graphsparse.transfer.data.anchors import degree_matched_negatives
 from graphsparse.transfer.data.leak import assert_no_leak
-from graphsparse.transfer.data.link_split import split_links
+from graphsparse.transfer.data.negatives import degree_matched_negatives
 from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.data.prepare import PreparedPair, prepare_pair
 from graphsparse.transfer.data.queries import Scorer
-from graphsparse.transfer.data.split import LinkSplit
+from graphsparse.transfer.data.split import LinkSplit, split_links
 from graphsparse.transfer.gitl import GITL
 from graphsparse.transfer.models.link_training import LinkTraining
 from graphsparse.transfer.models.student import MLPStudent

@@ -74,7 +74,7 @@ class GITL:
     Example:
         >>> import torch
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.transfer.data.link_split import split_links
+        >>> from graphsparse.transfer.data.split import split_links
         >>> from graphsparse.transfer.data.pair import SharedNodePair
         >>> data, early, late = random_graph(), torch.arange(45), torch.arange(15, 60)
         >>> pair = SharedNodePair(data.subgraph(early), data.subgraph(late), early, late)
@@ -192,7 +192,6 @@ class GITL:
             The object itself.
 
         Raises:
-            TypeError: If the graphs are heterogeneous.
             ValueError: If the split is that of another pair or breaks a rule against leaks, a stage has nothing to
                 learn from, or ``XMCPropagation`` is directed and the links are not, or the other way round.
         """

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from graphsparse.transfer.data.anchors import degree_matched_negatives
 from graphsparse.transfer.data.leak import assert_no_leak
+from graphsparse.transfer.data.negatives import degree_matched_negatives
 from graphsparse.transfer.models.link_task import links_of
 from graphsparse.transfer.models.validation import LinkMetric
 from graphsparse.transfer.propagation.edge_propagation import EdgeLabelPropagation

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from graphsparse.edges.undirected import UndirectedEdges, undirected_edges
+from graphsparse.ops.blocks import CACHED, blocks
 from graphsparse.ops.check import check_count, check_edge_index
-
-#: Rows of the random matrix drawn at a time: temporaries stay small, and the stream does not depend on anything else.
-_ROWS = 1 << 16
+from graphsparse.ops.sort import index_dtype
 
 
 def structural_features(
@@ -84,7 +83,7 @@ def structural_features(
 
     edges = undirected_edges(edge_index, num_nodes)
     degree = edges.degree().clamp_(min=1).to(torch.float32).unsqueeze(1)
-    adjacency = _csr(edges)
+    adjacency = _matrix(edges)
     del edges
     power = _random_matrix(degree.size(0), dim, s, seed).to(degree.device).mul_(degree**normalization)
     total = torch.zeros_like(power)
@@ -99,8 +98,8 @@ def _random_matrix(num_rows: int, dim: int, s: float, seed: int) -> Tensor:
     """Draw the very sparse random matrix on the CPU, some rows at a time."""
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.empty(num_rows, dim)
-    for start in range(0, num_rows, _ROWS):
-        block = matrix[start : start + _ROWS]
+    for rows in blocks(num_rows, CACHED):
+        block = matrix[rows]
         uniform = torch.rand(block.shape, generator=generator)
         block.copy_((uniform < 0.5 / s).to(torch.float32)).sub_((uniform >= 1 - 0.5 / s).to(torch.float32))
     return matrix.mul_(math.sqrt(s))
@@ -112,25 +111,12 @@ def _inverse_length(x: Tensor) -> Tensor:
     return inverse.masked_fill_(inverse.isinf(), 0.0)
 
 
-def _csr(edges: UndirectedEdges) -> Tensor:
+def _matrix(edges: UndirectedEdges) -> Tensor:
     """Return the 0/1 adjacency matrix as a CSR tensor with both directions of every edge."""
-    size, device = edges.num_nodes, edges.key.device
-    key = torch.empty(2 * edges.num_edges, dtype=torch.int64, device=device)
-    key[: edges.num_edges] = edges.key
-    for where, u, v in edges.blocks():
-        key[edges.num_edges + where.start : edges.num_edges + where.stop] = v * size + u
-    if device.type == "cpu":
-        key.numpy().sort()  # in place; torch.sort would make an index as well
-    else:
-        key = key.sort().values
+    pointer, neighbour = edges.csr()
     # MKL and cuSPARSE multiply with 32-bit indices; they hold every graph of less than 2**31 entries.
-    index_type = torch.int32 if key.numel() < 2**31 else torch.int64
-    row_pointer = torch.zeros(size + 1, dtype=torch.int64, device=device)
-    row_pointer[1:] = edges.degree().cumsum(0)
-    column = torch.empty(key.numel(), dtype=index_type, device=device)
-    for start in range(0, key.numel(), _ROWS * 128):
-        block = key[start : start + _ROWS * 128]
-        column[start : start + _ROWS * 128] = block % size
-    del key
-    values = torch.ones(column.numel(), device=device)
-    return torch.sparse_csr_tensor(row_pointer.to(index_type), column, values, (size, size), check_invariants=False)
+    dtype = index_dtype(neighbour.numel())
+    pointer, neighbour = pointer.to(dtype), neighbour.to(dtype)
+    size = (edges.num_nodes, edges.num_nodes)
+    ones = torch.ones(neighbour.numel(), device=neighbour.device)
+    return torch.sparse_csr_tensor(pointer, neighbour, ones, size, check_invariants=False)

@@ -14,7 +14,6 @@ from torch_geometric.explain import Explainer, GNNExplainer
 
 import graphsparse.nn as ours_module
 from graphsparse.nn import GATConv, GCNConv, GINConv, SAGEConv, accelerate
-from graphsparse.nn import graph as module
 from graphsparse.nn.graph import end_nodes, to_adjacency, to_edge_list, with_loops_of_matrix
 from graphsparse.ops import Adjacency
 
@@ -216,10 +215,9 @@ def test_matrix_takes_no_weights_besides(name):
 @pytest.mark.parametrize("kind", LAYERS)
 def test_same_arguments_as_pyg(kind):
     theirs, ours = getattr(pyg, kind), getattr(ours_module, kind)
-    for name in ("__init__", "forward"):
+    for calls in ((theirs, ours), (theirs.forward, ours.forward)):
         expected, found = (
-            [(n, p.default) for n, p in inspect.signature(getattr(cls, name)).parameters.items() if n != "kwargs"]
-            for cls in (theirs, ours)
+            [(n, p.default) for n, p in inspect.signature(call).parameters.items() if n != "kwargs"] for call in calls
         )
         assert found[: len(expected)] == expected
         assert [n for n, _ in found[len(expected) :]] in (["reuse_constant"], ["edge_weight"], [])
@@ -248,9 +246,9 @@ def test_explanations():
     assert masks[0].count_nonzero() > 0
     fast = accelerate(model)
     fast.convs[0].explain = True
-    assert module.fused_reduction(fast.convs[0], GCNConv, x) is None
+    assert not fast.convs[0].is_fused(x)
     fast.convs[0].explain = None
-    assert module.fused_reduction(fast.convs[0], GCNConv, x) == "sum"
+    assert fast.convs[0].is_fused(x)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -268,7 +266,7 @@ def test_hooks_on_messages_fire(kind):
             close([ours(x, edge_index)], [theirs(x, edge_index)])
             assert seen.count(ours) == seen.count(theirs) == 1
             handle.remove()
-            assert module.fused_reduction(ours, getattr(ours_module, kind), x) is not None
+            assert ours.is_fused(x)
 
 
 @pytest.mark.parametrize("base", [GCNConv, SAGEConv, GINConv, GATConv])
@@ -293,10 +291,10 @@ def test_subclass_with_its_own_messages(base):
         cls.__name__ += base.__name__
     args = LAYERS[base.__name__]
     for cls in (Same, Later):
-        assert module.fused_reduction(cls(*args), base, x) is not None
+        assert cls(*args).is_fused(x)
     for cls in (Silent, Counting):
         layer = cls(*args)
-        assert module.fused_reduction(layer, base, x) is None
+        assert not layer.is_fused(x)
         assert layer(x, edge_index).shape[0] == 12
         if base in (SAGEConv, GINConv):
             with pytest.raises(ValueError, match="with a method '(message|update)' of its own"):
@@ -334,7 +332,6 @@ def test_transforms_of_functions(kind):
 def test_reference_of_the_tests_is_the_other_path(kind):
     x = unsorted_graph()[2]
     layer = getattr(ours_module, kind)(*LAYERS[kind])
-    base = getattr(ours_module, kind)
-    assert module.fused_reduction(layer, base, x) is not None
+    assert layer.is_fused(x)
     with edge_by_edge():
-        assert module.fused_reduction(layer, base, x) is None
+        assert not layer.is_fused(x)

@@ -1,16 +1,29 @@
-"""Both forms of the normalised graph, against the formula."""
+"""The normalised graph of GCN and GCNII on both paths, against the formula."""
 
 import pytest
 import torch
 from layers import FLOWS, edge_by_edge, unsorted_graph
 
 from graphsparse.nn import GCN2Conv, GCNConv
+from graphsparse.ops import Adjacency
 
-LAYERS = {
-    "GCN": lambda **options: GCNConv(5, 3, **options),
-    "GCN, improved": lambda **options: GCNConv(5, 3, improved=True, **options),
-    "GCNII": lambda **options: GCN2Conv(5, 0.1, **options),
-}
+EYE = torch.eye(12)
+
+
+def gcn(**options):
+    layer = GCNConv(12, 12, bias=False, **options)
+    torch.nn.init.eye_(layer.lin.weight)
+    return layer, (EYE,)
+
+
+def gcn2(**options):
+    layer = GCN2Conv(12, 0.0, **options)
+    torch.nn.init.eye_(layer.weight1)
+    return layer, (EYE, EYE)
+
+
+# Each returns the matrix that it multiplies by, for features and weights that are the identity.
+LAYERS = {"GCN": gcn, "GCN, improved": lambda **options: gcn(improved=True, **options), "GCNII": gcn2}
 
 
 def formula(edge_index, weight, num_nodes, fill):
@@ -32,43 +45,38 @@ def formula(edge_index, weight, num_nodes, fill):
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("loops", [True, False])
-@pytest.mark.parametrize("traced", [False, True])
-def test_equals_the_formula(name, flow, loops, traced):
-    edge_index, weight, x = unsorted_graph()
+def test_equals_the_formula(name, flow, loops):
+    edge_index, weight, _ = unsorted_graph()
     weight[::4] = 0
-    layer = LAYERS[name](flow=flow, add_self_loops=loops)
+    layer, given = LAYERS[name](flow=flow, add_self_loops=loops)
     forward = edge_index if flow == "source_to_target" else edge_index.flip(0)
     expected = formula(forward, weight, 12, loops * (2 if layer.improved else 1))
-    if traced:
-        with edge_by_edge():
-            edges, values, done = layer.edges_for_messages(x, edge_index, weight)
-        assert done
-        source, target = edges if flow == "source_to_target" else edges.flip(0)
-        found = torch.zeros(12, 12).index_put_((target, source), values, accumulate=True)
-    else:
-        found = layer.normalised(x, edge_index, weight).to_torch_csr().to_dense()
-    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-6)
+    found = [layer(*given, edge_index, weight)]
+    with edge_by_edge():
+        found.append(layer(*given, edge_index, weight))
+    found.append(
+        layer.operator(Adjacency.from_edge_index(forward, weight, 12), torch.float32).to_torch_csr().to_dense()
+    )
+    for one in found:
+        torch.testing.assert_close(one.double(), expected, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_removed_edges_leave_the_list_only_where_they_would_count(name):
-    edge_index, weight, x = unsorted_graph()
+def test_removed_edges_keep_their_messages_but_where_they_would_count(name):
+    edge_index, weight, _ = unsorted_graph()
     weight[:5] = 0  # the fourth is a self-loop
-    edges, values, done = LAYERS[name]().edges_for_messages(x, edge_index, weight)
-    kept = torch.arange(40) != 3
-    assert not done
-    assert torch.equal(edges, edge_index[:, kept])
-    assert torch.equal(values, weight[kept])
-    edges, values, done = LAYERS[name](aggr="mean").edges_for_messages(x, edge_index, weight)
-    assert torch.equal(edges, edge_index[:, 5:])
-    assert torch.equal(values, weight[5:])
-    assert not done
+    loops = edge_index[0] == edge_index[1]
+    for aggr, kept in (("sum", torch.arange(40) != 3), ("mean", torch.arange(40) >= 5)):
+        layer, given = LAYERS[name](aggr=aggr)
+        seen = []
+        layer.register_message_forward_hook(lambda *args, seen=seen: seen.append(args[2].size(0)))
+        layer(*given, edge_index, weight)
+        assert seen == [int((kept & ~loops).sum()) + 12]
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_same_edges_are_normalised_once(name):
     edge_index, weight, x = unsorted_graph()
-    layer = LAYERS[name]()
-    assert layer.normalised(x, edge_index, weight) is layer.normalised(x, edge_index, weight)
-    other = layer.normalised(x, edge_index.clone(), weight)
-    assert other is not layer.normalised(x, edge_index, weight)
+    layer, _ = LAYERS[name]()
+    graphs = [layer.graph(x, x, edges, weight, None) for edges in (edge_index, edge_index, edge_index.clone())]
+    assert graphs[0] is graphs[1] is not graphs[2]

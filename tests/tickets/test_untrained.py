@@ -1,5 +1,6 @@
 import pytest
 import torch
+from graphsparse.tickets.untrained import search_supermask
 from models import MODELS
 from torch_geometric.data import Data
 from torch_geometric.loader import RandomNodeLoader
@@ -9,7 +10,6 @@ from graphsparse.datasets import synthetic_citation
 from graphsparse.nn import Supermask
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Ticket, find_untrained_ticket
-from graphsparse.tickets.untrained import search_supermask
 from graphsparse.training import predict
 from graphsparse.utils import layerwise_inference
 

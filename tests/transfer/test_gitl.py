@@ -8,8 +8,8 @@ from transfer_pairs import clear_pair, cora_pair, small_pair
 
 from graphsparse.transfer.baselines import BASELINES, BaselineOptions
 from graphsparse.transfer.data.leak import assert_no_leak
-from graphsparse.transfer.data.link_split import split_links
 from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.split import split_links
 from graphsparse.transfer.gitl import GITL
 from graphsparse.transfer.models.link_model import sage_encoder
 from graphsparse.transfer.models.link_training import LinkTraining

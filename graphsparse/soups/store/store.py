@@ -8,12 +8,11 @@ from typing import Any, overload
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.soups.store.description import differences
 from graphsparse.soups.store.ingredient_folder import IngredientFolder, read_json
-from graphsparse.soups.store.naming import hashed
+from graphsparse.soups.store.key import differences
 from graphsparse.soups.store.stored_graph import STRUCTURE, graph_digests
 
-FORMAT = "graphsparse ingredients 1"
+FORMAT = "graphsparse ingredients 2"
 
 
 class IngredientStore:
@@ -37,7 +36,7 @@ class IngredientStore:
         >>> from graphsparse.soups.workers.train_ingredients import train_ingredients
         >>> from graphsparse.testing import random_graph
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = train_ingredients(lambda: GCN(8, 16, 2, 3), random_graph(), 2, folder, epochs=5, workers=0)
+        ...     _ = train_ingredients(lambda: GCN(8, 16, 2, 3), random_graph(), 2, folder, workers=0)
         ...     store = IngredientStore(folder)
         ...     len(store), sorted(store[1])[:2]
         (2, ['convs.0.bias', 'convs.0.lin.weight'])
@@ -46,21 +45,16 @@ class IngredientStore:
     def __init__(self, path: str | Path, keys: Sequence[str] | None = None) -> None:
         self.path = store_path(path, "path")
         self._content = read_content(self.path)
+        listed = [path.name for path in (self.path / "ingredients").glob("*")] if keys is None else keys
+        folders = [IngredientFolder(self.path, key) for key in listed]
+        missing = [folder.key for folder in folders if not folder.is_done()]
+        if keys is not None and missing:
+            raise ValueError(f"'store' {str(self.path)!r} holds no finished ingredient {missing[0]}")
+        found = [(folder, folder.read_meta()) for folder in folders if folder.key not in missing]
         if keys is None:
-            found = [folder.name for folder in (self.path / "ingredients").glob("*")]
-            folders = [IngredientFolder(self.path, key) for key in found]
-            folders = [folder for folder in folders if folder.is_done()]
-        else:
-            folders = [IngredientFolder(self.path, key) for key in keys]
-            missing = [folder.key for folder in folders if not folder.is_done()]
-            if missing:
-                raise ValueError(f"'store' {str(self.path)!r} holds no finished ingredient {missing[0]}")
-        self._folders = folders
-        self._meta = [_read_meta(folder) for folder in folders]
-        if keys is None:
-            order = sorted(range(len(folders)), key=lambda i: (self._meta[i]["index"], folders[i].key))
-            self._folders = [folders[i] for i in order]
-            self._meta = [self._meta[i] for i in order]
+            found.sort(key=lambda entry: (entry[1]["index"], entry[0].key))
+        self._folders = [folder for folder, _ in found]
+        self._meta = [meta for _, meta in found]
 
     def __len__(self) -> int:
         """Return the number of ingredients."""
@@ -95,11 +89,6 @@ class IngredientStore:
         """Metric of each ingredient on all validation nodes."""
         return [float(meta["val"]) for meta in self._meta]
 
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the graph: of its features, edges, known labels and masks."""
-        return hashed(str(sorted(self._content["graph"].items())))
-
     def meta(self, index: int) -> dict[str, Any]:
         """Return what is known of an ingredient.
 
@@ -129,44 +118,24 @@ class IngredientStore:
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """Return what a store is made for: its graph, model and initial weights.
-
-    Args:
-        path: Folder of the store.
-
-    Raises:
-        ValueError: If it is no store, or one of another release, or damaged.
-    """
-    if not (path / "store.json").exists():
+    """Return the graph, model and first weights that a store is made for, or refuse what is none of this release."""
+    file = path / "store.json"
+    if not file.exists():
         raise ValueError(f"'store' {str(path)!r} is no store of ingredients: it has no 'store.json'")
-    content = read_json(path / "store.json")
+    content = read_json(file)
     if content.get("format") != FORMAT:
-        raise ValueError(f"'store' {str(path)!r} is no store of ingredients of this release")
-    lost = [name for name in ("graph", "model", "start") if not isinstance(content.get(name), dict)]
-    if lost or "python" not in content:
         raise ValueError(
-            f"'store' {str(path)!r} is damaged: its 'store.json' lacks {(lost or ['python'])[0]!r}; name another folder"
+            f"'store' {str(path)!r} is of another release: {str(file)!r} holds the format {content.get('format')!r}, "
+            f"this release reads {FORMAT!r}; name another folder"
         )
+    lost = [name for name in ("graph", "model", "start") if not isinstance(content.get(name), dict)]
+    if lost:
+        raise ValueError(f"'store' {str(path)!r} is damaged: {str(file)!r} lacks {lost[0]!r}; name another folder")
     return content
 
 
 def store_path(path: str | Path, name: str) -> Path:
-    """Return the folder of a store, or refuse what is none.
-
-    Args:
-        path: The folder.
-        name: What it is called in the message.
-
-    Raises:
-        TypeError: If it is no path.
-    """
+    """Return the folder of a store, or refuse what is no path; ``name`` is what it is called in the message."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"'{name}' must be the folder of a store (got {path!r} of type {type(path).__name__})")
     return Path(path)
-
-
-def _read_meta(folder: IngredientFolder) -> dict[str, Any]:
-    try:
-        return folder.read_meta()
-    except ValueError as error:
-        raise ValueError(f"{error}; delete {str(folder.mark)!r} to train the ingredient anew") from error

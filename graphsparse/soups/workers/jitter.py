@@ -1,42 +1,44 @@
-"""Options that differ from ingredient to ingredient."""
+"""What is drawn for each ingredient: seeds of its own, and options that differ from one to the next."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphsparse.ops.check import check_count, check_list, check_real
-from graphsparse.soups.workers.seed_streams import stream_seed
+from graphsparse.ops.check import check_count, check_list, check_number
 
 #: Values to draw from, by the name of an option.
 Jitter: TypeAlias = Mapping[str, Sequence[float]]
 
-#: What may be drawn. The order is part of every draw: add at the end only.
+#: What may be drawn, and what has a seed of its own. The orders are part of every draw: add at the end only.
 JITTERED = ("lr", "weight_decay", "epochs", "dropout")
+STREAMS = ("weights", "data", "dropout", "jitter")
 
 
-def draw_jitter(jitter: Jitter | None, seed: int, index: int) -> dict[str, float]:
-    """Draw the options of an ingredient, each from its own stream.
+def stream_seed(seed: int, stream: str, index: int = 0, part: int = 0) -> int:
+    """Return the seed of one of many streams that do not depend on each other.
 
-    What is drawn for one option does not depend on whether others are drawn too.
+    The streams are those that NumPy's ``SeedSequence`` spawns, which stay the same from release to release.
 
     Args:
-        jitter: Values to draw from, by the name of an option: ``lr``, ``weight_decay``, ``epochs``, ``dropout``.
-        seed: Seed of all ingredients.
+        seed: The one seed that all follow from, not negative.
+        stream: ``"weights"``, ``"data"``, ``"dropout"`` or ``"jitter"``.
         index: Number of the ingredient.
+        part: Number of what is drawn, where a stream has several parts.
 
     Returns:
-        One value for each option that is in ``jitter``.
-
-    Example:
-        >>> sorted({draw_jitter({"lr": [0.1, 0.01]}, seed=0, index=i)["lr"] for i in range(20)})
-        [0.01, 0.1]
+        A seed below 2**63, for any generator of PyTorch, Python or NumPy.
     """
+    spawned = np.random.SeedSequence(entropy=int(seed), spawn_key=(STREAMS.index(stream), index, part))
+    return int(spawned.generate_state(1, np.uint64)[0]) >> 1
+
+
+def draw_jitter(jitter: Jitter | None, seed: int, index: int) -> dict[str, Any]:
+    """Draw the options of an ingredient, each from its own stream: what is drawn for one does not depend on others."""
     drawn = {}
     for name, values in (jitter or {}).items():
         rng = np.random.default_rng(stream_seed(seed, "jitter", index, JITTERED.index(name)))
-        listed = check_list(values, f"jitter[{name!r}]", "a list of values")
+        listed = check_list(values, f"jitter[{name!r}]")
         drawn[name] = listed[int(rng.integers(len(listed)))]
     return drawn
 
@@ -47,32 +49,15 @@ def check_jitter(jitter: Jitter | None) -> None:
         return
     if not isinstance(jitter, Mapping):
         raise TypeError(f"'jitter' must map names of options to lists of values (got {type(jitter).__name__})")
-    unknown = [name for name in jitter if name not in JITTERED]
-    if unknown:
-        raise ValueError(f"'jitter' can draw {list(JITTERED)} (got {unknown[0]!r})")
     for name, values in jitter.items():
-        listed = check_list(values, f"jitter[{name!r}]", "a list of values")
+        if name not in JITTERED:
+            raise ValueError(f"'jitter' can draw {list(JITTERED)} (got {name!r})")
+        label = f"jitter[{name!r}]"
+        listed = check_list(values, label)
         if not listed:
-            raise ValueError(f"'jitter[{name!r}]' must hold at least one value (got none)")
+            raise ValueError(f"'{label}' must hold at least one value (got none)")
         for value in listed:
-            check_option(name, value, f"jitter[{name!r}]")
-
-
-def check_option(name: str, value: Any, label: str | None = None) -> None:
-    """Refuse a value that a training cannot run with.
-
-    Args:
-        name: Name of the option, one of those that can be drawn.
-        value: Its value.
-        label: What the value is called in the message.
-    """
-    label = name if label is None else label
-    if name == "epochs":
-        check_count(value, label)
-        return
-    number = check_real(value, label)
-    if name == "dropout":
-        if not 0 <= number < 1:
-            raise ValueError(f"'{label}' must be in [0, 1) (got {value!r})")
-    elif not math.isfinite(number) or number < 0 or (name == "lr" and number == 0):
-        raise ValueError(f"'{label}' must be {'positive' if name == 'lr' else 'at least 0'} (got {value!r})")
+            if name == "epochs":
+                check_count(value, label)
+            elif check_number(value, label, least=0, strictly=name == "lr") >= 1 and name == "dropout":
+                raise ValueError(f"'{label}' must be in [0, 1) (got {value!r})")

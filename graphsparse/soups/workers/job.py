@@ -1,6 +1,7 @@
-"""What all ingredients of a call share and no file of a store holds: the model and the functions."""
+"""What all ingredients of a call share and no file of a store holds: the model, the functions and how to train."""
 
 import copy
+import functools
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -10,11 +11,11 @@ from typing import Any, TypeAlias
 
 import cloudpickle  # type: ignore[import-untyped]
 import torch
-from torch import nn
 from torch_geometric.data import Data
 
 from graphsparse.loader import make_loader
-from graphsparse.training.node_task import Inference, predict
+from graphsparse.training import Training, predict
+from graphsparse.training.node_task import Inference
 from graphsparse.typing import MakeModel
 from graphsparse.utils.layerwise_inference import layerwise_inference
 
@@ -32,33 +33,24 @@ class Job:
     it is never part of a store.
 
     Args:
-        model: The model; its weights do not matter.
+        make_model: Builds the model; its weights do not matter.
+        training: How to train, as far as that is the same for all.
         sampler: Name of the sampler, or a function that makes the loader.
         sampler_options: Options of the sampler.
         inference: ``"full"``, ``"layerwise"``, or a function that returns the logits of a whole graph.
         device: Device to train on.
         checkpoint_every: Save after every so many epochs, by time when ``None``.
         settings: What is set in PyTorch where ``train_ingredients`` was called.
-        rebuild: Builds the model anew, for models that cannot be copied; stays in its process.
-
-    Example:
-        >>> job = Job(nn.Linear(2, 3))
-        >>> load_job(dump_job(job)).model
-        Linear(in_features=2, out_features=3, bias=True)
     """
 
-    model: nn.Module
+    make_model: MakeModel
+    training: Training = field(default_factory=Training)
     sampler: str | MakeLoader = "full"
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     inference: str | Inference = "full"
     device: str = "cpu"
     checkpoint_every: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    rebuild: MakeModel | None = None
-
-    def make_model(self) -> nn.Module:
-        """Return a model of its own for an ingredient."""
-        return copy.deepcopy(self.model) if self.rebuild is None else self.rebuild()
 
     def make_loader(self, data: Data, seed: int) -> Iterable[Data] | None:
         """Return the loader of an ingredient; ``None`` for the whole graph."""
@@ -75,16 +67,12 @@ class Job:
 
 
 def dump_job(job: Job) -> bytes:
-    """Return a job as bytes, with the places where modules are found here.
-
-    Raises:
-        TypeError: If the model or a function cannot be sent to another process.
-    """
+    """Return a job as bytes, with the model in place of what builds it, and the places where modules are found here."""
     try:
-        payload = cloudpickle.dumps(replace(job, rebuild=None))
+        payload = cloudpickle.dumps(replace(job, make_model=functools.partial(copy.deepcopy, job.make_model())))
     except Exception as error:  # what cannot be pickled may raise anything
         raise TypeError(
-            "the model, the sampler, its options or 'inference' cannot be sent to another process "
+            "the model, the sampler, its options or another function cannot be sent to another process "
             f"({type(error).__name__}: {error}); workers=0 trains in this one"
         ) from error
     return pickle.dumps({"path": [str(Path(entry).absolute()) for entry in sys.path], "payload": payload})
@@ -93,11 +81,7 @@ def dump_job(job: Job) -> bytes:
 def load_job(content: bytes) -> Job:
     """Return the job of :func:`dump_job`, in another process.
 
-    Args:
-        content: What :func:`dump_job` returned. It runs code: never take it from a folder that others can write to.
-
-    Raises:
-        ImportError: If a module of the model is not found here.
+    It runs code: never take it from a folder that others can write to.
     """
     outer = pickle.loads(content)
     # In the same order, as names of modules may be there twice.

@@ -1,10 +1,18 @@
-"""Train one ingredient of a store; all that it needs and leaves behind are files."""
+"""Train one ingredient of a store, in whatever process; all that it needs and leaves behind are files."""
 
+import contextlib
 import copy
+import os
 import platform
+import signal
 import sys
+import threading
 import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -14,20 +22,29 @@ from torch import Tensor, nn
 import graphsparse
 from graphsparse.nn.dropout import set_dropout
 from graphsparse.ops.digest import digest
+from graphsparse.soups.store.claim import token_of
+from graphsparse.soups.store.failures import is_storage_error, is_transient
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
-from graphsparse.soups.store.lease import TIMEOUT, Lease
 from graphsparse.soups.store.store import read_content
 from graphsparse.soups.store.stored_graph import read_graph
-from graphsparse.soups.workers.job import Job
-from graphsparse.training.fit import fit
-from graphsparse.training.result import FitResult
+from graphsparse.soups.workers.job import Job, apply_settings, load_job
+from graphsparse.training import FitResult, NodeTask, fit
 
-#: What :func:`run_ingredient` returns.
-DONE, BUSY = "done", "busy"
+#: How an attempt ends, and a process with it: finished, another supervisor took over, try again, no use to try again,
+#: the store cannot be written.
+DONE, LOST, AGAIN, LASTING, STORAGE = 0, 10, 11, 12, 13
 
 
-def run_ingredient(store: str | Path, key: str, job: Job, *, timeout: float = TIMEOUT) -> str:
-    """Train an ingredient, unless it is finished or another process is at it.
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended, and what there is to say about it."""
+
+    code: int
+    told: str = ""
+
+
+def attempt(store: str | Path, key: str, job: Job, token: str) -> Outcome:
+    """Train an ingredient, and say how it went.
 
     A training that was killed goes on where it was saved last, and ends with the same bits on the same machine.
 
@@ -35,30 +52,61 @@ def run_ingredient(store: str | Path, key: str, job: Job, *, timeout: float = TI
         store: Folder of the store.
         key: Name of the ingredient.
         job: Model and functions.
-        timeout: Seconds without a sign of life after which the work of another process is taken over.
-
-    Returns:
-        ``"done"``, or ``"busy"`` if another process is at it.
-
-    Raises:
-        OSError: If the store cannot be written.
-        Exception: Whatever goes wrong in the training.
+        token: That of the claim under which it is trained.
     """
     folder = IngredientFolder(store, key)
-    if folder.is_done():
-        return DONE
-    lease = Lease.take(folder.path, timeout=timeout)
-    if lease is None:
-        return BUSY
-    with lease:
-        if folder.is_done():  # by another one, before the lease was free
-            return DONE
+    try:
         folder.sweep()
         state, meta = _train(folder, job)
-        if not lease.is_mine():  # this process was away for so long that another one took over
-            return DONE if folder.is_done() else BUSY
+        if token_of(folder.path) != token:  # this process was away for so long that another one took over
+            return Outcome(LOST)
         folder.publish(state, meta)
-    return DONE
+    except Exception as error:
+        code = STORAGE if is_storage_error(error, store) else AGAIN if is_transient(error) else LASTING
+        return Outcome(code, traceback.format_exc())
+    return Outcome(DONE)
+
+
+def attempt_elsewhere(content: bytes, store: str, key: str, token: str, threads: int) -> Outcome:
+    """Train an ingredient in a process that got its job as bytes."""
+    try:
+        torch.set_num_threads(threads)
+        job = load_job(content)
+        apply_settings(job.settings)
+    except Exception as error:
+        return Outcome(AGAIN if is_transient(error) else LASTING, traceback.format_exc())
+    return attempt(store, key, job, token)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train an ingredient in a process of its own, and return how it ended.
+
+    Args:
+        arguments: Job file, store, key, token, number of threads, and number of the process that started this one.
+    """
+    job_file, store, key, token, threads, parent = arguments
+    signal.signal(signal.SIGTERM, _leave)
+    _leave_with(int(parent))
+    outcome = attempt_elsewhere(Path(job_file).read_bytes(), store, key, token, int(threads))
+    with contextlib.suppress(OSError):
+        sys.stderr.write(outcome.told)
+    return outcome.code
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End in order, so that no file is left half written."""
+    raise SystemExit(128 + number)
+
+
+def _leave_with(parent: int) -> None:
+    """End when the process that started this one is gone: nobody would wait for it, and it would keep its device."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _train(folder: IngredientFolder, job: Job) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -102,24 +150,21 @@ def _train(folder: IngredientFolder, job: Job) -> tuple[dict[str, Tensor], dict[
 
 def _fit(folder: IngredientFolder, job: Job, spec: dict[str, Any]) -> FitResult:
     graph = read_graph(folder.store / "graph.pt", read_content(folder.store)["graph"])
-    model = _initial_model(folder.store, job, spec)
     loader = job.make_loader(graph, spec["data_seed"])
     # Layer by layer a graph need not fit onto the device, but without a loader it is trained on as a whole.
     stays = loader is not None and job.inference == "layerwise"
     # PyG moves a graph in place, and this one may be the loader's.
-    return fit(
-        model,
-        graph if stays else copy.copy(graph).to(job.device),
+    data = graph if stays else copy.copy(graph).to(job.device)
+    training = replace(
+        job.training,
         epochs=spec["epochs"],
         lr=spec["lr"],
         weight_decay=spec["weight_decay"],
-        loader=loader,
-        inference=job.infer,
-        eval_every=spec["eval_every"],
+        seed=spec["dropout_seed"],
         checkpoint=folder.state,
         checkpoint_every=job.checkpoint_every,
-        seed=spec["dropout_seed"],
     )
+    return fit(_initial_model(folder.store, job, spec), NodeTask(data, loader=loader, inference=job.infer), training)
 
 
 def _initial_model(store: Path, job: Job, spec: dict[str, Any]) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.check import check_edge_index
-from graphsparse.ops.pairs import is_among
+from graphsparse.ops.pairs import is_among, pair_keys, unique_keys
 from graphsparse.transfer.data.queries import check_queries
 
 #: Weight of a common neighbour from the degrees of all nodes.
@@ -81,8 +81,8 @@ class CommonNeighbors:
     def __init__(self, edge_index: Tensor, num_nodes: int, weight: NeighborWeight = count_weight) -> None:
         check_edge_index(edge_index, num_nodes)
         self.num_nodes = num_nodes
-        proper = edge_index[:, edge_index[0] != edge_index[1]].cpu().long()
-        self._keys = torch.unique(proper[0] * num_nodes + proper[1])
+        proper = edge_index[:, edge_index[0] != edge_index[1]].cpu()
+        self._keys = unique_keys(pair_keys(proper, num_nodes, directed=True))
         self._rowptr = torch.searchsorted(self._keys, torch.arange(num_nodes + 1) * num_nodes)
         self._weight = weight(self._rowptr.diff())
 
@@ -103,7 +103,7 @@ class CommonNeighbors:
         which = torch.arange(few.numel()).repeat_interleave(count)
         place = torch.arange(which.numel()) + (start - (count.cumsum(0) - count))[which]
         neighbor = self._keys[place] % self.num_nodes
-        common = is_among(many[which] * self.num_nodes + neighbor, self._keys)
+        common = is_among(pair_keys((many[which], neighbor), self.num_nodes, directed=True), self._keys)
         out.index_add_(0, which[common], self._weight[neighbor[common]])
 
 

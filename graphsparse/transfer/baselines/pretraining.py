@@ -116,7 +116,7 @@ class PretrainedLinkPredictor:
     Example:
         >>> import torch
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.transfer.data.link_split import split_links
+        >>> from graphsparse.transfer.data.split import split_links
         >>> from graphsparse.transfer.data.pair import SharedNodePair
         >>> data, early, late = random_graph(), torch.arange(45), torch.arange(15, 60)
         >>> pair = SharedNodePair(data.subgraph(early), data.subgraph(late), early, late)

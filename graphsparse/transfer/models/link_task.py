@@ -9,11 +9,10 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.loader.draws import start_of_order
-from graphsparse.ops.blocks import BLOCK
-from graphsparse.ops.pairs import is_among, pair_keys
+from graphsparse.ops.pairs import hide_pairs, pair_keys
 from graphsparse.training.task import Evaluation
-from graphsparse.transfer.data.derived import FROM_SOURCE
 from graphsparse.transfer.data.negatives import UniformNegatives
+from graphsparse.transfer.data.relation import FROM_SOURCE
 from graphsparse.transfer.models.link_batches import LinkBatch, make_link_batches, some_of
 from graphsparse.transfer.models.link_loss import link_loss
 from graphsparse.transfer.models.link_model import LinkModel, encode, message_graph
@@ -143,9 +142,8 @@ class LinkTask:
         count = min(total, max(1, round(self.mask_ratio * total)), self.links_per_epoch or total)
         picked = start_of_order(total, count, self.generator).to(self.links.device)
         links = self.links[:, picked]
-        hidden = pair_keys(links, num_nodes, directed=self.directed).sort().values
-        parts = self.graph.edge_index.split(BLOCK, dim=1)
-        keep = torch.cat([~is_among(pair_keys(part, num_nodes, directed=self.directed), hidden) for part in parts])
+        keys = pair_keys(self.graph.edge_index, num_nodes, directed=self.directed)
+        keep = hide_pairs(keys, links, num_nodes, directed=self.directed)
         return links, None if self.weight is None else self.weight[picked], keep
 
     def loss(self, model: Any, batch: tuple[LinkBatch, Tensor | None], extra: Any = None) -> Tensor | None:

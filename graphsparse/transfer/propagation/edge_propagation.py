@@ -10,7 +10,7 @@ from torch import Tensor
 from graphsparse.metrics.ranking import average_precision
 from graphsparse.ops.blocks import CACHED, blocks
 from graphsparse.ops.check import check_count, check_share
-from graphsparse.transfer.data.pair_table import PairTable
+from graphsparse.ops.pairs import PairTable, pair_keys
 from graphsparse.transfer.data.queries import check_queries
 from graphsparse.transfer.propagation.edge_signals import (
     BOUNDS,
@@ -286,8 +286,7 @@ class EdgeLabelPropagation:
 
     def _fold_of(self, pairs: Tensor) -> Tensor:
         assert self._table is not None
-        low, high = torch.minimum(pairs[0], pairs[1]), torch.maximum(pairs[0], pairs[1])
-        return (mix64(low * self._table.num_nodes + high) >> 32 & 0xFFFFFFFF) % self.anchor_folds
+        return (mix64(pair_keys(pairs, self._table.num_nodes)) >> 32 & 0xFFFFFFFF) % self.anchor_folds
 
     def _run(self, weight: Tensor | None) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Propagate; return the anchors at each node, the sums of their values, and the values."""

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from graphsparse.ops.adjacency import Adjacency
 from graphsparse.ops.check import check_share
+from graphsparse.ops.pairs import PairTable
 from graphsparse.ops.spmm import spmm
-from graphsparse.transfer.data.pair_table import PairTable
 from graphsparse.transfer.data.queries import check_queries
 
 #: Numbers gathered at a time.

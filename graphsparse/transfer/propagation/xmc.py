@@ -10,6 +10,7 @@ from torch import Tensor
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.adjacency import Adjacency
 from graphsparse.ops.check import check_count, check_edge_index, check_share
+from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
 from graphsparse.transfer.data.queries import check_queries
 from graphsparse.transfer.propagation.sparse_rows import Ints, RowBlock, SparseGraph
 
@@ -98,16 +99,16 @@ class XMCPropagation:
         check_edge_index(edge_index, num_nodes)
         edge_index = edge_index.cpu()
         if self.directed:
-            u, v = edge_index.long()
-            self._key = torch.unique((u * num_nodes + v)[u != v])
-            edges = torch.stack([self._key // max(num_nodes, 1), self._key % max(num_nodes, 1)])
+            proper = edge_index[:, edge_index[0] != edge_index[1]]
+            self._key = unique_keys(pair_keys(proper, num_nodes, directed=True))
+            edges = key_pairs(self._key, num_nodes)
             rows = Adjacency.from_edge_index(edges.flip(0), num_nodes=num_nodes)  # rows are destinations there
             back = Adjacency.from_edge_index(edges, num_nodes=num_nodes)
             self._graph = SparseGraph(rows.rowptr, rows.col, (back.rowptr, back.col))
             return self
         links = undirected_edges(edge_index, num_nodes)
         self._key = links.key
-        half = torch.stack([links.key // max(num_nodes, 1), links.key % max(num_nodes, 1)]).int()
+        half = key_pairs(links.key, num_nodes).int()
         whole = Adjacency.from_edge_index(torch.cat([half, half.flip(0)], 1), num_nodes=num_nodes, symmetric=True)
         self._graph = SparseGraph(whole.rowptr, whole.col, None)
         return self
@@ -133,11 +134,9 @@ class XMCPropagation:
         if self._graph is None:
             raise RuntimeError("'fit' must be called first")
         num_nodes = self._graph.num_nodes
-        u, v = (end.numpy() for end in check_queries(queries, num_nodes, "queries").cpu())
-        low, high = (u, v) if self.directed else (np.minimum(u, v), np.maximum(u, v))
-        key, known = low * num_nodes + high, self._key.numpy()
-        place = np.minimum(np.searchsorted(known, key), max(len(known) - 1, 0))
-        linked = known[place] == key if len(known) else np.zeros(len(key), dtype=bool)
+        pairs = check_queries(queries, num_nodes, "queries").cpu()
+        linked = is_among(pair_keys(pairs, num_nodes, directed=self.directed), self._key).numpy()
+        u, v = (end.numpy() for end in pairs)
         if self.directed:
             score = self._entries(u, v, linked, start)
         else:

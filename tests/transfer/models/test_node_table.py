@@ -5,8 +5,8 @@ from transfer_pairs import window_pair
 
 from graphsparse.testing import random_graph
 from graphsparse.transfer import BASELINES, BaselineOptions, MLPStudent
-from graphsparse.transfer.data.link_split import split_links
 from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.split import split_links
 from graphsparse.transfer.models.link_model import sage_encoder
 from graphsparse.transfer.models.link_training import LinkTraining
 from graphsparse.transfer.models.node_table import NodeTable, featured, with_ids
