@@ -7,6 +7,7 @@ from graphsparse.nn.gat_conv import GATConv
 from graphsparse.nn.gcn2_conv import GCN2Conv
 from graphsparse.nn.gcn_conv import GCNConv
 from graphsparse.nn.gin_conv import GINConv
+from graphsparse.nn.inference import layerwise_inference
 from graphsparse.nn.sage_conv import SAGEConv
 from graphsparse.nn.sparsities import coat_sparsities
 from graphsparse.nn.supermask import Supermask
@@ -25,5 +26,6 @@ __all__ = [
     "SupermaskLaw",
     "accelerate",
     "coat_sparsities",
+    "layerwise_inference",
     "to_csr",
 ]

@@ -103,7 +103,6 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
             return
         cls._declared = cls
         cls._forward_of_pyg = frozenset(inspect.signature(cls.replaces.forward).parameters)
-        cls.SUPPORTS_ADJACENCY = True
         for name in ("propagate", "edge_updater"):
             # PyG looks these up in the source of a class by its name, and ours may have the name of PyG's.
             found = Inspector(cls.replaces).get_params_from_method_call(name, exclude=[0, "edge_index", "size"])
@@ -233,10 +232,10 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
             x: Features of some nodes, dense ``[n, F]``.
         """
         x = self.prepare(x)
-        if not self._transforms_first():
+        if not self.transforms_first:
             return x
         layer = getattr(self, self.near or "")
-        return linear(x, layer.weight) if is_plain(layer) else apply_linear(layer, x)
+        return linear(x, layer.weight) if self._commutes(layer) else apply_linear(layer, x)
 
     def rows(self, block: Adjacency, hidden: Tensor, hidden_dst: Tensor, x_dst: Tensor, **extra: Any) -> Tensor:
         """Return some rows of the output.
@@ -250,21 +249,43 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
             extra: What :meth:`finish` takes besides, of the nodes of its rows.
         """
         near = spmm(block, hidden, self.reduction or "")
-        layer = None if self.near is None else getattr(self, self.near)
-        if layer is not None and not self._transforms_first():
-            near = apply_linear(layer, near)
-        elif layer is not None and is_plain(layer) and layer.bias is not None:
-            near = near.add_(layer.bias)
-        return self.finish(near, x_dst, True, **extra)
+        return self.from_near(near, x_dst, transformed=self.transforms_first, fresh=True, **extra)
 
-    def _transforms_first(self) -> bool:
+    def from_near(self, near: Tensor, x_dst: OptTensor, *, transformed: bool, fresh: bool, **extra: Any) -> Tensor:
+        """Return some rows of the output of a layer that is one sparse product.
+
+        Args:
+            near: What the product gave: the reduction of what :meth:`transform` made of the neighbours, or of what
+                :meth:`prepare` did.
+            x_dst: Features of the nodes of its rows; not needed without :attr:`has_root`.
+            transformed: Which of the two.
+            fresh: Whether ``near`` may be changed in place.
+            extra: What :meth:`finish` takes besides, of the nodes of its rows.
+        """
+        layer = None if self.near is None else getattr(self, self.near)
+        if layer is not None and not transformed:
+            near, fresh = apply_linear(layer, near), True
+        elif layer is not None and self._commutes(layer) and layer.bias is not None:
+            near, fresh = add(near, layer.bias, fresh), True
+        return self.finish(near, x_dst, fresh, **extra)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the output is linear in the weights, for a given sum of what :meth:`prepare` gives."""
+        return self.near is not None and type(self).finish is FusedConv.finish
+
+    @property
+    def transforms_first(self) -> bool:
+        """Whether :meth:`transform` applies the linear layer :attr:`near`."""
         layer: Any = None if self.near is None else getattr(self, self.near)
         if layer is None:
             return False
-        commutes = (
-            is_plain(layer) and self.reduction in ("sum", "mean") and not (self.near_first and layer.bias is not None)
-        )
-        return layer.weight.size(0) < layer.weight.size(1) if commutes else self.near_first
+        return layer.weight.size(0) < layer.weight.size(1) if self._commutes(layer) else self.near_first
+
+    def _commutes(self, layer: Any) -> bool:
+        """Whether the linear layer may be applied before the aggregation or after it, its bias always after."""
+        biased = self.near_first and layer.bias is not None
+        return is_plain(layer) and self.reduction in ("sum", "mean") and not biased
 
     # As PyG computes it, where something looks at messages:
 

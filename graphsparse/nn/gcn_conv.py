@@ -170,6 +170,7 @@ class GCNConv(NormalisedConv, pyg.GCNConv):  # type: ignore[misc]
     replaces = pyg.GCNConv
     near = "lin"
     near_first = True
+    is_linear = True
 
     def forward(self, x: Tensor, edge_index: Adj | Adjacency, edge_weight: OptTensor = None) -> Tensor:
         """Run the layer.

@@ -63,6 +63,11 @@ class SAGEConv(FusedConv, pyg.SAGEConv):  # type: ignore[misc]
     near, own = "lin_l", "lin_r"
 
     @property
+    def is_linear(self) -> bool:
+        """Whether the output is linear in the weights, for a given sum of what :meth:`prepare` gives."""
+        return not self.normalize
+
+    @property
     def has_root(self) -> bool:
         """Whether something of the node itself is added."""
         return bool(self.root_weight)

@@ -9,8 +9,8 @@ from graphsparse.soups.recipes.soup import SOUPS, Acceptance, Ingredients, SoupR
 from graphsparse.soups.states import combine, mix
 from graphsparse.soups.store.failures import IngredientError, StorageError
 from graphsparse.soups.store.store import IngredientStore
-from graphsparse.soups.workers.pools import Workers
 from graphsparse.soups.workers.train_ingredients import train_ingredients
+from graphsparse.soups.workers.workers import Workers
 
 __all__ = [
     "SOUPS",

@@ -11,8 +11,7 @@ from torch_geometric.data import Data
 
 from graphsparse.soups.evaluation.plain_forward import call_with_state
 from graphsparse.soups.states import State
-from graphsparse.utils.call_model import call_model
-from graphsparse.utils.replay import Call
+from graphsparse.utils.call_model import Call, call_model
 
 #: A loss, the mean over its rows, from the logits ``[n, C]`` and the labels of some nodes.
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GraphSAGE
 
-from graphsparse.nn import accelerate
-from graphsparse.nn.features import linear_input, sparse_if_worth_it
+from graphsparse.nn import accelerate, layerwise_inference
+from graphsparse.nn.features import linear_input, sparse_if_worth_it, to_dense
+from graphsparse.nn.inference import why_not_by_layers
 from graphsparse.ops.check import check_count
 from graphsparse.ops.remember import remember
 from graphsparse.training import build_model
@@ -19,7 +20,6 @@ from graphsparse.transfer.models.decoders import make_decoder
 from graphsparse.transfer.models.node_table import NodeTable
 from graphsparse.utils.call_model import call_model
 from graphsparse.utils.eval_mode import eval_mode
-from graphsparse.utils.layerwise_inference import layerwise_inference
 
 #: A module that is called as ``encoder(x, edge_index)``, or builds one for a number of features.
 Encoder: TypeAlias = nn.Module | Callable[[int], nn.Module]
@@ -65,11 +65,12 @@ class LinkModel(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Return the vectors ``[N, d]``."""
-        x = self._inputs(x)
+        x = self.inputs(x)
         h: Tensor = self.encoder(x, edge_index) if edge_weight is None else self.encoder(x, edge_index, edge_weight)
         return h
 
-    def _inputs(self, x: Tensor) -> Tensor:
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return what the encoder takes for the features."""
         if self.table is not None:
             return F.dropout(self.table(x), self.input_dropout, self.training)
 
@@ -197,7 +198,8 @@ def encode(model: LinkModel, graph: Data, *, layerwise: bool = False) -> Tensor:
     Args:
         model: The model.
         graph: The graph, with ``x`` and ``edge_index``, and ``edge_weight`` if any.
-        layerwise: Go layer by layer in blocks of nodes, for graphs that do not fit into one forward pass.
+        layerwise: Go layer by layer in blocks of nodes, for graphs that do not fit into one forward pass; an encoder
+            that :func:`~graphsparse.nn.layerwise_inference` does not know is run in one pass all the same.
 
     Returns:
         Vectors ``[N, d]``.
@@ -210,9 +212,10 @@ def encode(model: LinkModel, graph: Data, *, layerwise: bool = False) -> Tensor:
         True
     """
     plain = message_graph(graph)
-    if layerwise:
-        return layerwise_inference(model, plain)
     with eval_mode(model), torch.no_grad():
+        if layerwise and why_not_by_layers(model.encoder) is None:
+            plain.x = to_dense(model.inputs(plain.x))
+            return layerwise_inference(model.encoder, plain)
         h: Tensor = call_model(model, plain)
     return h
 

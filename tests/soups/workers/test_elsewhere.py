@@ -11,10 +11,11 @@ from ingredient_runs import Net, NotedBatches
 from torch import nn
 
 from graphsparse.loader import ClusterBatches
-from graphsparse.soups.workers.job import Job, apply_settings, dump_job, load_job, torch_settings
+from graphsparse.nn import layerwise_inference
+from graphsparse.soups.workers.elsewhere import dump_recipe, load_recipe
+from graphsparse.soups.workers.recipe import Recipe
 from graphsparse.testing import random_graph
 from graphsparse.training import Training, predict
-from graphsparse.utils import layerwise_inference
 
 pytestmark = pytest.mark.once
 
@@ -38,17 +39,20 @@ def test_comes_back_whole_in_another_process(tmp_path):
         import only_here
 
         model = Local()
-        job = Job(lambda: model, Training(epochs=3), sampler=lambda data, seed: [data], inference=only_here.infer)
-        content = dump_job(job)
+        recipe = Recipe(
+            lambda: model, Training(epochs=3, fast=False), sampler=lambda data, seed: [data], inference=only_here.infer
+        )
+        content = dump_recipe(recipe)
     finally:
         sys.path.remove(str(tmp_path))
         del sys.modules["only_here"]
-    (tmp_path / "job.pkl").write_bytes(content)
+    (tmp_path / "recipe.pkl").write_bytes(content)
     code = (
-        "import sys, torch; from pathlib import Path; from graphsparse.soups.workers.job import load_job; "
-        f"job = load_job(Path({str(tmp_path / 'job.pkl')!r}).read_bytes()); "
-        "model = job.make_model(); assert model.first is model.again; "
-        "print(job.infer(model, torch.ones(1, 2)).sum().item(), job.make_loader(4, 0), job.training.epochs)"
+        "import sys, torch; from pathlib import Path; from graphsparse.soups.workers.elsewhere import load_recipe; "
+        f"recipe = load_recipe(Path({str(tmp_path / 'recipe.pkl')!r}).read_bytes()); "
+        "model = recipe.model(); assert model.first is model.again; "
+        "total = recipe.infer(model, torch.ones(1, 2)).sum().item(); "
+        "print(total, recipe.make_loader(4, 0, None), recipe.training.epochs)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
@@ -58,44 +62,45 @@ def test_comes_back_whole_in_another_process(tmp_path):
     assert rest.strip() == "[4] 3"
 
 
-def test_samplers_by_name_and_by_function():
+def test_samplers_by_name_and_by_function(tmp_path):
     data = random_graph()
-    assert Job(Net).make_loader(data, 1) is None
-    first, again, other = (
-        Job(Net, sampler="cluster", sampler_options={"num_parts": 4}).make_loader(data, seed) for seed in (1, 1, 2)
-    )
+    assert Recipe(Net).make_loader(data, 1, tmp_path) is None
+    clusters = Recipe(Net, sampler="cluster", sampler_options={"num_parts": 4})
+    first, again, other = (clusters.make_loader(data, seed, tmp_path) for seed in (1, 1, 2))
     assert isinstance(first, ClusterBatches)
     assert first.num_parts == 4
     assert torch.equal(first.generator.get_state(), again.generator.get_state())
     assert not torch.equal(first.generator.get_state(), other.generator.get_state())
-    own = Job(Net, sampler=NotedBatches, sampler_options={"num_parts": 2}).make_loader(data, 5)
+    own = Recipe(Net, sampler=NotedBatches, sampler_options={"num_parts": 2}).make_loader(data, 5, tmp_path)
     assert (own.seed, len(own)) == (5, 2)
 
 
 def test_inference_by_name_and_by_function():
-    assert Job(Net).infer is predict
-    assert Job(Net, inference="layerwise").infer is layerwise_inference
+    assert Recipe(Net).infer is predict
+    assert Recipe(Net, inference="layerwise").infer is layerwise_inference
     own = functools.partial(layerwise_inference, batch_size=5)
-    assert Job(Net, inference=own).infer is own
+    assert Recipe(Net, inference=own).infer is own
 
 
 def test_what_cannot_be_sent_is_refused():
     model = Net()
     model.lock = threading.Lock()
     with pytest.raises(TypeError, match="cannot be sent to another process .*lock.* workers=0"):
-        dump_job(Job(lambda: model))
+        dump_recipe(Recipe(lambda: model))
 
 
 def test_settings_of_torch_travel():
-    before = torch_settings()
+    content = dump_recipe(Recipe(Net))
     try:
         torch.set_default_dtype(torch.float64)
-        settings = load_job(dump_job(Job(Net, settings=torch_settings()))).settings
-        apply_settings(before)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        double = dump_recipe(Recipe(Net))
+        load_recipe(content)
         assert torch.get_default_dtype() is torch.float32
-        apply_settings(settings)
+        assert not torch.are_deterministic_algorithms_enabled()
+        load_recipe(double)
         assert torch.get_default_dtype() is torch.float64
-        apply_settings({})
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
     finally:
-        apply_settings(before)
-    assert torch_settings() == before
+        load_recipe(content)
+    assert torch.get_default_dtype() is torch.float32
