@@ -12,9 +12,9 @@ from torch_geometric.data import Data
 from torch_geometric.loader import LinkNeighborLoader
 from torch_geometric.sampler import NeighborSampler
 
-from graphsparse.loader import NeighborBatches
 from graphsparse.loader.batches import cut_out
 from graphsparse.loader.draws import start_of_order
+from graphsparse.loader.neighbor import NeighborBatches
 
 #: Names of the samplers.
 SAMPLERS = ("graphsparse", "pyg")
