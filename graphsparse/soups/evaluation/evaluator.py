@@ -20,7 +20,7 @@ from graphsparse.soups.evaluation.plain_forward import (
     estimate_statistics,
     running_norms,
 )
-from graphsparse.soups.states.states import State, mix
+from graphsparse.soups.states import State, mix
 from graphsparse.training.check import check_callable
 from graphsparse.utils.call_model import Call, call_model
 
