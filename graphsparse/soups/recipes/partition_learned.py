@@ -46,9 +46,9 @@ def partition_learned_soup(
     which is the loss of all :math:`n` of them for :math:`R = K`. Parts without any are passed over.
 
     Time and memory of a step are about :math:`R / K` of those of :func:`learned_soup`. Acceptance is on the full graph,
-    in the way of the evaluator (``mode="layerwise"`` where a pass does not fit into memory), so that the score of the
-    result is never below that of the best ingredient, exactly. A model with running statistics of a normalisation costs
-    a pass over the full graph in each step, unless the evaluator has ``batch_norm="keep"``.
+    in the way of the evaluator, so that the score of the result is never below that of the best ingredient, exactly. A
+    model with running statistics of a normalisation costs a pass over the full graph in each step, unless the evaluator
+    has ``batch_norm="keep"``.
 
     With ``compat="es2025"`` each step draws its parts anew, and its loss is the mean over the judged nodes in it.
 
