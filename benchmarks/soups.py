@@ -17,7 +17,7 @@ import shutil
 import statistics
 import sys
 import time
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
@@ -36,7 +36,6 @@ from graphsparse.soups import (
     greedy_soup,
     interpolation_soup,
     learned_soup,
-    partition_learned_soup,
     train_ingredients,
     uniform_soup,
 )
@@ -62,10 +61,10 @@ RECIPES = {
     "uniform": uniform_soup,
     "greedy": greedy_soup,
     "interpolation": interpolation_soup,
-    "interpolation, all validation": lambda *given: interpolation_soup(*given, split_validation=False),
+    "interpolation, all validation": partial(interpolation_soup, split_validation=False),
     "learned": learned_soup,
-    "learned, all validation": lambda *given: learned_soup(*given, split_validation=False),
-    "partition learned": lambda *given: partition_learned_soup(*given, num_parts=16, parts_per_step=4),
+    "learned, all validation": partial(learned_soup, split_validation=False),
+    "partition learned": partial(learned_soup, num_parts=16, parts_per_step=4),
 }
 #: What is computed when nothing is said: networks, samplers and repeats. A repeat on a large graph takes ten minutes.
 CELLS = (NETS, SAMPLERS, 5)

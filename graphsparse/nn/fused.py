@@ -103,7 +103,6 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
             return
         cls._declared = cls
         cls._forward_of_pyg = frozenset(inspect.signature(cls.replaces.forward).parameters)
-        cls.SUPPORTS_ADJACENCY = True
         for name in ("propagate", "edge_updater"):
             # PyG looks these up in the source of a class by its name, and ours may have the name of PyG's.
             found = Inspector(cls.replaces).get_params_from_method_call(name, exclude=[0, "edge_index", "size"])
@@ -236,7 +235,7 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
         if not self.transforms_first:
             return x
         layer = getattr(self, self.near or "")
-        return linear(x, layer.weight) if is_plain(layer) else apply_linear(layer, x)
+        return linear(x, layer.weight) if self._commutes(layer) else apply_linear(layer, x)
 
     def rows(self, block: Adjacency, hidden: Tensor, hidden_dst: Tensor, x_dst: Tensor, **extra: Any) -> Tensor:
         """Return some rows of the output.
@@ -266,7 +265,7 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
         layer = None if self.near is None else getattr(self, self.near)
         if layer is not None and not transformed:
             near, fresh = apply_linear(layer, near), True
-        elif layer is not None and is_plain(layer) and layer.bias is not None:
+        elif layer is not None and self._commutes(layer) and layer.bias is not None:
             near, fresh = add(near, layer.bias, fresh), True
         return self.finish(near, x_dst, fresh, **extra)
 
@@ -281,10 +280,12 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
         layer: Any = None if self.near is None else getattr(self, self.near)
         if layer is None:
             return False
-        commutes = (
-            is_plain(layer) and self.reduction in ("sum", "mean") and not (self.near_first and layer.bias is not None)
-        )
-        return layer.weight.size(0) < layer.weight.size(1) if commutes else self.near_first
+        return layer.weight.size(0) < layer.weight.size(1) if self._commutes(layer) else self.near_first
+
+    def _commutes(self, layer: Any) -> bool:
+        """Whether the linear layer may be applied before the aggregation or after it, its bias always after."""
+        biased = self.near_first and layer.bias is not None
+        return is_plain(layer) and self.reduction in ("sum", "mean") and not biased
 
     # As PyG computes it, where something looks at messages:
 

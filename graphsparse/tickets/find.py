@@ -124,8 +124,8 @@ def find_tickets(
     tickets = []
     for found in method.find(run):
         ticket = run.finish(found)
-        own = {"method": name, type(method).__name__: as_plain(method)}
-        tickets.append(replace(ticket, config={**ticket.config, **own}))
+        config = {type(method).__name__: as_plain(method), **ticket.config, "method": name}
+        tickets.append(replace(ticket, config=config))
     if len(tickets) != len(chosen):
         raise ValueError(f"'method' {name!r} found {len(tickets)} tickets for {len(chosen)} targets")
     return tickets

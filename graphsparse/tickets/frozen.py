@@ -21,12 +21,10 @@ class FrozenTensor(NamedTuple):
     Args:
         role: What is drawn and masked of it.
         shape: Its sizes.
-        source: Name from which its weights are drawn: its own, or that of another layer it is folded with.
     """
 
     role: FrozenRole
     shape: tuple[int, ...]
-    source: str
 
     @property
     def masked(self) -> bool:
@@ -66,7 +64,7 @@ class FrozenWeights:
         for entry in entries:
             first, *more = entry.names
             role = cast(FrozenRole, entry.role)
-            tensors[first] = FrozenTensor(role, tuple(entry.parameter.shape), first)
+            tensors[first] = FrozenTensor(role, tuple(entry.parameter.shape))
             same |= dict.fromkeys(more, first)
         dtype = entries[0].parameter.dtype
         return cls(supermask.seed, supermask.law, supermask.mean_square, dtype, tensors, same)
@@ -93,19 +91,18 @@ class FrozenWeights:
     def state(self, masks: Mapping[str, Tensor], device: torch.device | str | None = None) -> dict[str, Tensor]:
         """Draw the weights of all tensors and mask them; names that stand for one tensor get the same one."""
         state: dict[str, Tensor] = {}
-        drawn: dict[tuple[str, tuple[int, ...], bool], Tensor] = {}  # layers that are folded draw once
-        for name, (role, shape, source) in self.tensors.items():
-            if role == "zero":
-                state[name] = torch.zeros(shape, dtype=self.dtype, device=device)
+        for name, entry in self.tensors.items():
+            if entry.role == "zero":
+                state[name] = torch.zeros(entry.shape, dtype=self.dtype, device=device)
                 continue
-            masked = role != "dense"
-            if (source, shape, masked) not in drawn:
-                square = self.mean_square if masked else 1.0
-                weight = draw_weight(shape, self.law, seed=self.seed, name=source, mean_square=square, device=device)
-                drawn[source, shape, masked] = weight.to(self.dtype)
-            weight = drawn[source, shape, masked]
+            options: dict[str, Any] = {
+                "name": name,
+                "mean_square": self.mean_square if entry.masked else 1.0,
+                "device": device,
+            }
+            weight = draw_weight(entry.shape, self.law, seed=self.seed, **options).to(self.dtype)
             # The product that the search computes, so that even the signs of zeros are the same.
-            state[name] = weight * masks[name].to(weight.device).view(torch.uint8) if masked else weight
+            state[name] = weight * masks[name].to(weight.device).view(torch.uint8) if entry.masked else weight
         return state | {name: state[first] for name, first in self.same.items()}
 
     def check(self, state_dict: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> str:
@@ -114,7 +111,10 @@ class FrozenWeights:
         for name, tensor in state.items():
             got = state_dict[name].detach().cpu()
             if got.dtype != tensor.dtype or not torch.equal(got, tensor):
-                raise ValueError(f"'state_dict' holds other weights in {name!r} than those of the seed under its mask")
+                raise ValueError(
+                    f"'state_dict' holds other weights in {name!r} than those of the seed under its mask, as after a "
+                    "change of type (Supermask.redraw() brings them back)"
+                )
         return _digest(state)
 
     def redraw(self, masks: Mapping[str, Tensor], expected: str) -> dict[str, Tensor]:
@@ -126,28 +126,22 @@ class FrozenWeights:
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it in values that JSON can hold."""
-        tensors: dict[str, Any] = {}
-        for name, (role, shape, source) in self.tensors.items():
-            tensors[name] = [role, list(shape), *([source] if source != name else [])]
+        tensors = {name: [entry.role, list(entry.shape)] for name, entry in self.tensors.items()}
         return {
             "seed": int(self.seed),
             "law": self.law,
             "mean_square": self.mean_square,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "tensors": tensors | dict(self.same),
+            "tensors": tensors,
+            "same": dict(self.same),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "FrozenWeights":
         """Return what :meth:`to_json` wrote."""
-        tensors, same = {}, {}
-        for name, entry in value["tensors"].items():
-            if isinstance(entry, str):
-                same[name] = entry
-            else:
-                role, shape, *source = entry
-                tensors[name] = FrozenTensor(role, tuple(shape), *(source or [name]))
-        return cls(value["seed"], value["law"], value["mean_square"], getattr(torch, value["dtype"]), tensors, same)
+        tensors = {name: FrozenTensor(role, tuple(shape)) for name, (role, shape) in value["tensors"].items()}
+        dtype = getattr(torch, value["dtype"])
+        return cls(value["seed"], value["law"], value["mean_square"], dtype, tensors, value["same"])
 
 
 def _digest(state: Mapping[str, Tensor]) -> str:

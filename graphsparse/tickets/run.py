@@ -284,17 +284,13 @@ class TicketRun:
 
     def _check_counts(self, target: Target, masks: Masks) -> None:
         """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""
-        kept = [masks.weights[name] for name in self.names if name in masks.weights]
-        removed, total = (sum(int((~mask).sum()) for mask in kept), sum(mask.numel() for mask in kept))
-        missing = num_removed(target.weights, total) - removed
-        if not 0 <= missing < max(len(kept), 1) or (target.weights > 0 and not kept):
-            raise ValueError(f"the method removed {removed} of {total} weights for a sparsity of {target.weights}")
-        if masks.edges is None:
-            missing = int(target.edges > 0)
-        else:
-            missing = num_removed(target.edges, masks.edges.numel()) - int((~masks.edges).sum())
-        if missing:
-            raise ValueError(f"the method removed {missing} edges too few for a sparsity of {target.edges}")
+        weights = [masks.weights[name] for name in self.names if name in masks.weights]
+        edges = [] if masks.edges is None else [masks.edges]
+        for what, kept, sparsity in (("weights", weights, target.weights), ("edges", edges, target.edges)):
+            removed, total = (sum(int((~mask).sum()) for mask in kept), sum(mask.numel() for mask in kept))
+            missing = num_removed(sparsity, total) - removed
+            if not 0 <= missing < max(len(kept), 1) or (sparsity > 0 and not kept):
+                raise ValueError(f"the method removed {removed} of {total} {what} for a sparsity of {sparsity}")
 
     def test(self, model: nn.Module, epoch: int) -> float | None:
         """Return the metric on the test part of a model that was chosen; not for a method that still searches."""
@@ -313,6 +309,8 @@ class TicketRun:
         if self.training.checkpoint is None:
             return
         path = Path(self.training.checkpoint) / "run.json"
+        if path.parent.is_file():
+            raise ValueError(f"'checkpoint' must be a folder, of several trainings (got the file {str(path.parent)!r})")
         described = {"method": _text(method), "targets": str([tuple(target) for target in self.targets])}
         for name, value in {"training": self.training, "distillation": self._distillation}.items():
             described |= {f"{name}.{key}": _text(entry) for key, entry in (as_plain(value) or {}).items()}

@@ -1,7 +1,7 @@
 """Training: tasks, one loop, masks, and projections that attach to any optimiser."""
 
 from graphsparse.training.distillation import distillation_loss
-from graphsparse.training.fit import fit, fit_graphs
+from graphsparse.training.fit import fit
 from graphsparse.training.graph_task import GraphTask
 from graphsparse.training.l0_projection import L0Projection
 from graphsparse.training.masks import Masks
@@ -27,7 +27,6 @@ __all__ = [
     "build_model",
     "distillation_loss",
     "fit",
-    "fit_graphs",
     "predict",
     "seeded",
 ]

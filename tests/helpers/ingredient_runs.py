@@ -14,8 +14,8 @@ from torch_geometric.nn import GCN
 from graphsparse.loader import RandomNodeBatches
 from graphsparse.soups.store import claim as claim_module
 from graphsparse.soups.store.store import IngredientStore
-from graphsparse.soups.workers.pools import Workers
 from graphsparse.soups.workers.train_ingredients import train_ingredients
+from graphsparse.soups.workers.workers import Workers
 from graphsparse.testing import random_graph
 from graphsparse.training import Training
 

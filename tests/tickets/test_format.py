@@ -92,11 +92,10 @@ def test_every_kind_of_tensor_round_trips(tmp_path):
 
 
 TENSORS = {
-    "a": FrozenTensor("weights", (5, 6), "a"),
-    "table": FrozenTensor("columns", (7, 4), "table"),
-    "whole": FrozenTensor("dense", (3, 6), "whole"),
-    "bias": FrozenTensor("zero", (5,), "bias"),
-    "folded": FrozenTensor("weights", (5, 6), "a"),
+    "a": FrozenTensor("weights", (5, 6)),
+    "table": FrozenTensor("columns", (7, 4)),
+    "whole": FrozenTensor("dense", (3, 6)),
+    "bias": FrozenTensor("zero", (5,)),
 }
 SAME = {"again": "a", "bias2": "bias"}
 
@@ -125,7 +124,6 @@ def test_frozen_weights_are_those_of_the_law(law, square, dtype, tmp_path):
         "table": table.to(dtype) * masks["table"],
         "whole": draw_weight((3, 6), law, seed=3, name="whole").to(dtype),
         "bias": torch.zeros(5, dtype=dtype),
-        "folded": a.to(dtype) * masks["folded"],
         "again": a.to(dtype) * masks["a"],
         "bias2": torch.zeros(5, dtype=dtype),
     }
@@ -190,7 +188,7 @@ def test_independent_bits_take_hardly_more_than_their_entropy(density, tmp_path)
 def test_nested_coats_take_hardly_more_than_their_entropy(tmp_path):
     scores = torch.rand(600, 600, generator=torch.Generator().manual_seed(0))
     counts = sum((scores >= k).byte() for k in (0.55, 0.70, 0.85))
-    frozen = FrozenWeights(0, "signed_constant", tensors={"w": FrozenTensor("weights", (600, 600), "w")})
+    frozen = FrozenWeights(0, "signed_constant", tensors={"w": FrozenTensor("weights", (600, 600))})
     Ticket(frozen.state({"w": counts}), {"w": counts}, frozen=frozen).save(tmp_path / "t")
     bound = counts.numel() * (entropy(0.45) + 0.45 * entropy(0.30 / 0.45) + 0.30 * entropy(0.15 / 0.30)) / 8
     assert 0.99 * bound < mask_bytes(tmp_path / "t") < 1.1 * bound
@@ -210,7 +208,7 @@ def test_nothing_and_everything_take_no_space(tmp_path):
 
 
 def test_table_takes_one_bit_per_column(tmp_path):
-    frozen = FrozenWeights(0, "signed_constant", tensors={"t": FrozenTensor("columns", (1000, 64), "t")})
+    frozen = FrozenWeights(0, "signed_constant", tensors={"t": FrozenTensor("columns", (1000, 64))})
     mask = draw((64,), 0.5)
     Ticket(frozen.state({"t": mask}), {"t": mask.expand(1000, 64)}, frozen=frozen).save(tmp_path / "t")
     assert mask_bytes(tmp_path / "t") <= 64 / 8 + 5

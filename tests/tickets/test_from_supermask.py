@@ -170,9 +170,7 @@ def test_graph_of_the_ticket():
 
 def test_config_and_metrics():
     supermask = Supermask(GCN(8, 16, 2, 3), 0.55, seed=9, **MULTI)
-    ticket = Ticket.from_supermask(
-        supermask, config={"method": "multicoated", "lr": 0.1}, metrics={"test_accuracy": 0.5}
-    )
+    ticket = Ticket.from_supermask(supermask, config={"method": "multicoated", "lr": 0.1}, metrics={"test": 0.5})
     assert ticket.config == {
         "method": "multicoated",
         "seed": 9,
@@ -181,7 +179,7 @@ def test_config_and_metrics():
         "transform": "abs",
         "lr": 0.1,
     }
-    assert ticket.metrics == {"weight_sparsity": supermask.sparsity(), "test_accuracy": 0.5}
+    assert ticket.metrics == {"weight_sparsity": supermask.sparsity(), "test": 0.5}
 
 
 def test_supermask_is_left_alone():
@@ -201,7 +199,7 @@ def test_supermask_is_left_alone():
 def test_weights_that_are_not_the_seed_s_are_refused():
     supermask = Supermask(GCN(8, 16, 2, 3), 0.5)
     supermask.half().float()
-    with pytest.raises(ValueError, match="no longer holds .* other weights in 'convs.0.lin.weight'"):
+    with pytest.raises(ValueError, match="other weights in 'convs.0.lin.weight'"):
         Ticket.from_supermask(supermask)
     supermask.redraw()
     Ticket.from_supermask(supermask)

@@ -30,7 +30,7 @@ from graphsparse.nn.linear import is_plain
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.blocks import blocks
 from graphsparse.soups.evaluation.judge import Judge
-from graphsparse.soups.states.states import State, mix_tensors
+from graphsparse.soups.states import State, mix_tensors
 
 #: Takes the number of a mixture, rows, and the logits there.
 Take: TypeAlias = Callable[[int, slice, Tensor], object]

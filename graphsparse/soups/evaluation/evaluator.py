@@ -12,7 +12,7 @@ from graphsparse.nn.inference import Layers, exact_copy
 from graphsparse.soups.evaluation.cached_forward import CachedForward
 from graphsparse.soups.evaluation.judge import Judge, Judged, halves, judged_nodes
 from graphsparse.soups.evaluation.plain_forward import PlainForward, estimate_statistics, running_norms
-from graphsparse.soups.states.states import State, mix
+from graphsparse.soups.states import State, mix
 from graphsparse.training.check import check_callable
 from graphsparse.utils.call_model import Call, call_model
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch_geometric.data import Data
 
-from graphsparse.soups.states.states import State
-from graphsparse.soups.states.ties import tie, tied_names
+from graphsparse.soups.states import State, tie, tied_names
 from graphsparse.training.check import check_output
 from graphsparse.utils.call_model import Call, call_model
 

@@ -1,48 +1,60 @@
 """How ingredients are made: what they have in common, and what is drawn for each."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.loader import check_sums_weighted_messages
+from graphsparse.loader import check_sums_weighted_messages, make_loader
+from graphsparse.nn import layerwise_inference
 from graphsparse.nn.accelerate import accelerate
 from graphsparse.nn.dropout import set_dropout
+from graphsparse.ops.check import check_count, check_list, check_number
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.key import describe, ingredient_key
-from graphsparse.soups.workers.jitter import Jitter, check_jitter, draw_jitter, stream_seed
-from graphsparse.soups.workers.job import INFERENCE, Job, MakeLoader, torch_settings
-from graphsparse.soups.workers.pools import Workers
-from graphsparse.training import NodeTask, Training
+from graphsparse.soups.workers.workers import Workers
+from graphsparse.training import NodeTask, Training, predict
 from graphsparse.training.check import check_callable, check_model
 from graphsparse.training.node_task import Inference
 from graphsparse.training.seeding import build_model, seeded
 from graphsparse.typing import MakeModel
 from graphsparse.utils.counter_random import check_seed
 
+#: Makes the loader of an ingredient: ``(data, seed=..., **options)``.
+MakeLoader: TypeAlias = Callable[..., Iterable[Data]]
+#: Values to draw from, by the name of an option.
+Jitter: TypeAlias = Mapping[str, Sequence[float]]
+
+#: What may be drawn, and what has a seed of its own. The orders are part of every draw: add at the end only.
+JITTERED = ("lr", "weight_decay", "epochs", "dropout")
+STREAMS = ("weights", "data", "dropout", "jitter")
 INITS = ("shared", "independent")
+INFERENCE: Mapping[str, Inference] = {"full": predict, "layerwise": layerwise_inference}
 #: Graphs of at most so many edges are tried out before anything is written.
 _SMALL = 2_000_000
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that the weights of ingredients depend on, besides the graph; see ``train_ingredients``."""
+    """What all ingredients of a call have in common besides the graph; see ``train_ingredients``."""
 
     make_model: MakeModel
-    training: Training
-    sampler: str | MakeLoader
-    sampler_options: Mapping[str, Any] | None
-    jitter: Jitter | None
-    init: str
-    inference: str | Inference
-    tag: str | None
+    training: Training = field(default_factory=Training)
+    sampler: str | MakeLoader = "full"
+    sampler_options: Mapping[str, Any] = field(default_factory=dict)
+    jitter: Jitter | None = None
+    init: str = "shared"
+    inference: str | Inference = "full"
+    tag: str | None = None
+    workers: Workers = field(default_factory=Workers)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse what no ingredient can be trained with, and what ingredients could not be told apart by."""
         if not isinstance(self.training, Training):
             raise TypeError(f"'training' must be a Training (got {type(self.training).__name__})")
         if self.training.checkpoint is not None:
@@ -56,7 +68,7 @@ class Recipe:
                 raise ValueError(f"'inference' must be one of {list(INFERENCE)} or a function (got {self.inference!r})")
         else:
             check_callable(self.inference, "inference")
-        if self.sampler_options is not None and not isinstance(self.sampler_options, Mapping):
+        if not isinstance(self.sampler_options, Mapping):
             raise TypeError(f"'sampler_options' must map names of options to values (got {self.sampler_options!r})")
         if not isinstance(self.sampler, str):
             check_callable(self.sampler, "sampler")
@@ -68,7 +80,7 @@ class Recipe:
 
     def _common(self) -> dict[str, Any]:
         """Describe what all ingredients have in common and their weights depend on."""
-        options = {name: value for name, value in (self.sampler_options or {}).items() if name != "save_dir"}
+        options = {name: value for name, value in self.sampler_options.items() if name != "save_dir"}
         return {
             "sampler": describe(self.sampler, "'sampler'", self.tag),
             "sampler_options": {k: describe(v, f"'sampler_options[{k!r}]'", self.tag) for k, v in options.items()},
@@ -144,36 +156,35 @@ class Recipe:
             }
             yield ingredient_key(spec), {"index": index, "seed": int(seed), **spec}, own.state_dict()
 
-    def job(self, store: Path, workers: Workers) -> Job:
-        """Return what all workers get."""
-        options = dict(self.sampler_options or {})
-        if self.sampler == "cluster":
-            options.setdefault("save_dir", store / "partitions")
-        return Job(
-            make_model=self._for_training,
-            training=replace(self.training, progress=False, log=None),
-            sampler=self.sampler,
-            sampler_options=options,
-            inference=self.inference,
-            device=workers.device,
-            checkpoint_every=workers.checkpoint_every,
-            settings=torch_settings(),
-        )
-
-    def _for_training(self) -> nn.Module:
+    def model(self) -> nn.Module:
+        """Return a model for an ingredient, in the form in which it is trained; its weights do not matter."""
         model = self.build(0)
         return accelerate(model, fast_dropout=True) if self.training.fast else model
 
-    def check_loader(self, job: Job, model: nn.Module, graph: Data) -> None:
+    def make_loader(self, data: Data, seed: int, store: Path) -> Iterable[Data] | None:
+        """Return the loader of an ingredient; ``None`` for the whole graph."""
+        if self.sampler == "full":
+            return None
+        if not isinstance(self.sampler, str):
+            return self.sampler(data, seed=seed, **self.sampler_options)
+        kept = {"save_dir": store / "partitions"} if self.sampler == "cluster" else {}
+        return make_loader(self.sampler, data, seed=seed, **{**kept, **self.sampler_options})
+
+    @property
+    def infer(self) -> Inference:
+        """What returns the logits of a whole graph."""
+        return INFERENCE[self.inference] if isinstance(self.inference, str) else self.inference
+
+    def check_loader(self, model: nn.Module, graph: Data, store: Path) -> None:
         """Find out before the first worker starts whether the sampler takes its options, the graph and the model.
 
         What a sampler computes once and keeps, such as a partition, is there for all workers afterwards.
         """
-        options = dict(job.sampler_options)
+        options = dict(self.sampler_options)
         if self.sampler == "saint_rw" and _is_positive(options.get("coverage", 1)):
             options["coverage"] = math.ulp(0.0)  # each ingredient has counts of its own, so that one draw will do here
         with seeded(0):
-            loader = replace(job, sampler_options=options).make_loader(graph, 0)
+            loader = replace(self, sampler_options=options).make_loader(graph, 0, store)
         if loader is None and self.sampler == "full":
             return
         if isinstance(loader, Iterator) or not hasattr(loader, "__iter__"):
@@ -189,3 +200,51 @@ def _is_positive(value: Any) -> bool:
 def weights_name(model: nn.Module) -> str:
     """Return a digest of the weights and buffers of a model."""
     return digest(model.state_dict().values())
+
+
+def stream_seed(seed: int, stream: str, index: int = 0, part: int = 0) -> int:
+    """Return the seed of one of many streams that do not depend on each other.
+
+    The streams are those that NumPy's ``SeedSequence`` spawns, which stay the same from release to release.
+
+    Args:
+        seed: The one seed that all follow from, not negative.
+        stream: ``"weights"``, ``"data"``, ``"dropout"`` or ``"jitter"``.
+        index: Number of the ingredient.
+        part: Number of what is drawn, where a stream has several parts.
+
+    Returns:
+        A seed below 2**63, for any generator of PyTorch, Python or NumPy.
+    """
+    spawned = np.random.SeedSequence(entropy=int(seed), spawn_key=(STREAMS.index(stream), index, part))
+    return int(spawned.generate_state(1, np.uint64)[0]) >> 1
+
+
+def draw_jitter(jitter: Jitter | None, seed: int, index: int) -> dict[str, Any]:
+    """Draw the options of an ingredient, each from its own stream: what is drawn for one does not depend on others."""
+    drawn = {}
+    for name, values in (jitter or {}).items():
+        rng = np.random.default_rng(stream_seed(seed, "jitter", index, JITTERED.index(name)))
+        listed = check_list(values, f"jitter[{name!r}]")
+        drawn[name] = listed[int(rng.integers(len(listed)))]
+    return drawn
+
+
+def check_jitter(jitter: Jitter | None) -> None:
+    """Refuse options that cannot be drawn, and values that a training cannot run with."""
+    if jitter is None:
+        return
+    if not isinstance(jitter, Mapping):
+        raise TypeError(f"'jitter' must map names of options to lists of values (got {type(jitter).__name__})")
+    for name, values in jitter.items():
+        if name not in JITTERED:
+            raise ValueError(f"'jitter' can draw {list(JITTERED)} (got {name!r})")
+        label = f"jitter[{name!r}]"
+        listed = check_list(values, label)
+        if not listed:
+            raise ValueError(f"'{label}' must hold at least one value (got none)")
+        for value in listed:
+            if name == "epochs":
+                check_count(value, label)
+            elif check_number(value, label, least=0, strictly=name == "lr") >= 1 and name == "dropout":
+                raise ValueError(f"'{label}' must be in [0, 1) (got {value!r})")

@@ -11,15 +11,12 @@ from graphsparse.ops.check import check_count
 from graphsparse.soups.store.failures import IngredientError, StorageError, is_storage_error, storage_error
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.store.key import describe_model
-from graphsparse.soups.store.prepare_store import prepare_store, write_initial
-from graphsparse.soups.store.store import IngredientStore, store_path
+from graphsparse.soups.store.store import IngredientStore, prepare_store, store_path, write_initial
 from graphsparse.soups.store.stored_graph import graph_digests, training_graph
-from graphsparse.soups.workers.jitter import Jitter
-from graphsparse.soups.workers.job import MakeLoader
-from graphsparse.soups.workers.pools import HerePool, LocalPool, Workers, as_workers
-from graphsparse.soups.workers.ray_pool import RayPool
-from graphsparse.soups.workers.recipe import Recipe
+from graphsparse.soups.workers.pools import HerePool, LocalPool, RayPool
+from graphsparse.soups.workers.recipe import Jitter, MakeLoader, Recipe
 from graphsparse.soups.workers.supervise import Pool, Report, supervise
+from graphsparse.soups.workers.workers import Workers, as_workers
 from graphsparse.training import Training
 from graphsparse.training.check import check_data
 from graphsparse.training.node_task import Inference
@@ -122,7 +119,9 @@ def train_ingredients(
     check_count(num, "num")
     where, path = as_workers(workers), store_path(store, "store")
     training = Training() if training is None else training
-    recipe = Recipe(make_model, training, sampler, sampler_options, jitter, init, inference, tag)
+    options = {} if sampler_options is None else sampler_options
+    recipe = Recipe(make_model, training, sampler, options, jitter, init, inference, tag, where)
+    recipe.check()
     check_data(data, "data", ("train_mask", "val_mask"))
     graph, model = training_graph(data), recipe.build(0)
     layers, digests = describe_model(model, tag), graph_digests(graph)
@@ -141,9 +140,8 @@ def train_ingredients(
             folders[-1].write_spec(spec)  # last: what has one can be trained
         with Report(folders, training.progress, training.log) as report:
             if report.open:
-                job = recipe.job(path, where)
-                recipe.check_loader(job, model, graph)
-                pool: Pool = _POOLS[where.backend](job, where)
+                recipe.check_loader(model, graph, path)
+                pool: Pool = _POOLS[where.backend](recipe)
                 supervise(pool, report)
             report.check()
     except (OSError, RuntimeError) as error:

@@ -1,16 +1,17 @@
 """Untrained tickets: a mask over frozen random weights."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from graphsparse.nn import Supermask, SupermaskLaw, coat_sparsities
 from graphsparse.nn.dropout import set_dropout
-from graphsparse.nn.sparsities import CoatSpacing
+from graphsparse.nn.sparsities import CoatSpacing, Ramp
+from graphsparse.nn.thresholds import Transform
 from graphsparse.ops.check import check_count, check_number
 from graphsparse.tickets.run import TicketRun, as_plain
 from graphsparse.tickets.ticket import Ticket
@@ -34,29 +35,30 @@ def _sgd_cosine(epochs: int) -> MakeOptimizer:
 
 @dataclass(frozen=True)
 class _Published:
-    """A published way to search: arguments of the supermask, and how its scores are trained."""
+    """A published way to search: what a supermask is made of, and how its scores are trained."""
 
-    supermask: dict[str, Any] = field(default_factory=dict)
+    transform: Transform = "identity"
+    law: SupermaskLaw = field(default_factory=SupermaskLaw)
+    scope: str = "global"
+    ramp: Ramp | None = "linear"
+    coats: int = 1
     optimizer: Callable[[int], MakeOptimizer] = lambda epochs: _adamw
     epochs: int = 400
     lr: float = 0.01
     weight_decay: float = 0.0
 
 
-_UNIFORM = {"transform": "identity", "law": "kaiming_uniform"}
-_SIGNED = {"transform": "abs", "law": "signed_constant"}
+_EDGE_POPUP: dict[str, Any] = {"optimizer": _sgd_cosine, "epochs": 100, "lr": 0.1, "weight_decay": 1e-4}
 #: ``ugt``: Huang et al., arXiv 2211.15335. ``edge_popup``: the baseline of its figures, which differs in the threshold
 #: per tensor and the missing ramp alone. ``edge_popup_original``: Ramanujan et al., arXiv 1911.13299. ``multicoated``:
 #: Yan et al., arXiv 2312.03236.
 _PRESETS: dict[str, _Published] = {
-    "ugt": _Published({**_UNIFORM, "scope": "global", "ramp": "linear"}),
-    "edge_popup": _Published({**_UNIFORM, "scope": "layer", "ramp": None}),
+    "ugt": _Published(),
+    "edge_popup": _Published(scope="layer", ramp=None),
     "edge_popup_original": _Published(
-        {**_SIGNED, "scope": "layer", "score_law": "edge_popup", "ramp": None}, _sgd_cosine, 100, 0.1, 1e-4
+        "abs", SupermaskLaw("signed_constant", "edge_popup"), scope="layer", ramp=None, **_EDGE_POPUP
     ),
-    "multicoated": _Published(
-        {**_SIGNED, "scope": "global", "scaled": True, "coats": 3, "coat_spacing": "uniform", "ramp": "linear"}
-    ),
+    "multicoated": _Published("abs", SupermaskLaw("signed_constant", scaled=True), coats=3),
 }
 
 
@@ -136,63 +138,54 @@ class Untrained:
 
     def find(self, run: TicketRun) -> Iterator[Ticket]:
         """Yield a ticket of frozen weights for each target."""
+        published = self._published()
+        own = {name: getattr(published, name) for name in ("coats", "epochs", "lr", "weight_decay")}
         for number, target in enumerate(run.targets, 1):
             masked, result = self._search(run, target.weights, f"mask-{number}")
-            published = self._published()
-            names = ("epochs", "lr", "weight_decay")
-            options = {k: v for k, v in published.supermask.items() if isinstance(v, str | int | float | bool)}
+            described = {**run.described(), "Untrained": {**(as_plain(self) or {}), **own}}
             yield Ticket.from_supermask(
                 masked,
                 data=run.graph,
-                config={
-                    **options,
-                    "weight_sparsity": target.weights,
-                    **run.described(),
-                    "Untrained": {**(as_plain(self) or {}), **{name: getattr(published, name) for name in names}},
-                },
+                config={"weight_sparsity": target.weights, **described},
                 metrics={"val": result.val, "best_epoch": result.best_epoch},
             )
 
     def _published(self) -> _Published:
         """Return the preset with what differs from it."""
-        given = {e.name: getattr(self, e.name) for e in fields(self) if getattr(self, e.name) is not None}
-        known = _PRESETS[self.preset]
-        options: dict[str, Any] = {
-            name: given[name] for name in ("coats", "coat_spacing", "scaled", "scope") if name in given
-        }
-        numbers = {name: given[name] for name in ("epochs", "lr", "weight_decay") if name in given}
-        return replace(known, supermask={**known.supermask, **options}, **numbers)
+        known, names = _PRESETS[self.preset], ("coats", "scope", "epochs", "lr", "weight_decay")
+        law = known.law if self.scaled is None else replace(known.law, scaled=self.scaled)
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(known, law=law, **given)
 
-    def _search(
-        self, run: TicketRun, sparsity: float, tag: str, *, coat_scores: Tensor | None = None
-    ) -> tuple[Supermask, FitResult]:
+    def _search(self, run: TicketRun, sparsity: float, tag: str) -> tuple[Supermask, FitResult]:
         """Return the wrapped model with the scores of the best epoch, and the result of the search."""
-        published = self._published()
-        options = dict(published.supermask)
-        spacing = options.pop("coat_spacing", "uniform")
-        if spacing != "uniform" and coat_scores is None:
+        published, spacing, scores = self._published(), self.coat_spacing or "uniform", None
+        if spacing != "uniform":
             single = replace(self, coats=1, coat_spacing="uniform")
-            coat_scores = single._search(run, sparsity, f"{tag}-one-coat")[0].scores.detach()
-        options["coats"] = coat_sparsities(sparsity, options.get("coats", 1), spacing, scores=coat_scores)
-        options["law"] = SupermaskLaw(
-            options["law"], options.pop("score_law", "kaiming_uniform"), options.pop("scaled", False)
-        )
+            scores = single._search(run, sparsity, f"{tag}-one-coat")[0].scores.detach()
         model = run.model()
         if self.dropout is not None:
             set_dropout(model, self.dropout)
-        epochs = published.epochs
-        # Where nothing is learned, the final sparsity holds from the start; a pass shows the data to normalisation.
-        steps = epochs if published.lr > 0 else None
-        seed = run.training.seed
-        masked = Supermask(model, sparsity, seed=seed, total_steps=steps, **options)
+        masked = Supermask(
+            model,
+            sparsity,
+            seed=run.training.seed,
+            scope=published.scope,
+            transform=published.transform,
+            law=published.law,
+            coats=coat_sparsities(sparsity, published.coats, spacing, scores=scores),
+            ramp=published.ramp,
+            # Where nothing is learned, the final sparsity holds from the start; a pass shows the data to normalisation.
+            total_steps=published.epochs if published.lr > 0 else None,
+        )
         del model  # the wrapper has a copy without weights
         result = run.train(
             masked,
             tag,
-            epochs=epochs,
+            epochs=published.epochs,
             lr=published.lr,
             weight_decay=published.weight_decay,
-            optimizer=run.training.optimizer or published.optimizer(epochs),
+            optimizer=run.training.optimizer or published.optimizer(published.epochs),
             after_step=[_one_step_per_epoch],
         )
         return masked, result

@@ -12,6 +12,7 @@ from graphsparse.ops.blocks import blocks
 from graphsparse.ops.pairs import is_among, pair_keys, sort_keys, unique_keys
 from graphsparse.transfer.data.negatives import marked_first
 from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.relation import read_pairs
 from graphsparse.transfer.data.split import PARTS, LinkSplit
 
 
@@ -101,15 +102,15 @@ class _Check:
 
     def __init__(self, split: LinkSplit, pair: SharedNodePair) -> None:
         self.split, self.pair = split, pair
-        self.relation, self.num_nodes = pair.relation(), pair.num_nodes
-        self.pairs = {name: self.relation.check_pairs(getattr(split, name), f"split.{name}") for name in PARTS}
+        self.num_nodes = pair.num_nodes
+        self.pairs = {name: read_pairs(getattr(split, name), self.num_nodes, f"split.{name}") for name in PARTS}
         self.keys = {name: self.sorted(pairs) for name, pairs in self.pairs.items()}
 
     def sorted(self, pairs: Tensor) -> Tensor:
         return sort_keys(pair_keys(pairs, self.num_nodes))
 
     def read(self, pairs: Any, name: str) -> Tensor:
-        return self.sorted(self.relation.check_pairs(pairs, name))
+        return self.sorted(read_pairs(pairs, self.num_nodes, name))
 
     def example(self, keys: Tensor) -> str:
         return f"({int(keys[0]) // self.num_nodes}, {int(keys[0]) % self.num_nodes})"

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch_geometric.data import Data, HeteroData
 
 from graphsparse.ops.check import check_count, check_number
+from graphsparse.ops.pairs import key_pairs
 from graphsparse.transfer.data.keys import GRAPHS, NodeMatch, match_nodes, read_keys
 from graphsparse.transfer.data.node_features import check_features, check_x, features_of, take_rows
-from graphsparse.transfer.data.relation import FROM_SOURCE, Relation, read_relation
+from graphsparse.transfer.data.relation import FROM_SOURCE, Relation, read_pairs, read_relation
 
 
 @runtime_checkable
@@ -159,7 +160,7 @@ class SharedNodePair:
 
     def target_links(self) -> Tensor:
         """Return the target's links as ``[2, P]``, each once, the smaller end first unless directed."""
-        return self._relation.pairs(self._relation.target)
+        return key_pairs(self._relation.target, self.num_union_nodes)
 
     def graph(
         self, name: str, *, without: Without = None, source_weight: float | None = None, features: bool = True
@@ -257,7 +258,7 @@ class SharedNodePair:
             return without.queries
         if not isinstance(without, Tensor):
             raise TypeError(f"'without' must be a LinkSplit or pairs [2, P] (got {type(without).__name__})")
-        return self._relation.check_pairs(without, "without")
+        return read_pairs(without, self.num_nodes, "without")
 
     def __repr__(self) -> str:
         shared = f"{int(self.shared.count_nonzero())} of {self.num_nodes} nodes shared"

@@ -1,6 +1,6 @@
 """The links of target and sources under global numbers of nodes, and the edges of the graphs derived from them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,23 +35,6 @@ class Relation:
     target: Tensor
     source: Tensor
 
-    def keys(self, pairs: Tensor) -> Tensor:
-        """Return the keys of pairs."""
-        return pair_keys(pairs, self.match.num_nodes, directed=self.directed)
-
-    def pairs(self, keys: Tensor) -> Tensor:
-        """Return the pairs ``[2, P]`` of keys."""
-        return key_pairs(keys, self.match.num_nodes)
-
-    def unordered(self, keys: Tensor) -> Tensor:
-        """Return the keys of the links without their directions; not sorted where that changes them."""
-        return pair_keys(self.pairs(keys), self.match.num_nodes) if self.directed else keys
-
-    def check_pairs(self, pairs: Any, name: str) -> Tensor:
-        """Return pairs of the target's nodes as int64 ``[2, P]`` on CPU, or say what is wrong with them."""
-        check_edge_index(pairs, self.match.num_target, name)
-        return pairs.as_subclass(Tensor).detach().to(device="cpu", dtype=torch.int64)  # type: ignore[no-any-return]
-
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the target's nodes and links; the sources do not matter."""
@@ -84,7 +67,9 @@ class Relation:
             links, origin = _merge(target, source)
         if hidden is None:
             return links, origin
-        keep = hide_pairs(self.unordered(links), hidden, self.match.num_nodes)
+        num_nodes = self.match.num_nodes
+        unordered = pair_keys(key_pairs(links, num_nodes), num_nodes) if self.directed else links
+        keep = hide_pairs(unordered, hidden, num_nodes)
         return links[keep], origin[keep]
 
     def edges(self, graph: str, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -136,20 +121,28 @@ def read_relation(target: Tensor, sources: Sequence[Tensor], match: NodeMatch, d
     check_edge_index(target, match.num_target, "target.edge_index")
     for edge_index, ids in zip(sources, match.source_ids, strict=True):
         check_edge_index(edge_index, ids.numel(), "source.edge_index")
+    own = _links([target], [None], match.num_nodes, directed)
+    return Relation(match, directed, own, _links(sources, match.source_ids, match.num_nodes, directed))
 
-    def keys(lists: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[Tensor]:
-        for edge_index, ids in lists:
+
+def _links(edges: Sequence[Tensor], ids: Sequence[Tensor | None], num_nodes: int, directed: bool) -> Tensor:
+    """Return the keys of the links in some edge lists, given the global numbers of the nodes of each or ``None``."""
+
+    def parts() -> Iterator[Tensor]:
+        for edge_index, numbers in zip(edges, ids, strict=True):
             plain = edge_index.as_subclass(Tensor).detach()
             for where in blocks(plain.size(1)):
                 pairs = plain[:, where].cpu().long()
-                pairs = pairs if ids is None else ids[pairs]
-                yield pair_keys(pairs, match.num_nodes, directed=directed)[pairs[0] != pairs[1]]
+                pairs = pairs if numbers is None else numbers[pairs]
+                yield pair_keys(pairs, num_nodes, directed=directed)[pairs[0] != pairs[1]]
 
-    own = collect_keys(keys([(target, None)]), target.size(1))
-    others = collect_keys(
-        keys(zip(sources, match.source_ids, strict=True)), sum(edge_index.size(1) for edge_index in sources)
-    )
-    return Relation(match, directed, own, others)
+    return collect_keys(parts(), sum(edge_index.size(1) for edge_index in edges))
+
+
+def read_pairs(pairs: Any, num_nodes: int, name: str) -> Tensor:
+    """Return pairs of the target's nodes as int64 ``[2, P]`` on CPU, or say what is wrong with them."""
+    check_edge_index(pairs, num_nodes, name)
+    return pairs.as_subclass(Tensor).detach().to(device="cpu", dtype=torch.int64)  # type: ignore[no-any-return]
 
 
 def _merge(target: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:

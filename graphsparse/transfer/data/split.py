@@ -18,6 +18,7 @@ from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
 from graphsparse.ops.sort import index_dtype, stable_order
 from graphsparse.transfer.data.negatives import PairSpace, draw_non_links, turn_non_links
 from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.relation import read_pairs
 from graphsparse.utils.atomic_write import atomic_write
 from graphsparse.utils.counter_random import CounterRandom, check_seed
 
@@ -241,7 +242,7 @@ def _check_ratios(ratios: Any) -> tuple[float, float, float]:
 def _may_be_held_out(pair: SharedNodePair, links: Tensor, keys: Tensor, hold_out: Any) -> Tensor:
     """Say of the target's links which may be held out."""
     if isinstance(hold_out, Tensor):
-        wanted = unique_keys(pair_keys(pair.relation().check_pairs(hold_out, "hold_out"), pair.num_nodes))
+        wanted = unique_keys(pair_keys(read_pairs(hold_out, pair.num_nodes, "hold_out"), pair.num_nodes))
         strange = wanted[~is_among(wanted, unique_keys(keys.clone()))]
         if strange.numel():
             first = key_pairs(strange[:1], pair.num_nodes).view(-1).tolist()

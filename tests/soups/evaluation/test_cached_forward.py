@@ -12,7 +12,7 @@ from torch_geometric.nn import GAT, GCN, GraphSAGE
 from graphsparse.nn import accelerate
 from graphsparse.soups.evaluation import cached_forward
 from graphsparse.soups.evaluation.evaluator import Evaluator
-from graphsparse.soups.states.states import mix
+from graphsparse.soups.states import mix
 from graphsparse.testing import random_graph
 
 RATIOS = [i / 19 for i in reversed(range(19))]

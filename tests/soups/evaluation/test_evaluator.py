@@ -8,7 +8,7 @@ from torch_geometric.transforms import ToSparseTensor
 import graphsparse.nn
 from graphsparse.metrics import accuracy
 from graphsparse.soups.evaluation.evaluator import Evaluator
-from graphsparse.soups.states.states import mix
+from graphsparse.soups.states import mix
 from graphsparse.testing import random_graph
 from graphsparse.training import predict
 

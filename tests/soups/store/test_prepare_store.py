@@ -7,8 +7,7 @@ from torch_geometric.nn import GCN
 
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.key import describe_model
-from graphsparse.soups.store.prepare_store import prepare_store, write_initial
-from graphsparse.soups.store.store import read_content
+from graphsparse.soups.store.store import prepare_store, read_content, write_initial
 from graphsparse.soups.store.stored_graph import graph_digests, read_graph, training_graph, write_graph
 from graphsparse.testing import random_graph
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from ingredient_runs import Net, train
 
-from graphsparse.soups.states.states import check_states, combine
+from graphsparse.soups.states import check_states, combine
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.store.store import FORMAT, IngredientStore
 from graphsparse.testing import random_graph

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from graphsparse.soups.workers.jitter import STREAMS, check_jitter, draw_jitter, stream_seed
+from graphsparse.soups.workers.recipe import STREAMS, check_jitter, draw_jitter, stream_seed
 
 GRID = {"lr": [0.1, 0.01, 0.001], "epochs": [10, 20], "dropout": [0.0, 0.5], "weight_decay": [0.0, 1e-3]}
 

@@ -17,9 +17,10 @@ import graphsparse.soups.workers.supervise as supervise_module
 import graphsparse.typing as typing_module
 from graphsparse.soups.store.failures import IngredientError, StorageError, is_storage_error
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
-from graphsparse.soups.workers.job import Job
-from graphsparse.soups.workers.pools import LocalPool, Workers, as_workers, gpu_names, threads_of
+from graphsparse.soups.workers.pools import LocalPool
+from graphsparse.soups.workers.recipe import Recipe
 from graphsparse.soups.workers.supervise import Report, supervise
+from graphsparse.soups.workers.workers import Workers, as_workers, gpu_names, threads_of
 
 pytestmark = pytest.mark.once
 
@@ -34,6 +35,10 @@ def stubs(monkeypatch):
     monkeypatch.setattr(supervise_module, "LOOK", 0.1)
 
 
+def linear(workers):
+    return Recipe(lambda: nn.Linear(1, 1), workers=workers)
+
+
 def run(store, orders, *, workers=2, **options):
     """Let processes obey orders, and return what each attempt noted."""
     folders = [IngredientFolder(store, f"k{i}") for i in range(len(orders))]
@@ -44,7 +49,7 @@ def run(store, orders, *, workers=2, **options):
     }
     (store / "order.json").write_text(json.dumps(told))
     with Report(folders) as report:
-        supervise(LocalPool(Job(lambda: nn.Linear(1, 1)), Workers(num=workers, **options)), report)
+        supervise(LocalPool(linear(Workers(num=workers, **options))), report)
         report.check()
     return [[json.loads(path.read_text()) for path in notes(store, folder.key)] for folder in folders]
 
@@ -168,11 +173,11 @@ def test_a_full_disk_ends_the_call_and_all_processes(tmp_path):
 
 def test_without_room_for_temporary_files_the_store_is_not_blamed(tmp_path, monkeypatch):
     """A real limit on the size of files, which what workers are given does not keep to."""
-    monkeypatch.setattr(module, "dump_job", lambda job: bytes(2**20))
+    monkeypatch.setattr(module, "dump_recipe", lambda recipe: bytes(2**20))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, before[1]))
     try:
-        with pytest.raises(OSError, match="File too large: what workers are given .* TMPDIR: .*job.pkl") as caught:
+        with pytest.raises(OSError, match="File too large: what workers are given .* TMPDIR: .*recipe.pkl") as caught:
             run(tmp_path, ["done"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -268,7 +273,7 @@ def test_gpus_that_are_not_there_are_refused(monkeypatch):
 )
 def test_processes_are_as_many_as_gpus(monkeypatch, gpus, num, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    pool = LocalPool(Job(lambda: nn.Linear(1, 1)), Workers(num=num, gpus=gpus))
+    pool = LocalPool(linear(Workers(num=num, gpus=gpus)))
     assert pool.size == expected
     pool.stop()
 

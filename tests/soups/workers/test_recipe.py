@@ -11,25 +11,16 @@ from torch_geometric.nn import GCN, GraphSAGE
 from graphsparse.loader import make_loader
 from graphsparse.soups.store.key import describe_model
 from graphsparse.soups.store.stored_graph import graph_digests, training_graph
-from graphsparse.soups.workers.pools import Workers
 from graphsparse.soups.workers.recipe import Recipe, weights_name
 from graphsparse.testing import random_graph
 from graphsparse.training import Training
 
-DEFAULTS = {
-    "make_model": Net,
-    "sampler": "full",
-    "sampler_options": None,
-    "jitter": None,
-    "init": "shared",
-    "inference": "full",
-    "tag": None,
-}
-
 
 def make(**options):
     training = {"epochs": 5, "weight_decay": 0.0, **{name: options.pop(name) for name in TRAINING & options.keys()}}
-    return Recipe(**{**DEFAULTS, "training": Training(**training), **options})
+    recipe = Recipe(**{"make_model": Net, "training": Training(**training), **options})
+    recipe.check()
+    return recipe
 
 
 def keys(num=3, data=None, **options):
@@ -40,7 +31,7 @@ def keys(num=3, data=None, **options):
 
 
 def check_loader(recipe, folder, data):
-    recipe.check_loader(recipe.job(folder, Workers("here")), recipe.build(0), training_graph(data))
+    recipe.check_loader(recipe.build(0), training_graph(data), folder)
 
 
 def other_graph():
@@ -230,7 +221,7 @@ def test_refuses_a_model_that_a_weighted_sampler_does_not_fit(tmp_path):
 def test_does_not_count_for_a_loader_that_is_thrown_away(tmp_path, monkeypatch, coverage, counted):
     made = []
     monkeypatch.setattr(
-        "graphsparse.soups.workers.job.make_loader", lambda *a, **k: made.append(make_loader(*a, **k)) or made[0]
+        "graphsparse.soups.workers.recipe.make_loader", lambda *a, **k: made.append(make_loader(*a, **k)) or made[0]
     )
     data = random_graph()
     data.edge_weight = torch.ones(data.num_edges)

@@ -150,9 +150,8 @@ def is_alive(pid):
         return False
 
 
-def test_a_script_without_main_guard_is_interrupted_and_goes_on(tmp_path, monkeypatch, capsys):
-    """Model and inference are a class and a lambda of the script itself; Ctrl-C ends it and its worker in order."""
-    store = tmp_path / "store"
+def start_script(store):
+    """Start a script that trains, and return it with its worker when there is something to go on from."""
     process = python(SCRIPT, store, 0.4, "local")
     end = time.monotonic() + 120
     while not list(store.glob("ingredients/*/state.pt")) and time.monotonic() < end and process.poll() is None:
@@ -161,6 +160,23 @@ def test_a_script_without_main_guard_is_interrupted_and_goes_on(tmp_path, monkey
     assert json.loads(claim.read_text())["pid"] == process.pid
     (worker,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
     assert is_alive(worker)
+    return process, worker
+
+
+def finish_script(store, other, monkeypatch, capsys):
+    """Run the script here on the store and on an empty one, and return the weights and whether they were resumed."""
+    told = []
+    for path in (store, other):
+        monkeypatch.setattr(sys, "argv", ["-c", str(path), "0.0", "here"])
+        exec(SCRIPT, {"__name__": "__main__"})
+        told.append(capsys.readouterr().out.split())
+    return told
+
+
+def test_a_script_without_main_guard_is_interrupted_and_goes_on(tmp_path, monkeypatch, capsys):
+    """Model and inference are a class and a lambda of the script itself; Ctrl-C ends it and its worker in order."""
+    store = tmp_path / "store"
+    process, worker = start_script(store)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode != 0
@@ -169,13 +185,28 @@ def test_a_script_without_main_guard_is_interrupted_and_goes_on(tmp_path, monkey
     (folder,) = (store / "ingredients").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["spec.json", "state.pt"]  # no claim, no half file
     # The call goes on, and ends where a call that nobody disturbed ends.
-    told = []
-    for path in (store, tmp_path / "other"):
-        monkeypatch.setattr(sys, "argv", ["-c", str(path), "0.0", "here"])
-        exec(SCRIPT, {"__name__": "__main__"})
-        told.append(capsys.readouterr().out.split())
-    assert told[0][0] == told[1][0]
-    assert (told[0][1], told[1][1]) == ("True", "False")
+    first, second = finish_script(store, tmp_path / "other", monkeypatch, capsys)
+    assert first[0] == second[0]
+    assert (first[1], second[1]) == ("True", "False")
+
+
+def test_a_killed_supervisor_takes_its_worker_along_and_another_takes_over_at_once(tmp_path, monkeypatch, capsys):
+    """SIGKILL, of which nobody hears: the claim stays behind, and so does the worker for a second."""
+    store = tmp_path / "store"
+    process, worker = start_script(store)
+    process.kill()
+    process.communicate(timeout=60)
+    assert list(store.glob("ingredients/*/claim"))
+    begin = time.monotonic()
+    first, second = finish_script(store, tmp_path / "other", monkeypatch, capsys)
+    assert time.monotonic() - begin < 60  # not the time after which a machine counts as lost
+    assert first[0] == second[0]
+    assert first[1] == "True"
+    end = time.monotonic() + 30
+    while is_alive(worker) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_alive(worker)
+    assert IngredientStore(store).meta(0)["weights"] == first[0]
 
 
 def test_a_deleted_mark_trains_that_ingredient_alone(tmp_path, undisturbed):

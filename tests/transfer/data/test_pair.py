@@ -252,6 +252,11 @@ def test_bad_arguments():
     out.edge_index = torch.tensor([[0], [99]])
     with pytest.raises(ValueError, match="'source.edge_index' holds the index 99"):
         SharedNodePair(out, target)
+    with pytest.raises(ValueError, match="'target.edge_index' holds the index 99"):
+        SharedNodePair(source, out)
+    out.edge_index = torch.rand(2, 3)
+    with pytest.raises(TypeError, match="'source.edge_index' must be a dense int64 or int32 tensor"):
+        SharedNodePair(out, target)
 
 
 def test_wrong_graphs():
