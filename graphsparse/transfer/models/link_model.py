@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Callable
-from typing import TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,40 +13,33 @@ from torch_geometric.nn import GraphSAGE
 
 from graphsparse.nn import accelerate
 from graphsparse.nn.features import linear_input, sparse_if_worth_it
-from graphsparse.ops.check import check_count
+from graphsparse.nn.link_decoders import make_decoder
+from graphsparse.ops.check import check_count, check_number
 from graphsparse.ops.remember import remember
-from graphsparse.training import build_model
-from graphsparse.transfer.models.decoders import make_decoder
-from graphsparse.transfer.models.node_table import NodeTable
-from graphsparse.utils.call_model import call_model
+from graphsparse.training import build_model, predict
+from graphsparse.transfer.data.queries import check_dense_x
 from graphsparse.utils.eval_mode import eval_mode
 from graphsparse.utils.layerwise_inference import layerwise_inference
+
+if TYPE_CHECKING:
+    from graphsparse.transfer.data.pair import SharedNodePair
 
 #: A module that is called as ``encoder(x, edge_index)``, or builds one for a number of features.
 Encoder: TypeAlias = nn.Module | Callable[[int], nn.Module]
 
 
 class LinkModel(nn.Module):
-    """Makes a vector of each node, and scores of pairs of vectors.
+    """Makes a vector of each node, whose features are divided by their length first, and scores of pairs of vectors.
 
     Args:
-        encoder: Called as ``encoder(x, edge_index)``, with ``edge_weight`` as third argument where there are weights;
-            returns vectors ``[N, d]``.
+        encoder: Called as ``encoder(x, edge_index)``, with ``edge_weight=`` where there are weights; returns vectors
+            ``[N, d]``.
         decoder: Called as ``decoder(h, pairs)``, returns logits ``[P]``.
-        normalize: Divide each row of the features by its length first.
         input_dropout: Dropout of the features.
-        table: Looks up what stands for the features, where ``x`` is the number of each node.
+        table: A vector for each node in the place of features; ``x`` is the number of each node then.
         sparse_input: Give features of which few are not zero to the encoder as a
             :class:`~graphsparse.nn.features.LinearInput`: its first linear layer multiplies, and dropout draws, only
             for what is there.
-
-    Example:
-        >>> from torch_geometric.nn import GraphSAGE
-        >>> from graphsparse.testing import random_graph
-        >>> data = random_graph()
-        >>> model = LinkModel(GraphSAGE(8, 16, 2), make_decoder("dot", 16))
-        >>> model.decoder(model(data.x, data.edge_index), torch.tensor([[0, 1], [2, 3]])).shape
-        torch.Size([2])
     """
 
     def __init__(
@@ -53,38 +47,33 @@ class LinkModel(nn.Module):
         encoder: nn.Module,
         decoder: nn.Module,
         *,
-        normalize: bool = True,
         input_dropout: float = 0.0,
-        table: NodeTable | None = None,
+        table: nn.Embedding | None = None,
         sparse_input: bool = True,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.table = encoder, decoder, table
-        self.normalize, self.input_dropout, self.sparse_input = normalize, input_dropout, sparse_input
+        self.input_dropout, self.sparse_input = input_dropout, sparse_input
         self.supports_edge_weight = takes_edge_weight(encoder)
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Return the vectors ``[N, d]``."""
-        x = self._inputs(x)
-        h: Tensor = self.encoder(x, edge_index) if edge_weight is None else self.encoder(x, edge_index, edge_weight)
+        named = {} if edge_weight is None else {"edge_weight": edge_weight}
+        h: Tensor = self.encoder(self.inputs(x, sparse=self.sparse_input), edge_index, **named)
         return h
 
-    def _inputs(self, x: Tensor) -> Tensor:
+    def inputs(self, x: Tensor, *, sparse: bool) -> Any:
+        """Return what the encoder is given in place of the features."""
         if self.table is not None:
-            return F.dropout(self.table(x), self.input_dropout, self.training)
-
-        def scaled() -> Tensor:
-            return F.normalize(x) if self.normalize else x
-
-        known = not x.requires_grad and x.dtype in (torch.float32, torch.float64)
-        if self.sparse_input and known and type(x) is Tensor:
+            return F.dropout(self.table(x.view(-1)), self.input_dropout, self.training)
+        if sparse and not x.requires_grad and x.dtype in (torch.float32, torch.float64) and type(x) is Tensor:
             # At once and not when they come for the second time: dropout draws otherwise for what is sparse, and a
             # training that goes on after a kill must draw what it would have drawn.
-            matrix = remember([x], ("link features", self.normalize), lambda: sparse_if_worth_it(scaled()))
+            matrix = remember([x], ("link features",), lambda: sparse_if_worth_it(F.normalize(x)))
             if matrix is not None and matrix.value is not None:
                 kept = F.dropout(matrix.value, self.input_dropout, self.training)
                 return linear_input(matrix.with_value(kept))
-        return F.dropout(scaled(), self.input_dropout, self.training)
+        return F.dropout(F.normalize(x), self.input_dropout, self.training)
 
 
 def takes_edge_weight(encoder: nn.Module) -> bool:
@@ -98,13 +87,24 @@ def takes_edge_weight(encoder: nn.Module) -> bool:
 def sage_encoder(hidden: int = 256, num_layers: int = 2, dropout: float = 0.3) -> Callable[[int], nn.Module]:
     """Return what builds GraphSAGE with mean aggregation, whose vectors are as wide as its hidden layers.
 
+    Args:
+        hidden: Width of the hidden layers and of the vectors.
+        num_layers: Number of layers.
+        dropout: Dropout between layers.
+
+    Returns:
+        A function from a number of features to a module.
+
     Example:
         >>> sage_encoder(16)(8)
         GraphSAGE(8, 16, num_layers=2)
     """
-    check_count(hidden, "hidden")
-    check_count(num_layers, "num_layers")
-    return lambda num_features: GraphSAGE(num_features, hidden, num_layers, dropout=dropout)
+    check_number(dropout, "dropout", least=0, most=1)
+    return partial(_sage, check_count(hidden, "hidden"), check_count(num_layers, "num_layers"), dropout)
+
+
+def _sage(hidden: int, num_layers: int, dropout: float, num_features: int) -> nn.Module:
+    return GraphSAGE(num_features, hidden, num_layers, dropout=dropout)
 
 
 def build_link_model(
@@ -113,39 +113,20 @@ def build_link_model(
     graph: Data,
     *,
     seed: int,
-    normalize: bool = True,
     input_dropout: float = 0.0,
     directed: bool = False,
     fast: bool = True,
-    table: NodeTable | None = None,
+    table: nn.Embedding | None = None,
 ) -> LinkModel:
-    """Return a model whose initial weights follow from the seed, where the graph is.
+    """Return a model whose initial weights follow from the seed, where the graph is; a given module is taken as it is.
 
-    Args:
-        encoder: A module, which is trained in place, or what builds one for a number of features.
-        decoder: Name of a decoder.
-        graph: A graph to be encoded, for the number of features and to find the width of the vectors.
-        seed: Seed of the initial weights.
-        normalize: Divide each row of the features by its length first.
-        input_dropout: Dropout of the features.
-        directed: Whether the order in a pair matters.
-        fast: Use the convolutions of this package for those of PyG that it has, which share their weights; and give
-            sparse features to the encoder as such.
-        table: Looks up what stands for the features, where ``x`` is the number of each node.
-
-    Raises:
-        TypeError: If ``encoder`` is neither, or does not return vectors.
-        ValueError: If it does not return one vector per node.
-
-    Example:
-        >>> from graphsparse.testing import random_graph
-        >>> build_link_model(sage_encoder(16), "dot", random_graph(), seed=0).supports_edge_weight
-        True
+    With ``fast`` the convolutions of this package, which share the weights, replace those of PyG that it has, and
+    sparse features are given to the encoder as such.
     """
     if isinstance(encoder, nn.Module):
         module = encoder
     elif callable(encoder):
-        num_features = graph.num_features if table is None else table.weight.size(1)
+        num_features = graph.num_features if table is None else table.embedding_dim
         module = build_model(lambda: encoder(num_features), seed)
     else:
         raise TypeError(
@@ -155,10 +136,9 @@ def build_link_model(
     device = graph.edge_index.device
     module = (accelerate(module) if fast else module).to(device)
     table = None if table is None else table.to(device)
-    width = _width(module, graph.x[:2] if table is None else table(graph.x[:2]).detach())
+    width = _width(module, graph.x[:2] if table is None else table(graph.x[:2].view(-1)).detach())
     found = build_model(lambda: make_decoder(decoder, width, directed=directed), seed)
-    model = LinkModel(module, found, normalize=normalize, input_dropout=input_dropout, table=table, sparse_input=fast)
-    return model.to(device)
+    return LinkModel(module, found, input_dropout=input_dropout, table=table, sparse_input=fast).to(device)
 
 
 def _width(encoder: nn.Module, x: Tensor) -> int:
@@ -175,60 +155,43 @@ def _width(encoder: nn.Module, x: Tensor) -> int:
 
 
 def check_x(x: Tensor, model: nn.Module) -> None:
-    """Refuse features of another type than that of the weights they are multiplied with.
-
-    Raises:
-        TypeError: If the types differ.
-
-    Example:
-        >>> check_x(torch.ones(2, 3).double(), nn.Linear(3, 4))
-        Traceback (most recent call last):
-        ...
-        TypeError: 'x' must be torch.float32, as the weights are (got torch.float64); 'pair.with_x' takes 'x.float()'
-    """
+    """Refuse features of another type than that of the weights they are multiplied with."""
     kind = next((p.dtype for p in model.parameters()), x.dtype)
     if x.dtype != kind:
         raise TypeError(f"'x' must be {kind}, as the weights are (got {x.dtype}); 'pair.with_x' takes 'x.float()'")
 
 
-def encode(model: LinkModel, graph: Data, *, layerwise: bool = False) -> Tensor:
-    """Return the vectors of all nodes of a graph in evaluation mode, without a gradient.
+def encode(model: LinkModel, graph: Data) -> Tensor:
+    """Return the vectors of all nodes of a graph ``[N, d]`` in evaluation mode, in one forward pass."""
+    return predict(model, graph)
 
-    Args:
-        model: The model.
-        graph: The graph, with ``x`` and ``edge_index``, and ``edge_weight`` if any.
-        layerwise: Go layer by layer in blocks of nodes, for graphs that do not fit into one forward pass.
 
-    Returns:
-        Vectors ``[N, d]``.
-
-    Example:
-        >>> from graphsparse.testing import random_graph
-        >>> graph = random_graph()
-        >>> model = build_link_model(sage_encoder(16), "dot", graph, seed=0)
-        >>> torch.allclose(encode(model, graph), encode(model, graph, layerwise=True), atol=1e-5)
-        True
-    """
-    plain = message_graph(graph)
-    if layerwise:
-        return layerwise_inference(model, plain)
+def encode_layerwise(model: LinkModel, graph: Data) -> Tensor:
+    """Return the same layer by layer in blocks of nodes, for graphs that do not fit into one forward pass."""
     with eval_mode(model), torch.no_grad():
-        h: Tensor = call_model(model, plain)
-    return h
+        part = message_graph(graph)
+        part.x = model.inputs(graph.x, sparse=False)
+        return layerwise_inference(model.encoder, part)
 
 
-def message_graph(graph: Data, edge_mask: Tensor | None = None) -> Data:
-    """Return what messages need of a graph: features, edges and weights, of some edges only with a mask ``[E]``.
+def message_graph(graph: Data) -> Data:
+    """Return what a model reads of a derived graph: features, edges and their weights, if any."""
+    return Data.from_dict({name: graph[name] for name in ("x", "edge_index", "edge_weight") if name in graph})
 
-    Example:
-        >>> from graphsparse.testing import random_graph
-        >>> sorted(message_graph(random_graph()).keys())
-        ['edge_index', 'x']
+
+def featured(pair: "SharedNodePair", channels: int, seed: int) -> tuple["SharedNodePair", nn.Embedding | None]:
+    """Return the pair itself where it has features; otherwise one whose features are node numbers, and their vectors.
+
+    The vectors begin Xavier-uniform.
     """
-    edges, weight = graph.edge_index, graph.get("edge_weight")
-    if edge_mask is not None:
-        edges, weight = edges[:, edge_mask], None if weight is None else weight[edge_mask]
-    out = Data(x=graph.x, edge_index=edges)
-    if weight is not None:
-        out.edge_weight = weight
-    return out
+    if pair.target.get("x") is not None:
+        check_dense_x(pair)
+        return pair, None
+    num = pair.num_union_nodes
+    table = build_model(partial(_table, num, channels), seed)
+    assert isinstance(table, nn.Embedding)
+    return pair.with_x(torch.arange(num).view(-1, 1)), table
+
+
+def _table(num: int, channels: int) -> nn.Module:
+    return nn.Embedding(num, channels, _weight=nn.init.xavier_uniform_(torch.empty(num, channels)))

@@ -1,26 +1,30 @@
 """A network that sees features only and so serves nodes without any link."""
 
 import copy
-from collections.abc import Sequence
-from pathlib import Path
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 from torch_geometric.nn import MLP
 
 from graphsparse.nn import accelerate
+from graphsparse.nn.link_decoders import make_decoder
 from graphsparse.ops.check import check_count, check_number
-from graphsparse.training import build_model
-from graphsparse.training.result import FitResult
-from graphsparse.transfer.data.queries import check_dense_x, check_queries, check_split
-from graphsparse.transfer.models.decoders import CHUNK, check_decoder, make_decoder, score_in_chunks
+from graphsparse.training import Training, build_model
+from graphsparse.training.link_batches import UniformNegatives, some_of
+from graphsparse.training.link_task import LinkMetric, PairTask, check_finite, decoder_of, link_loss, links_of
+from graphsparse.training.task import add_extra
+from graphsparse.transfer.data.queries import check_dense_x
 from graphsparse.transfer.models.link_model import LinkModel, check_x
-from graphsparse.transfer.models.link_task import links_of
-from graphsparse.transfer.models.link_training import LinkTraining, check_training, split_identity
-from graphsparse.transfer.models.student_task import Lesson, StudentTask, encode_nodes
-from graphsparse.transfer.models.teacher import PLACES, LinkTeacher
-from graphsparse.transfer.models.validation import Validation
-from graphsparse.typing import Log
+from graphsparse.transfer.models.predictor import VectorPredictor, check_training, part_of
+from graphsparse.transfer.models.teacher import LinkTeacher
+from graphsparse.utils.call_model import call_model
+from graphsparse.utils.eval_mode import eval_mode
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair
@@ -28,49 +32,165 @@ if TYPE_CHECKING:
 
 #: Which links are learned.
 LINKS = ("target", "enriched_target")
+#: Nodes that are encoded at a time.
+_ROWS = 1 << 16
+#: Non-links per link.
+_NUM_NEG = 3
 
 
 class NodeMLP(nn.Module):
-    """A multi-layer perceptron that is called like a graph neural network and reads no edge.
-
-    Args:
-        widths: Widths of input, hidden layers and output.
-        dropout: Dropout after hidden layers.
-
-    Example:
-        >>> import torch
-        >>> NodeMLP([4, 8, 3])(torch.randn(5, 4)).shape
-        torch.Size([5, 3])
-    """
-
-    supports_edge_weight = True
+    """A multi-layer perceptron that is called like a graph neural network and reads no edge."""
 
     def __init__(self, widths: Sequence[int], dropout: float = 0.0) -> None:
         super().__init__()
         self.mlp = accelerate(MLP(list(widths), dropout=dropout, norm=None))
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor | None = None) -> Tensor:
         """Return vectors ``[N, d]``."""
         h: Tensor = self.mlp(x)
         return h
 
 
-class MLPStudent:
+@dataclass(frozen=True)
+class StudentBatch:
+    """Pairs to be told apart ``[2, Q]``, links first, and nodes whose vectors are learned, as places in the lesson."""
+
+    pairs: Tensor
+    num_links: int
+    nodes: Tensor
+
+
+class StudentTask(PairTask):
+    r"""Learns :math:`\lambda_e L_{emb} + \lambda_s L_{sup}` from features alone; see ``MLPStudent``.
+
+    Each term draws from a generator of its own, so that one without weight changes nothing in the other.
+
+    Args:
+        x: Features of all target nodes.
+        links: Links to be learned ``[2, P]``.
+        split: As for :class:`~graphsparse.training.link_task.LinkTask`.
+        lesson: Nodes ``[n]`` and the vectors ``[n, d]`` that a teacher gives them; ``None`` without a teacher.
+        weights: Weights of the two terms.
+        directed: Whether each direction is a link of its own.
+        batch_size: Links in a batch; all at once when ``None``.
+        links_per_epoch: As for ``LinkTask``.
+        metric: As for ``LinkTask``.
+        seed: Seed of everything that is drawn.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        links: Tensor,
+        split: Mapping[str, tuple[Tensor, Tensor]],
+        lesson: tuple[Tensor, Tensor] | None = None,
+        *,
+        weights: tuple[float, float] = (1.0, 1.0),
+        directed: bool = False,
+        batch_size: int | None = None,
+        links_per_epoch: int | None = None,
+        metric: LinkMetric | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(split, metric)
+        self.x, self.links, self.weights = x, links, weights
+        self.lesson = None if lesson is None or weights[0] == 0 else (lesson[0], lesson[1].detach())
+        self.batch_size, self.links_per_epoch = batch_size, links_per_epoch
+        self._order, self._drawn = (torch.Generator().manual_seed(3 * seed + i) for i in range(2))
+        self.generators = [self._order, self._drawn]
+        if weights[1] > 0:
+            if links.size(1) == 0:
+                raise ValueError("'split.train' leaves no link to learn from")
+            self._negatives = UniformNegatives(x.size(0), links, self._drawn, directed=directed)
+        self._scale = None if self.lesson is None else self.lesson[1].square().mean()
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse features that are not finite, or of another type than the weights."""
+        check_finite(self.x, "x")
+        check_x(self.x, model)
+
+    def batches(self) -> Iterator[StudentBatch]:
+        """Draw an epoch."""
+        links = non_links = self.links.new_empty(2, 0)
+        if self.weights[1] > 0:
+            picked = some_of(self.links, self.links_per_epoch, self._drawn)
+            links = self.links if picked is None else self.links[:, picked]
+            non_links = self._negatives(_NUM_NEG * links.size(1)).to(links)
+        known = torch.arange(0 if self.lesson is None else self.lesson[0].numel(), device=self.x.device)
+        if self.batch_size is None:
+            yield StudentBatch(torch.cat([links, non_links], 1), links.size(1), known)
+            return
+        # The longer of the lists gives the number of batches, and each is dealt out over all of them.
+        length = max(links.size(1), known.numel())
+        orders = [torch.randperm(size, generator=self._order).to(self.x.device) for size in (links.size(1), known.numel())]
+        for start in range(0, length, self.batch_size):
+            stop = min(start + self.batch_size, length)
+
+            def share(size: int) -> slice:
+                return slice(size * start // length, size * stop // length)
+
+            mine, nodes = (order[share(order.numel())] for order in orders)
+            pairs = torch.cat([links[:, mine], non_links[:, share(non_links.size(1))]], 1)
+            yield StudentBatch(pairs, mine.numel(), known[nodes])
+
+    def loss(self, model: nn.Module, batch: StudentBatch, extra: Callable[[Tensor], Tensor] | None) -> Tensor | None:
+        """Return the weighted sum of the terms that have something to learn from in this batch."""
+        terms = []
+        x, place = self.x, _same
+        if self.batch_size is not None:  # only the nodes of the batch
+            learned = [] if self.lesson is None else [self.lesson[0][batch.nodes]]
+            nodes = torch.unique(torch.cat([batch.pairs.view(-1), *learned]))
+            x, place = self.x[nodes], partial(torch.searchsorted, nodes)
+        vectors = call_model(model, without_edges(x))
+        if 0 < batch.num_links < batch.pairs.size(1):
+            scores = decoder_of(model)(vectors, place(batch.pairs))
+            sup = link_loss(scores[: batch.num_links], scores[batch.num_links :])
+            terms.append(self.weights[1] * add_extra(sup, extra, scores))
+        if self.lesson is not None and batch.nodes.numel():
+            own = vectors[place(self.lesson[0][batch.nodes])]
+            terms.append(self.weights[0] * (own - self.lesson[1][batch.nodes]).square().mean() / self._scale)
+        return torch.stack(terms).sum() if terms else None
+
+    def encode(self, model: nn.Module) -> Tensor:
+        """Return the vectors of all target nodes, in evaluation mode."""
+        return encode_nodes(model, self.x)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells one task from another in a checkpoint."""
+        lesson = {} if self.lesson is None else {"lesson.nodes": self.lesson[0], "lesson.vectors": self.lesson[1]}
+        return {"features": self.x, "links": self.links, **lesson, **super().identity()}
+
+
+def _same(nodes: Tensor) -> Tensor:
+    return nodes
+
+
+def without_edges(x: Tensor) -> Data:
+    """Return a graph of nodes with features and without any edge."""
+    return Data(x=x, edge_index=torch.empty(2, 0, dtype=torch.int64, device=x.device))
+
+
+def encode_nodes(model: nn.Module, x: Tensor, rows: int = _ROWS) -> Tensor:
+    """Return vectors of nodes from their features alone, in evaluation mode, so many rows at a time."""
+    with eval_mode(model), torch.no_grad():
+        # The whole, and no view of it, where it is one part: what was found out about it is then still known.
+        parts = [x] if x.size(0) <= rows else torch.split(x, rows)
+        return torch.cat([call_model(model, without_edges(part)) for part in parts])
+
+
+class MLPStudent(VectorPredictor):
     r"""Learns vectors of nodes from their features alone: those of a teacher on shared nodes, and links of the target.
 
     .. math::
-        L = \lambda_e \frac{\mathrm{mean}(f_v - h_v)^2}{\mathrm{mean}\,h^2}
-          + \lambda_l \,\mathrm{mean}\,\mathrm{BCE}(\sigma(s_{uv} / \tau), \sigma(t_{uv} / \tau))
-          + \lambda_s L_{links}
+        L = \lambda_e \frac{\mathrm{mean}(f_v - h_v)^2}{\mathrm{mean}\,h^2} + \lambda_s L_{links}
 
-    with the student's vectors :math:`f` and scores :math:`s`, and the teacher's :math:`h` and :math:`t`. The first term
-    is over the shared nodes, the second over the links among them and as good as random pairs, and the third is the
-    teacher's own loss over the training links of the target. No gradient reaches the teacher. No edge is read when
-    pairs are scored, so that a node without any is served as well as others. Test pairs are never read; the best epoch
-    is that with the best metric on the validation pairs.
+    with the student's vectors :math:`f` and the teacher's :math:`h`. The first term is over the shared nodes, and the
+    second is the teacher's own loss over the training links of the target. No gradient reaches the teacher. No edge is
+    read when pairs are scored, so that a node without any is served as well as others. Test pairs are never read; the
+    best epoch is that with the best metric on the validation pairs. Features are divided by their length first. Scores
+    are made by a copy of the teacher's decoder, which is trained on.
 
-    Without the first two terms it is a plain network, bit for bit, whether there is a teacher or not; for parametric
-    decoders only where ``decoder`` is named.
+    Without the first term it is a plain network, bit for bit, whether there is a teacher or not.
 
     Args:
         hidden: Width of the hidden layers.
@@ -79,20 +199,14 @@ class MLPStudent:
         dropout: Dropout after hidden layers.
         input_dropout: Dropout of the features.
         emb_weight: :math:`\lambda_e`, of the teacher's vectors.
-        logit_weight: :math:`\lambda_l`, of the teacher's scores.
         sup_weight: :math:`\lambda_s`, of links.
-        temperature: :math:`\tau`.
-        distil_on: Whose vectors and scores are learned: ``"intersection"``, those of the shared nodes on the graph
-            among them, or ``"target"``, those of all target nodes.
         supervise_on: Whose links are learned: those of the ``"target"`` alone, or of the ``"enriched_target"``, with
             the source's between shared nodes.
-        decoder: Name of a decoder, fresh; a copy of the teacher's, which is trained on, when ``None``, or the inner
-            product without a teacher.
-        num_neg: Non-links per link.
-        normalize: Divide each row of the features by its length first.
-        training: Epochs, learning rate, metric and the like.
-        batch_size: Pairs in a batch; all at once when ``None``.
-        chunk_size: Most pairs that are scored at a time.
+        batch_size: Links in a batch; all at once when ``None``.
+        links_per_epoch: Most links that are learned from in an epoch, drawn anew each time; all when ``None``.
+        metric: Figure of merit on the validation pairs, ``(scores of links, scores of non-links) -> float``; average
+            precision when ``None``.
+        training: How to train; :func:`~graphsparse.training.link_task.link_training` when ``None``.
 
     Attributes:
         model: The network and the decoder, once fitted.
@@ -100,18 +214,15 @@ class MLPStudent:
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If one is out of range, or all three weights are 0.
+        ValueError: If one is out of range, or both weights are 0.
 
     Example:
-        >>> import torch
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.transfer.data.link_split import split_links
-        >>> from graphsparse.transfer.data.pair import SharedNodePair
+        >>> from graphsparse.training.link_task import link_training
+        >>> from graphsparse.transfer import SharedNodePair, sage_encoder, split_links
         >>> data, early, late = random_graph(), torch.arange(45), torch.arange(15, 60)
         >>> pair = SharedNodePair(data.subgraph(early), data.subgraph(late), early, late)
-        >>> split = split_links(pair)
-        >>> from graphsparse.transfer.models.link_model import sage_encoder
-        >>> training = LinkTraining(epochs=10)
+        >>> split, training = split_links(pair), link_training(epochs=10)
         >>> teacher = LinkTeacher(sage_encoder(16), training=training).fit(pair, split)
         >>> student = MLPStudent(32, training=training).fit(pair, split, teacher)
         >>> student.score(torch.tensor([[0, 1], [2, 3]])).shape
@@ -120,6 +231,9 @@ class MLPStudent:
     Source: the teacher-student regime of Zheng et al., arXiv 2302.14189. Its losses are not known; these are ours, the
     first after Zheng et al., *Cold Brew*, arXiv 2111.04840.
     """
+
+    #: Name of the file of a checkpoint.
+    name = "student"
 
     def __init__(
         self,
@@ -130,50 +244,49 @@ class MLPStudent:
         dropout: float = 0.3,
         input_dropout: float = 0.5,
         emb_weight: float = 1.0,
-        logit_weight: float = 0.0,
         sup_weight: float = 1.0,
-        temperature: float = 1.0,
-        distil_on: str = "intersection",
         supervise_on: str = "target",
-        decoder: str | None = None,
-        num_neg: int = 3,
-        normalize: bool = True,
-        training: LinkTraining | None = None,
         batch_size: int | None = None,
-        chunk_size: int = CHUNK,
+        links_per_epoch: int | None = None,
+        metric: LinkMetric | None = None,
+        training: Training | None = None,
     ) -> None:
-        counts = {"hidden": hidden, "num_layers": num_layers, "num_neg": num_neg, "chunk_size": chunk_size}
-        counts |= {name: n for name, n in (("channels", channels), ("batch_size", batch_size)) if n is not None}
-        for name, count in counts.items():
-            check_count(count, name)
-        for name, weight in (("emb_weight", emb_weight), ("logit_weight", logit_weight), ("sup_weight", sup_weight)):
-            check_number(weight, name, least=0)
-        check_number(temperature, "temperature", least=0, strictly=True)
-        check_number(dropout, "dropout", least=0, most=1)
-        check_number(input_dropout, "input_dropout", least=0, most=1)
-        if emb_weight == logit_weight == sup_weight == 0:
-            raise ValueError("'emb_weight', 'logit_weight' and 'sup_weight' are all 0: nothing would be learned")
-        for name, value, known in (("distil_on", distil_on, tuple(PLACES)), ("supervise_on", supervise_on, LINKS)):
-            if value not in known:
-                raise ValueError(f"'{name}' must be one of {known} (got {value!r})")
-        if decoder is not None:
-            check_decoder(decoder)
+        super().__init__()
+        counts = {"hidden": hidden, "num_layers": num_layers, "channels": channels, "batch_size": batch_size}
+        for name, count in (counts | {"links_per_epoch": links_per_epoch}).items():
+            if count is not None:
+                check_count(count, name)
+        for name, number, most in (
+            ("dropout", dropout, 1.0),
+            ("input_dropout", input_dropout, 1.0),
+            ("emb_weight", emb_weight, math.inf),
+            ("sup_weight", sup_weight, math.inf),
+        ):
+            check_number(number, name, least=0, most=most)
+        if emb_weight == sup_weight == 0:
+            raise ValueError("'emb_weight' and 'sup_weight' are both 0: nothing would be learned")
+        if supervise_on not in LINKS:
+            raise ValueError(f"'supervise_on' must be one of {LINKS} (got {supervise_on!r})")
         self.hidden, self.num_layers, self.channels = hidden, num_layers, channels
-        self.dropout, self.input_dropout, self.normalize = dropout, input_dropout, normalize
-        self.weights, self.temperature = (float(emb_weight), float(logit_weight), float(sup_weight)), temperature
-        self.distil_on, self.supervise_on, self.decoder = distil_on, supervise_on, decoder
-        self.num_neg, self.batch_size, self.chunk_size = num_neg, batch_size, chunk_size
-        self.training = LinkTraining(lr=1e-3, epochs=200) if training is None else training
-        check_training(self.training)
+        self.dropout, self.input_dropout = dropout, input_dropout
+        self.emb_weight, self.sup_weight, self.supervise_on = emb_weight, sup_weight, supervise_on
+        self.batch_size, self.links_per_epoch, self.metric = batch_size, links_per_epoch, metric
+        self.training = check_training(training)
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments that are plain values."""
+        names = ("hidden", "num_layers", "channels", "dropout", "input_dropout", "emb_weight", "sup_weight")
+        return {name: getattr(self, name) for name in (*names, "supervise_on", "batch_size", "links_per_epoch")}
+
+    def forget(self) -> None:
+        """Be as before the first call of ``fit``."""
+        super().forget()
         self.model: LinkModel | None = None
-        self.result: FitResult | None = None
-        self._x: Tensor | None = None
-        self._vectors: Tensor | None = None
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether one of the teacher's terms has a weight."""
-        return self.weights[0] > 0 or self.weights[1] > 0
+        """Whether the teacher's term has a weight."""
+        return self.emb_weight > 0
 
     def alone(self) -> "MLPStudent":
         """Return a student of the same options that learns from the target's links alone, not fitted.
@@ -185,10 +298,11 @@ class MLPStudent:
             False
         """
         other = copy.copy(self)
-        other.weights, other.supervise_on = (0.0, 0.0, self.weights[2] or 1.0), "target"
-        if self._vectors is not None or self.model is not None:
+        if self.model is not None:
             other.channels = self.embed().size(1)
-        other.model = other.result = other._x = other._vectors = None
+        other.forget()
+        other.emb_weight, other.sup_weight = 0.0, self.sup_weight or 1.0
+        other.supervise_on, other.name = "target", f"{self.name}_alone"
         return other
 
     def fit(
@@ -197,79 +311,85 @@ class MLPStudent:
         split: "LinkSplit",
         teacher: LinkTeacher | None = None,
         *,
-        seed: int = 0,
-        checkpoint: str | Path | None = None,
-        progress: bool = False,
-        log: Log | None = None,
+        seed: int | None = None,
     ) -> "MLPStudent":
         """Learn from a teacher and from links.
 
         Args:
             pair: Source and target.
             split: Links of the target that are held out.
-            teacher: A teacher that was fitted on both; may be ``None`` where none of its terms has a weight.
-            seed: Seed of initial weights, dropout and non-links.
-            checkpoint: File from which a killed training goes on, see :func:`graphsparse.training.fit`.
-            progress: Whether to show a progress bar.
-            log: Receives the entries of the history one by one.
+            teacher: A teacher that was fitted on both; may be ``None`` where its term has no weight.
+            seed: Seed of all that is drawn; that of ``training`` when ``None``.
 
         Returns:
             The student itself.
 
         Raises:
+            TypeError: If the graphs are heterogeneous, or their features no floating point numbers.
             ValueError: If the split is that of another pair, there is no teacher though one is needed, or vectors of
                 another width than the teacher's are to learn from them.
             RuntimeError: If the teacher has learned nothing yet.
         """
-        check_split(pair, split)
+        return self._fit(pair, split, seed, teacher)
+
+    def learn(
+        self, pair: "SharedNodePair", split: "LinkSplit", seed: int, teacher: LinkTeacher | None = None
+    ) -> Mapping[str, Any]:
+        """Train the network, and encode the target nodes."""
         check_dense_x(pair)
-        lesson = self._lesson(pair, split, teacher)
-        target = pair.graph("target", without=split)
-        graph = target if self.supervise_on == "target" else pair.graph("enriched_target", without=split)
-        links = links_of(graph, directed=pair.directed)[0]
-        self._x, self._vectors, self.result = target.x, None, None
-        self.model = self._build(target.x, teacher, seed, pair.directed)
-        check_x(target.x, self.model)
+        x: Tensor = pair.target.x
+        lesson, width, taught = self._lesson(pair, split, teacher)
+        links = links_of(pair.graph(self.supervise_on, without=split, features=False), directed=pair.directed)[0]
+        widths = [x.size(1), *[self.hidden] * (self.num_layers - 1), width]
+        network = build_model(partial(NodeMLP, widths, self.dropout), seed)
+        if taught is None:
+            name = "bilinear" if pair.directed else "dot"
+            decoder = build_model(partial(make_decoder, name, width, directed=pair.directed), seed)
+        else:
+            name, decoder = taught.state["decoder"], copy.deepcopy(taught.scorer)
+        model = LinkModel(network, decoder, input_dropout=self.input_dropout).to(x.device)
         task = StudentTask(
-            target,
+            x,
             links,
-            Validation(split.val, split.val_neg, self.training.metric),
+            {"val": (split.val, split.val_neg)},
             lesson,
-            weights=self.weights,
-            temperature=self.temperature,
-            seed=seed,
-            num_neg=self.num_neg,
+            weights=(self.emb_weight, self.sup_weight),
             directed=pair.directed,
             batch_size=self.batch_size,
-            links_per_epoch=self.training.links_per_epoch,
-        )
-        learned = {"features": target.x, "links": links}
-        if lesson is not None:
-            learned |= {"lesson.nodes": lesson.nodes, "lesson.vectors": lesson.vectors, "lesson.links": lesson.links}
-        self.result = self.training.run(
-            self.model,
-            task,
+            links_per_epoch=self.links_per_epoch,
+            metric=self.metric,
             seed=seed,
-            checkpoint=checkpoint,
-            identity={**split_identity(pair, split), **self.settings(), **learned},
-            progress=progress,
-            log=log,
         )
-        return self
+        self.train(model, task, self.training, seed, self.name)
+        weights = {f"network.{key}": value for key, value in network.state_dict().items()}
+        return self.vectors_state(encode_nodes(model, x), decoder, name, pair.directed) | weights | {"widths": widths}
 
-    def settings(self) -> dict[str, str | int | float | bool | None]:
-        """Return the options that are not seen in the network, as plain values."""
-        return {
-            "weights": str(self.weights),
-            "temperature": self.temperature,
-            "distil_on": self.distil_on,
-            "supervise_on": self.supervise_on,
-            "num_neg": self.num_neg,
-            "normalize": self.normalize,
-            "dropout": self.dropout,
-            "input_dropout": self.input_dropout,
-            "batch_size": self.batch_size,
-        }
+    def _lesson(
+        self, pair: "SharedNodePair", split: "LinkSplit", teacher: LinkTeacher | None
+    ) -> tuple[tuple[Tensor, Tensor] | None, int, LinkTeacher | None]:
+        """Return what a teacher says of the shared nodes, the width of the vectors, and whose decoder is copied."""
+        if teacher is None:
+            if self.needs_teacher:
+                raise ValueError("'teacher' is missing, though 'emb_weight' is not 0")
+            return None, self.channels or self.hidden, None
+        if self.needs_teacher:
+            teacher.fitted_on(pair, split)
+        vectors = teacher.embed("intersection")
+        width = self.channels or vectors.size(1)
+        if not self.needs_teacher:
+            return None, width, teacher
+        if width != vectors.size(1):
+            raise ValueError(f"'channels' must be {vectors.size(1)}, the width of the teacher's vectors (got {width})")
+        nodes = pair.shared.nonzero().view(-1).to(vectors.device)
+        return (nodes, vectors), width, teacher
+
+    def prepare(self) -> None:
+        """Build the network and the decoder."""
+        super().prepare()
+        network = NodeMLP(self.state["widths"], self.dropout)
+        network.load_state_dict(part_of(self.state, "network."))
+        model = LinkModel(network, self.scorer, input_dropout=self.input_dropout)
+        self.model = model.to(self.state["vectors"].device).eval()
 
     def embed(self, x: Tensor | None = None) -> Tensor:
         """Return vectors of the target nodes ``[N_t, d]``, or of any nodes from their features ``[n, F]``.
@@ -277,58 +397,8 @@ class MLPStudent:
         Raises:
             RuntimeError: If nothing has been fitted.
         """
-        model = self.fitted()
-        if x is not None:
-            return encode_nodes(model, x)
-        if self._vectors is None:
-            assert self._x is not None
-            self._vectors = encode_nodes(model, self._x)
-        return self._vectors
-
-    def score(self, pairs: Tensor) -> Tensor:
-        """Return the logits ``[Q]`` of pairs ``[2, Q]`` of target nodes, so many at a time.
-
-        Raises:
-            RuntimeError: If nothing has been fitted.
-            ValueError: If a node is not in the target, or a pair is a self-loop.
-        """
-        model, h = self.fitted(), self.embed()
-        return score_in_chunks(model.decoder, h, check_queries(pairs, h.size(0)), self.chunk_size)
-
-    def fitted(self) -> LinkModel:
-        """Return the model.
-
-        Raises:
-            RuntimeError: If nothing has been fitted.
-        """
-        if self.model is None or self.result is None:
-            raise RuntimeError("the student has learned nothing yet: call 'fit(pair, split, teacher)' first")
-        return self.model
-
-    def _lesson(self, pair: Any, split: Any, teacher: LinkTeacher | None) -> Lesson | None:
-        if not self.needs_teacher:
-            return None
-        if teacher is None:
-            raise ValueError("'teacher' is missing, though 'emb_weight' or 'logit_weight' is not 0")
-        teacher.fitted_on(pair, split)
-        model = teacher.fitted()
-        vectors, graph = teacher.embed(self.distil_on).detach(), teacher.graph(self.distil_on)
-        return Lesson(graph.n_id, vectors, links_of(graph, directed=pair.directed)[0], model.decoder)
-
-    def _build(self, x: Tensor, teacher: LinkTeacher | None, seed: int, directed: bool) -> LinkModel:
-        taught = None if teacher is None or teacher.model is None else teacher.fitted()
-        width = self.channels
-        if taught is not None and (self.needs_teacher or width is None):
-            given = teacher.embed(self.distil_on).size(1) if teacher is not None else 0
-            if width is not None and self.weights[0] > 0 and width != given:
-                raise ValueError(f"'channels' must be {given}, the width of the teacher's vectors (got {width})")
-            width = given if width is None else width
-        width = self.hidden if width is None else width
-        widths = [x.size(1), *[self.hidden] * (self.num_layers - 1), width]
-        network = build_model(lambda: NodeMLP(widths, self.dropout), seed)
-        if self.decoder is None and taught is not None:
-            decoder: nn.Module = copy.deepcopy(taught.decoder)
-        else:
-            name = self.decoder or ("bilinear" if directed else "dot")
-            decoder = build_model(lambda: make_decoder(name, width, directed=directed), seed)
-        return LinkModel(network, decoder, normalize=self.normalize, input_dropout=self.input_dropout).to(x.device)
+        vectors: Tensor = self.state["vectors"]
+        if x is None:
+            return vectors
+        assert self.model is not None
+        return encode_nodes(self.model, x)

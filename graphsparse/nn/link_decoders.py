@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphsparse.utils.eval_mode import eval_mode
@@ -120,22 +119,19 @@ class ProductMLPDecoder(LinkDecoder):
 
     Args:
         channels: Width of the vectors, and of the hidden layer.
-        dropout: Dropout after the hidden layer.
 
     Example:
         >>> ProductMLPDecoder(3)(torch.randn(4, 3), torch.tensor([[0, 1], [2, 3]])).shape
         torch.Size([2])
     """
 
-    def __init__(self, channels: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.hidden, self.last = nn.Linear(channels, channels), nn.Linear(channels, 1)
-        self.dropout = dropout
 
     def forward(self, h: Tensor, pairs: Tensor) -> Tensor:
         """Return the logits ``[P]``."""
-        hidden = self.hidden(h[pairs[0]] * h[pairs[1]]).relu()
-        score: Tensor = self.last(F.dropout(hidden, self.dropout, self.training)).squeeze(1)
+        score: Tensor = self.last(self.hidden(h[pairs[0]] * h[pairs[1]]).relu()).squeeze(1)
         return score
 
 
@@ -146,7 +142,6 @@ class ConcatMLPDecoder(LinkDecoder):
 
     Args:
         channels: Width of the vectors, and of the hidden layer.
-        dropout: Dropout after the hidden layer.
         directed: Leave the second term out.
 
     Example:
@@ -156,11 +151,10 @@ class ConcatMLPDecoder(LinkDecoder):
         True
     """
 
-    def __init__(self, channels: int, *, dropout: float = 0.0, directed: bool = False) -> None:
+    def __init__(self, channels: int, *, directed: bool = False) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(channels, channels), nn.Linear(channels, channels, bias=False)
-        self.last = nn.Linear(channels, 1)
-        self.dropout, self.directed = dropout, directed
+        self.last, self.directed = nn.Linear(channels, 1), directed
 
     def forward(self, h: Tensor, pairs: Tensor) -> Tensor:
         """Return the logits ``[P]``."""
@@ -170,7 +164,7 @@ class ConcatMLPDecoder(LinkDecoder):
         return score if self.directed else (score + self._score(first[v] + second[u])) / 2
 
     def _score(self, hidden: Tensor) -> Tensor:
-        score: Tensor = self.last(F.dropout(hidden.relu(), self.dropout, self.training)).squeeze(1)
+        score: Tensor = self.last(hidden.relu()).squeeze(1)
         return score
 
 

@@ -1,0 +1,74 @@
+"""What an epoch of links is made of: non-links drawn anew, and batches with a sample of the graph around their ends."""
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from graphsparse.loader import NeighborBatches
+from graphsparse.loader.batches import cut_out
+from graphsparse.loader.draws import start_of_order
+
+
+@dataclass(frozen=True)
+class LinkBatch:
+    """Some links and non-links of a graph, or of a part of it.
+
+    Args:
+        graph: Features and edges.
+        pairs: Pairs of its nodes ``[2, Q]``, links first.
+        picked: Which of the links of the epoch these are, ``[P]``, ``P <= Q``.
+        weight: Weights of these links in the loss, ``[P]``.
+    """
+
+    graph: Data
+    pairs: Tensor
+    picked: Tensor
+    weight: Tensor | None = None
+
+
+class LinkNeighborBatches(NeighborBatches):
+    """Shuffled links, each batch with some random neighbours of the ends of its pairs.
+
+    Sampling is that of :class:`~graphsparse.loader.NeighborBatches` with the ends of the pairs as seeds.
+
+    Args:
+        data: The graph.
+        num_neighbors: Fan-out of each hop, one per layer of the model; -1 for all.
+        batch_size: Links in a batch.
+        seed: Seed of the batches.
+
+    Example:
+        >>> from graphsparse.testing import random_graph
+        >>> loader = LinkNeighborBatches(random_graph(), num_neighbors=[3, 2], batch_size=4)
+        >>> links, rest = torch.tensor([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]), torch.tensor([[0, 1], [9, 8]])
+        >>> [(batch.picked.numel(), batch.pairs.size(1)) for batch in loader.epoch(links, rest)]
+        [(4, 5), (1, 2)]
+    """
+
+    def __init__(self, data: Data, *, num_neighbors: Sequence[int], batch_size: int = 4096, seed: int = 0) -> None:
+        data = copy(data)
+        data.train_mask = torch.ones(data.num_nodes, dtype=torch.bool)
+        super().__init__(data, num_neighbors=num_neighbors, batch_size=batch_size, seed=seed)
+
+    def epoch(self, links: Tensor, non_links: Tensor) -> Iterator[LinkBatch]:
+        """Yield shuffled links ``[2, P]``, so many at a time, each time with as large a share of the non-links."""
+        order = torch.randperm(links.size(1), generator=self.generator)
+        total = max(order.numel(), 1)
+        for start in range(0, order.numel(), self.batch_size):
+            picked = order[start : start + self.batch_size]
+            first, last = (non_links.size(1) * end // total for end in (start, start + picked.numel()))
+            pairs = torch.cat([links[:, picked], non_links[:, first:last]], 1)
+            seeds, place = torch.unique(pairs, return_inverse=True)
+            nodes, edge_index, at = self._around(seeds)
+            yield LinkBatch(cut_out(self.data, nodes, edge_index, self._graph.edge_id(at)), place, picked)
+
+
+def some_of(links: Tensor, most: int | None, generator: torch.Generator) -> Tensor | None:
+    """Draw which of links ``[2, P]`` are learned from, ``None`` and no draw where that is all of them."""
+    if most is None or links.size(1) <= most:
+        return None
+    return start_of_order(links.size(1), most, generator).to(links.device)
