@@ -19,7 +19,7 @@ import torch
 from heavy_tailed import NUM_EDGES, make_edges
 from torch_geometric.utils import coalesce
 
-from graphsparse.utils import sparsify_edge
+from graphsparse.edges import sparsify_edge
 
 STEPS = ("sparsify_edge", "coalesce")
 

@@ -21,10 +21,10 @@ from torch_geometric.nn import GCN
 from tqdm import tqdm
 
 from graphsparse.datasets import load
+from graphsparse.edges.undirected import undirected_edges
 from graphsparse.metrics import count_macs
 from graphsparse.plotting import plot_curves
 from graphsparse.tickets import find_random_ticket, find_teddy_ticket, train_teacher
-from graphsparse.utils.undirected import undirected_edges
 
 EDGE_SPARSITIES = (0.2, 0.4, 0.6, 0.8)
 WEIGHT_SPARSITY = 0.65

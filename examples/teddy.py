@@ -20,7 +20,7 @@ def main(argv=None) -> dict[str, float]:
     parser.add_argument("--model", default="GCN", help="a model of torch_geometric.nn: GCN, GIN, GAT, GraphSAGE, ...")
     parser.add_argument("--edges", type=float, default=0.4, help="fraction of the edges to remove")
     parser.add_argument("--weights", type=float, default=0.65, help="fraction of the weights to remove")
-    parser.add_argument("--score", default="teddy", help="edge score, see graphsparse.utils.edge_score")
+    parser.add_argument("--score", default="teddy", help="edge score, see graphsparse.edges.edge_score")
     parser.add_argument("--distill", type=float, default=10.0, help="weight of the distillation on training nodes")
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--layers", type=int, default=2)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.datasets.graph_pair import once
-from graphsparse.utils.undirected import undirected_edges
+from graphsparse.edges.undirected import undirected_edges
 
 
 def pair_sizes(source: Data, target: Data) -> dict[str, dict[str, float]]:

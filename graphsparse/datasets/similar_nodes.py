@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.check import check_count
-from graphsparse.utils.undirected import undirected_edges
 
 #: Similarities held at a time.
 _BLOCK = 1 << 24

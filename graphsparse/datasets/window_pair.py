@@ -9,8 +9,8 @@ from torch_geometric.data import Data
 
 from graphsparse.datasets.graph_pair import GraphPair, both_directions, cut_graph, kept_at_random
 from graphsparse.datasets.similar_nodes import common_neighbor_pairs, nearest_pairs
+from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.check import check_share
-from graphsparse.utils.undirected import undirected_edges
 
 
 def window_pair(

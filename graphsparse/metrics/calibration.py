@@ -40,8 +40,8 @@ def expected_calibration_error(
 
     Example:
         >>> probs = torch.tensor([[0.75, 0.25], [0.75, 0.25], [0.5, 0.5]])
-        >>> expected_calibration_error(probs, torch.tensor([0, 1, 0]), num_bins=2, probabilities=True)
-        0.3333333333333333
+        >>> round(expected_calibration_error(probs, torch.tensor([0, 1, 0]), num_bins=2, probabilities=True), 4)
+        0.3333
 
     Source: Guo et al., *On calibration of modern neural networks*, ICML 2017, Section 2.
     """

@@ -52,9 +52,9 @@ def mean_average_distance(x: Tensor, edge_index: Tensor | None = None) -> float:
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])
-        >>> mean_average_distance(x[:3]), round(mean_average_distance(x), 4)
+        >>> round(mean_average_distance(x[:3]), 4), round(mean_average_distance(x), 4)
         (1.0, 1.4167)
-        >>> mean_average_distance(x, torch.tensor([[0, 0, 0], [1, 2, 3]]))
+        >>> round(mean_average_distance(x, torch.tensor([[0, 0, 0], [1, 2, 3]])), 4)
         1.5
 
     Source: Chen et al., *Measuring and relieving the over-smoothing problem for graph neural networks from the

@@ -28,7 +28,7 @@ def mrr(pos: Tensor, neg: Tensor) -> float:
         ValueError: If a shape is wrong, there is no link, or a score is NaN.
 
     Example:
-        >>> mrr(torch.tensor([0.9, 0.5]), torch.tensor([[0.1, 0.2], [0.5, 0.7]]))
+        >>> round(mrr(torch.tensor([0.9, 0.5]), torch.tensor([[0.1, 0.2], [0.5, 0.7]])), 4)
         0.7
 
     Source: Hu et al., *Open Graph Benchmark*, NeurIPS 2020, section 5; ties as its evaluator has them since 1.3.4.

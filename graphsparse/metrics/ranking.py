@@ -60,8 +60,8 @@ def average_precision(score: Tensor, positive: Tensor) -> float:
         ValueError: If the shapes do not fit, a score is NaN, or there is no positive.
 
     Example:
-        >>> average_precision(torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([True, False, True, False]))
-        0.8333333333333333
+        >>> round(average_precision(torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([True, False, True, False])), 4)
+        0.8333
 
     Source: Davis and Goadrich, *The relationship between precision-recall and ROC curves*, ICML 2006.
     """

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from graphsparse.utils.undirected import undirected_edges
+from graphsparse.edges.undirected import undirected_edges
 
 
 def weight_sparsity(model: nn.Module | Mapping[str, Tensor] | Iterable[Tensor]) -> float:

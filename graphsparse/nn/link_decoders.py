@@ -13,14 +13,6 @@ CHUNK = 1 << 16
 _NUMBERS = 1 << 24
 
 
-class LinkDecoder(nn.Module):
-    """Scores pairs of nodes, higher = more likely a link; without ``directed`` the order in a pair does not matter."""
-
-    def forward(self, h: Tensor, pairs: Tensor) -> Tensor:
-        """Return the logits ``[P]`` of pairs ``[2, P]`` of rows of ``h`` ``[n, d]``."""
-        raise NotImplementedError
-
-
 class _PairwiseDot(torch.autograd.Function):
     """Inner products of rows, of which neither direction holds more than a chunk of gathered rows."""
 
@@ -75,7 +67,7 @@ def pairwise_dot(left: Tensor, right: Tensor, pairs: Tensor) -> Tensor:
     return score
 
 
-class DotDecoder(LinkDecoder):
+class DotDecoder(nn.Module):
     r"""The inner product :math:`s_{uv} = \langle h_u, h_v \rangle`.
 
     Example:
@@ -84,148 +76,41 @@ class DotDecoder(LinkDecoder):
     """
 
     def forward(self, h: Tensor, pairs: Tensor) -> Tensor:
-        """Return the logits ``[P]``."""
+        """Return the logits ``[P]`` of pairs ``[2, P]`` of rows of ``h`` ``[n, d]``."""
         return pairwise_dot(h, h, pairs)
 
 
-class BilinearDecoder(LinkDecoder):
-    r"""The bilinear form :math:`s_{uv} = h_u^\top W h_v`, with :math:`W + W^\top` over 2 unless it is directed.
+class BilinearDecoder(nn.Module):
+    r"""The bilinear form :math:`s_{uv} = h_u^\top W h_v`, which tells :math:`(u, v)` from :math:`(v, u)`.
 
     Args:
         channels: Width of the vectors.
-        directed: Whether :math:`s_{uv}` may differ from :math:`s_{vu}`.
 
     Example:
-        >>> decoder, h = BilinearDecoder(3), torch.randn(4, 3)
-        >>> forth, back = decoder(h, torch.tensor([[0, 1], [1, 0]]))
-        >>> bool((forth - back).abs() < 1e-6)
-        True
-    """
-
-    def __init__(self, channels: int, *, directed: bool = False) -> None:
-        super().__init__()
-        self.directed = directed
-        self.weight = nn.Parameter(torch.empty(channels, channels))
-        nn.init.xavier_uniform_(self.weight)
-
-    def forward(self, h: Tensor, pairs: Tensor) -> Tensor:
-        """Return the logits ``[P]``."""
-        weight = self.weight if self.directed else (self.weight + self.weight.t()) / 2
-        return pairwise_dot(h @ weight, h, pairs)
-
-
-class ProductMLPDecoder(LinkDecoder):
-    r"""A network on the product of the entries, :math:`s_{uv} = \mathrm{MLP}(h_u \odot h_v)`; always symmetric.
-
-    Args:
-        channels: Width of the vectors, and of the hidden layer.
-
-    Example:
-        >>> ProductMLPDecoder(3)(torch.randn(4, 3), torch.tensor([[0, 1], [2, 3]])).shape
+        >>> BilinearDecoder(3)(torch.randn(4, 3), torch.tensor([[0, 1], [1, 0]])).shape
         torch.Size([2])
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.hidden, self.last = nn.Linear(channels, channels), nn.Linear(channels, 1)
+        self.weight = nn.Parameter(torch.empty(channels, channels))
+        nn.init.xavier_uniform_(self.weight)
 
     def forward(self, h: Tensor, pairs: Tensor) -> Tensor:
-        """Return the logits ``[P]``."""
-        score: Tensor = self.last(self.hidden(h[pairs[0]] * h[pairs[1]]).relu()).squeeze(1)
-        return score
+        """Return the logits ``[P]`` of pairs ``[2, P]`` of rows of ``h`` ``[n, d]``."""
+        return pairwise_dot(h @ self.weight, h, pairs)
 
 
-class ConcatMLPDecoder(LinkDecoder):
-    r"""A network on both vectors, :math:`s_{uv} = \frac12 (\mathrm{MLP}(h_u \| h_v) + \mathrm{MLP}(h_v \| h_u))`.
-
-    The first layer is linear in the concatenation, so it is applied to the nodes and not to the pairs.
-
-    Args:
-        channels: Width of the vectors, and of the hidden layer.
-        directed: Leave the second term out.
-
-    Example:
-        >>> decoder, h = ConcatMLPDecoder(3), torch.randn(4, 3)
-        >>> forth, back = decoder(h, torch.tensor([[0, 1], [1, 0]]))
-        >>> bool((forth - back).abs() < 1e-6)
-        True
-    """
-
-    def __init__(self, channels: int, *, directed: bool = False) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(channels, channels), nn.Linear(channels, channels, bias=False)
-        self.last, self.directed = nn.Linear(channels, 1), directed
-
-    def forward(self, h: Tensor, pairs: Tensor) -> Tensor:
-        """Return the logits ``[P]``."""
-        first, second = self.first(h), self.second(h)
-        u, v = pairs
-        score = self._score(first[u] + second[v])
-        return score if self.directed else (score + self._score(first[v] + second[u])) / 2
-
-    def _score(self, hidden: Tensor) -> Tensor:
-        score: Tensor = self.last(hidden.relu()).squeeze(1)
-        return score
+def make_decoder(channels: int, *, directed: bool) -> nn.Module:
+    """Return a fresh decoder for vectors of a width: a bilinear form where links have a direction, or a dot product."""
+    return BilinearDecoder(channels) if directed else DotDecoder()
 
 
-#: Names of the decoders.
-DECODERS = ("dot", "bilinear", "mlp", "concat")
-
-
-def check_decoder(name: str, directed: bool = False) -> None:
-    """Refuse a name that is none, and a symmetric decoder where the direction of a link is to be told.
-
-    Raises:
-        ValueError: If there is no decoder of this name, or it cannot tell directions and has to.
-    """
-    if name not in DECODERS:
-        raise ValueError(f"'decoder' must be one of {DECODERS} (got {name!r})")
-    if directed and name in ("dot", "mlp"):
-        raise ValueError(
-            f"'decoder' must be 'bilinear' or 'concat' for directed links: {name!r} gives (u, v) and (v, u) one score"
-        )
-
-
-def make_decoder(name: str, channels: int, *, directed: bool = False) -> LinkDecoder:
-    """Return a fresh decoder.
-
-    Args:
-        name: ``"dot"``, ``"bilinear"``, ``"mlp"`` (a network on the product) or ``"concat"`` (one on both vectors).
-        channels: Width of the vectors.
-        directed: Whether the order in a pair matters.
-
-    Raises:
-        ValueError: If there is no decoder of this name, or it cannot tell directions and has to.
-
-    Example:
-        >>> make_decoder("bilinear", 8)
-        BilinearDecoder()
-    """
-    check_decoder(name, directed)
-    if name == "dot":
-        return DotDecoder()
-    if name == "bilinear":
-        return BilinearDecoder(channels, directed=directed)
-    return ProductMLPDecoder(channels) if name == "mlp" else ConcatMLPDecoder(channels, directed=directed)
-
-
-def score_in_chunks(decoder: nn.Module, h: Tensor, pairs: Tensor, chunk_size: int = CHUNK) -> Tensor:
+def score_in_chunks(decoder: nn.Module, h: Tensor, pairs: Tensor) -> Tensor:
     """Return the logits of many pairs in evaluation mode and without a gradient, so many at a time.
 
-    Args:
-        decoder: Called as ``decoder(h, pairs)``.
-        h: Vectors ``[n, d]``.
-        pairs: Rows of it, ``[2, P]``, on any device.
-        chunk_size: Most pairs at a time.
-
-    Returns:
-        Logits ``[P]`` on the device of ``h``.
-
-    Example:
-        >>> h, pairs = torch.randn(4, 3), torch.tensor([[0, 1, 2], [3, 2, 0]])
-        >>> torch.equal(score_in_chunks(DotDecoder(), h, pairs, chunk_size=2), DotDecoder()(h, pairs))
-        True
+    The pairs ``[2, P]``, rows of ``h`` ``[n, d]``, may be on any device; the logits are where ``h`` is.
     """
     with eval_mode(decoder), torch.no_grad():
-        parts = [decoder(h, part.to(h.device)) for part in torch.split(pairs, chunk_size, dim=1)]
+        parts = [decoder(h, part.to(h.device)) for part in torch.split(pairs, CHUNK, dim=1)]
     return torch.cat(parts) if parts else h.new_empty(0)

@@ -207,6 +207,11 @@ class Supermask(nn.Module):
         """Whether training has reached the final sparsity."""
         return float(self._factor) == 1
 
+    @property
+    def trains_as_it_evaluates(self) -> bool:
+        """Whether a step of training begins with the forward pass of an evaluation; dropout aside."""
+        return self.ramp_is_over
+
     @torch.no_grad()
     def redraw(self) -> None:
         """Draw the frozen weights anew from the seed: the bits they had, whatever was done to them since."""

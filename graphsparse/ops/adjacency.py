@@ -10,11 +10,14 @@ from torch_geometric import EdgeIndex
 
 from graphsparse.ops import norm
 from graphsparse.ops.check import check_edge_index, check_integer
-from graphsparse.ops.convert import Convertible, Entries
 from graphsparse.ops.pattern import Pattern, own_memory
+from graphsparse.typing import optional_module
+
+#: Rows and columns of all entries, their values, and the numbers of rows and columns.
+Entries = tuple[Tensor, Tensor, Tensor | None, tuple[int, int]]
 
 
-class Adjacency(Convertible):
+class Adjacency:
     r"""A graph as the sparse matrix :math:`\mathbf{A}` with :math:`A_{ij}` the value of the edge :math:`j \to i`.
 
     **Rows are destinations and columns are sources**, so that ``spmm(adj, x)`` brings the features of the sources to
@@ -30,7 +33,7 @@ class Adjacency(Convertible):
     and add up in a product. An adjacency is never changed; what is derived from it (transpose, normalisations) is
     computed at the first call and kept, unless the values need gradients.
 
-    Build one with :meth:`from_edge_index`, :meth:`from_torch_csr`, :meth:`from_sparse_tensor` or :meth:`from_scipy`.
+    Build one with :meth:`from_edge_index`, :meth:`from_torch_csr` or :meth:`from_sparse_tensor`.
 
     Args:
         pattern: Where the entries are.
@@ -101,6 +104,46 @@ class Adjacency(Convertible):
         if edge_weight is not None:
             _check_value(edge_weight, edge_index.size(1), edge_index.device, "edge_weight")
         return cls._build((edge_index[1], edge_index[0], edge_weight, (num_dst, num_src)), symmetric, undirected)
+
+    @classmethod
+    def from_torch_csr(cls, matrix: Tensor, *, symmetric: bool | None = None) -> "Adjacency":
+        """Build an adjacency from a torch CSR matrix whose rows are destinations, as PyG's ``adj_t``.
+
+        Args:
+            matrix: Matrix ``[num_dst, num_src]``; repeated entries, and columns in any order, are allowed.
+            symmetric: As in :meth:`from_edge_index`.
+
+        Raises:
+            TypeError: If it is no CSR matrix.
+            ValueError: If an index is out of range.
+        """
+        if not isinstance(matrix, Tensor) or matrix.layout != torch.sparse_csr or matrix.dim() != 2:
+            kind = getattr(matrix, "layout", type(matrix).__name__)
+            raise TypeError(f"'matrix' must be a two-dimensional torch CSR tensor (got {kind})")
+        rowptr, col = matrix.crow_indices(), matrix.col_indices()
+        count = rowptr.diff()
+        if int(rowptr[0]) != 0 or int(rowptr[-1]) != col.numel() or (count < 0).any():
+            raise ValueError("the row offsets of 'matrix' must rise from 0 to its number of entries")
+        row = torch.arange(matrix.size(0), device=col.device).repeat_interleave(count, output_size=col.numel())
+        return cls._build(_checked(row, col, matrix.values(), (matrix.size(0), matrix.size(1))), symmetric)
+
+    @classmethod
+    def from_sparse_tensor(cls, matrix: Any, *, symmetric: bool | None = None) -> "Adjacency":
+        """Build an adjacency from a ``torch_sparse.SparseTensor`` whose rows are destinations, as PyG's ``adj_t``.
+
+        Args:
+            matrix: ``SparseTensor`` of size ``[num_dst, num_src]``.
+            symmetric: As in :meth:`from_edge_index`.
+
+        Raises:
+            ImportError: If torch-sparse cannot be used.
+            TypeError: If it is no ``SparseTensor``.
+            ValueError: If an index is out of range.
+        """
+        if not isinstance(matrix, optional_module("torch_sparse").SparseTensor):
+            raise TypeError(f"'matrix' must be a SparseTensor (got {type(matrix).__name__})")
+        row, col, value = matrix.coo()
+        return cls._build(_checked(row, col, value, (int(matrix.size(0)), int(matrix.size(1)))), symmetric)
 
     @classmethod
     def _build(cls, entries: Entries, symmetric: bool | None, symmetric_pattern: bool | None = None) -> "Adjacency":
@@ -322,6 +365,22 @@ class Adjacency(Convertible):
         _check_value(edge_weight, self.num_edges, self.device, "edge_weight")
         return Adjacency(self.pattern, _in_row_order(self.pattern, edge_weight), symmetric)
 
+    def to_edge_index(self) -> tuple[Tensor, Tensor | None]:
+        """Return ``(edge_index, edge_weight)``, int64 and in the order in which the edges came.
+
+        The weight is ``None`` where there are no values, and carries their gradients where there are.
+        """
+        row, col = self.pattern.to_edges(self.pattern.row()), self.pattern.to_edges(self.pattern.col)
+        weight = None if self.value is None else self.pattern.to_edges(self.value)
+        return torch.stack([col, row]).long(), weight
+
+    def to_torch_csr(self) -> Tensor:
+        """Return a torch CSR matrix ``[num_dst, num_src]``; it shares memory with the adjacency."""
+        pattern = self.pattern
+        value = torch.ones(pattern.num_entries, device=pattern.col.device) if self.value is None else self.value
+        size = (pattern.num_rows, pattern.num_cols)
+        return torch.sparse_csr_tensor(pattern.rowptr, pattern.col, value, size, check_invariants=False)
+
     def to(self, device: torch.device | str | int) -> "Adjacency":
         """Return the adjacency on a device: itself when it is there already."""
         device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0", the way tensors report it
@@ -377,3 +436,12 @@ def _check_per_edge(values: Tensor, size: int, device: torch.device, name: str) 
         raise ValueError(f"'{name}' must have one entry per edge, shape [{size}] (got {list(values.shape)})")
     if values.device != device:
         raise ValueError(f"'{name}' must be on the device of the edges, {device} (got {values.device})")
+
+
+def _checked(row: Tensor, col: Tensor, value: Tensor | None, size: tuple[int, int]) -> Entries:
+    """Refuse indices outside the matrix, which no format has checked for certain."""
+    for index, bound, name in ((row, size[0], "row"), (col, size[1], "column")):
+        low, high = index.aminmax() if index.numel() else (torch.tensor(0), torch.tensor(-1))
+        if int(low) < 0 or int(high) >= bound:
+            raise ValueError(f"a {name} of 'matrix' is outside [0, {bound}) (got {int(low)} to {int(high)})")
+    return row, col, value, size

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graphsparse.ops.blocks import BLOCK
+
 #: Elements from which on drawing blocks costs less than the calls that it takes.
 _WORTH_IT = 4096
-#: Elements for which bits are drawn at a time, so that they stay in the cache.
-_BLOCK = 1 << 18
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
@@ -57,7 +57,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     if not 0 < dropped < 2**bits:
         return F.dropout(x, p, training)
     factor = torch.empty_like(x.detach(), memory_format=torch.contiguous_format)
-    for part in torch.split(factor.view(-1), _BLOCK):
+    for part in torch.split(factor.view(-1), BLOCK):
         torch.ge(_draw(part.numel(), bits), dropped - 2 ** (bits - 1), out=part)
         part.mul_(2**bits / (2**bits - dropped))
     return x * factor

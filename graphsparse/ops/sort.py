@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphsparse.ops.blocks import blocks
+
 #: Largest value that an int32 index holds.
 INT32_LIMIT = 2**31 - 1
 #: Bits of a packed key: the sign bit of an int64 stays free.
 _KEY_BITS = 63
-#: Entries handled at a time; temporaries of 8 MB are reused by the allocator, larger ones are mapped anew each time.
-_BLOCK = 1 << 20
 
 
 def index_dtype(*largest: int) -> torch.dtype:
@@ -56,11 +56,11 @@ def edge_order(row: Tensor, col: Tensor, num_rows: int, num_cols: int) -> Tensor
 def _sorted_keys(parts: list[tuple[Tensor, int]], size: int) -> np.ndarray:
     """Return the sorted keys: the given parts shifted by their bits, with the position in the lowest ones."""
     keys = np.empty(size, dtype=np.int64)
-    for start in range(0, size, _BLOCK):
-        block = keys[start : start + _BLOCK]
-        block[:] = np.arange(start, start + len(block))
+    for where in blocks(size):
+        block = keys[where]
+        block[:] = np.arange(where.start, where.stop)
         for values, shift in parts:
-            block |= values[start : start + len(block)].numpy().astype(np.int64) << shift
+            block |= values[where].numpy().astype(np.int64) << shift
     keys.sort()
     return keys
 
@@ -69,19 +69,19 @@ def _unpack(keys: np.ndarray, bits: int) -> Tensor:
     """Return the positions held by the lowest bits of the keys."""
     order = torch.empty(len(keys), dtype=index_dtype(len(keys)))
     out = order.numpy()
-    for start in range(0, len(keys), _BLOCK):
-        out[start : start + _BLOCK] = keys[start : start + _BLOCK] & ((1 << bits) - 1)
+    for where in blocks(len(keys)):
+        out[where] = keys[where] & ((1 << bits) - 1)
     return order
 
 
 def _is_sorted(first: Tensor, second: Tensor | None = None) -> bool:
     """Say whether entries are sorted by the first, equal ones by the second; linear, and stops where they are not."""
-    for start in range(0, first.numel() - 1, _BLOCK):
-        stop = min(start + _BLOCK, first.numel() - 1)
-        here, there = first[start:stop], first[start + 1 : stop + 1]
+    for where in blocks(max(first.numel() - 1, 0)):
+        behind = slice(where.start + 1, where.stop + 1)
+        here, there = first[where], first[behind]
         wrong = here > there
         if second is not None:
-            wrong |= (here == there) & (second[start:stop] > second[start + 1 : stop + 1])
+            wrong |= (here == there) & (second[where] > second[behind])
         if wrong.any():
             return False
     return True

@@ -14,8 +14,7 @@ from graphsparse.ops.select import num_removed
 from graphsparse.tickets.mask_search import MaskSearch
 from graphsparse.tickets.search_task import SearchTask
 from graphsparse.training import FitResult, FixedMask, build_model
-from graphsparse.training.held_mask import HeldMask
-from graphsparse.training.step_projection import Exclude, Scope, smallest_masks
+from graphsparse.training.step_projection import Exclude, HeldMask, Scope, smallest_masks
 from graphsparse.typing import MakeModel
 
 Control: TypeAlias = Literal["dense", "random_untrained", "random_trained", "magnitude", "magnitude_iterative"]
@@ -155,7 +154,7 @@ class _Controls:
 
         def smallest(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
             sizes = [trained.state_dict[names[id(parameter)]].abs() for parameter in parameters]
-            return smallest_masks(sizes, lambda num: num_removed(sparsity, num), self._scope())
+            return [~gone for gone in smallest_masks(sizes, lambda num: num_removed(sparsity, num), self._scope())]
 
         HeldMask(optimizer, smallest, exclude=exclude)
         return self._train(model, optimizer)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch_geometric.data import Data
 
+from graphsparse.edges.mask import mask_data_edges
+from graphsparse.edges.sparsify import edge_keep_mask
 from graphsparse.metrics import edge_sparsity as measured_edge_sparsity
 from graphsparse.metrics import weight_sparsity
 from graphsparse.tickets.ticket import Ticket
@@ -20,8 +22,6 @@ from graphsparse.training.checkpoint import check_checkpoint
 from graphsparse.training.step_projection import StepProjection
 from graphsparse.typing import EdgeScore, Log, MakeModel
 from graphsparse.utils.fingerprint import graph_fingerprint
-from graphsparse.utils.mask_edges import mask_data_edges
-from graphsparse.utils.sparsify_edge import edge_keep_mask
 
 DistillNodes: TypeAlias = Literal["train", "observed", "all"]
 

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from torch_geometric.data import Data
 
 from graphsparse.metrics import accuracy
 from graphsparse.training import FitResult, fit, fit_graphs, predict
-from graphsparse.training.fit import AfterStep, Inference
-from graphsparse.training.graph_batches import graph_split
-from graphsparse.training.graph_labels import GraphTarget, graph_metric, graph_target
-from graphsparse.training.graph_task import GraphTask
+from graphsparse.training.graph_task import GraphTask, graph_split
+from graphsparse.training.loop import Hook as AfterStep
+from graphsparse.training.node_task import Inference
+from graphsparse.training.target import Target as GraphTarget
+from graphsparse.training.target import check_target as graph_target
+from graphsparse.training.target import read_metric
 from graphsparse.typing import Log
 
 
@@ -81,7 +83,7 @@ class SearchTask:
 
     def is_better(self, new: float, old: float) -> bool:
         """Say whether one value of the metric is better than another."""
-        if self.on_nodes or graph_metric(graph_target(self.target, self.data), self.evaluator)[1]:
+        if self.on_nodes or read_metric(graph_target(self.target, self.data), self.evaluator)[2]:
             return new > old
         return new < old
 
@@ -94,7 +96,6 @@ class SearchTask:
         after_step: Sequence[AfterStep] = (),
         epochs: int | None = None,
         checkpoint: Path | None = None,
-        same_forward: Callable[[], bool] | None = None,
     ) -> FitResult:
         """Train a model and keep the best of it by the validation part."""
         common: dict[str, Any] = {
@@ -110,8 +111,6 @@ class SearchTask:
             "log": self.log,
         }
         if self.on_nodes:
-            if same_forward is not None:
-                common["same_forward"] = same_forward
             return fit(model, self.data, loader=self.loader, inference=self.inference, **common)
         return fit_graphs(
             model,
@@ -138,10 +137,8 @@ class SearchTask:
         if self.on_nodes:
             mask = self.data.get("test_mask")
             return None if mask is None or not mask.any() else accuracy(result.logits, self.data.y, mask)
-        target = graph_target(self.target, self.data)
-        judge, maximize = graph_metric(target, self.evaluator)
-        parts = graph_split(self.split, self.data)
-        task = GraphTask(self.data, parts, target, judge, maximize, self.batch_size, None, None)
+        options: Any = {"split": self.split, "target": self.target, "metric": self.evaluator}
+        task = GraphTask(self.data, batch_size=self.batch_size, **options)
         model.load_state_dict(result.state_dict)
         task.check(model)
         return task.finish(model, task.evaluate(model, result.best_epoch))[2]

@@ -37,7 +37,7 @@ def find_teddy_ticket(
 ) -> Ticket:
     r"""Find a ticket in one dense and one sparse training: edges go by degree, weights by projection.
 
-    The edges with the lowest :func:`~graphsparse.utils.teddy_score` are removed at once. A model is then trained from
+    The edges with the lowest :func:`~graphsparse.edges.teddy_score` are removed at once. A model is then trained from
     the initial weights of the teacher on
 
     .. math::
@@ -64,7 +64,7 @@ def find_teddy_ticket(
         temperature: Temperature of the distillation.
         teacher: Logits ``[N, C]`` of :func:`~graphsparse.tickets.train_teacher`, to share one teacher between
             tickets; trained here with the same settings when ``None``.
-        score: Edge score, by name or callable; see :func:`~graphsparse.utils.edge_score`.
+        score: Edge score, by name or callable; see :func:`~graphsparse.edges.edge_score`.
         scope: Rank the weights of all tensors together (``"global"``) or tensor by tensor (``"tensor"``).
         inductive: Hide validation and test nodes, and their edges, while teacher and student train. The training graph
             is pruned by its own scores.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.edges.mask import mask_data_edges
 from graphsparse.nn import FormChoice, fastest_form, inference_form
 from graphsparse.nn.inference_forms import FORMS, InferenceForm
 from graphsparse.tickets import format as ticket_format
@@ -17,7 +18,6 @@ from graphsparse.tickets.frozen_weights import FrozenWeights, pack, unpack
 from graphsparse.training import build_model
 from graphsparse.typing import MakeModel
 from graphsparse.utils.fingerprint import graph_fingerprint
-from graphsparse.utils.mask_edges import mask_data_edges
 
 
 @dataclass(frozen=True, eq=False)

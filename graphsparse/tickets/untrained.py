@@ -17,8 +17,8 @@ from graphsparse.tickets.search_task import SearchTask
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.training import FitResult, build_model, predict
 from graphsparse.training.checkpoint import check_checkpoint
-from graphsparse.training.fit import Inference
-from graphsparse.training.graph_labels import GraphTarget
+from graphsparse.training.node_task import Inference
+from graphsparse.training.target import Target as GraphTarget
 from graphsparse.typing import Log, MakeModel
 
 
@@ -200,7 +200,6 @@ def search_supermask(
         scheduler=scheduler,
         after_step=[_one_step_per_epoch],
         checkpoint=checkpoint,
-        same_forward=lambda: masked.ramp_is_over,
     )
     return masked, result
 

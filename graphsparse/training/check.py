@@ -1,6 +1,5 @@
 """What can be wrong with a graph, a model or an optimiser is found before training starts."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch_geometric.data import Data
 
-from graphsparse.ops.check import check_count, check_edge_index
+from graphsparse.ops.check import check_edge_index
 
 MASKS = ("train_mask", "val_mask", "test_mask")
 
@@ -66,25 +65,9 @@ def check_scheduler(scheduler: LRScheduler | None, optimizer: Optimizer | None) 
         raise ValueError("'scheduler' belongs to another optimizer; give the one it was made for as 'optimizer'")
 
 
-def check_loop(
-    epochs: int, eval_every: int, patience: int | None, extra_loss: Any, after_step: Sequence[Any], log: Any
-) -> list[Any]:
-    """Refuse numbers and functions that a training cannot run with; return the hooks as a list."""
-    check_count(epochs, "epochs")
-    check_count(eval_every, "eval_every")
-    check_count(1 if patience is None else patience, "patience")
-    for name, function in (("extra_loss", extra_loss), ("log", log)):
-        if function is not None:
-            check_callable(function, name)
-    if callable(after_step):
-        raise TypeError(f"'after_step' must be a list of functions (got {after_step!r})")
-    hooks = list(after_step)
-    for hook in hooks:
-        check_callable(hook, "after_step")
-    return hooks
-
-
-def check_data(data: Data, name: str = "data", masks: tuple[str, ...] = ("train_mask",)) -> None:
+def check_data(
+    data: Data, name: str = "data", masks: tuple[str, ...] = ("train_mask",), target: str = "multiclass"
+) -> None:
     """Refuse a graph without nodes, features, labels or the nodes that are needed, and features that are not finite.
 
     Of masks that are not needed only the shape is looked at.
@@ -108,9 +91,10 @@ def check_data(data: Data, name: str = "data", masks: tuple[str, ...] = ("train_
         raise ValueError(f"'{name}' must hold 'edge_index' or 'adj_t' (got {sorted(data.keys())})")
     if isinstance(edges, Tensor) and edges.layout == torch.strided:
         check_edge_index(edges, num_nodes, f"{name}.edge_index")
-    if not isinstance(y, Tensor) or y.shape != (num_nodes,):
+    one = isinstance(y, Tensor) and y.shape == (num_nodes,)
+    if not one and (target == "multiclass" or not isinstance(y, Tensor) or y.shape[:1] != (num_nodes,)):
         raise ValueError(f"'{name}.y' must hold one label per node, [{num_nodes}] (got {_shape(y)})")
-    if y.dtype != torch.int64:
+    if target == "multiclass" and y.dtype != torch.int64:
         raise TypeError(f"'{name}.y' must be int64 class labels (got {y.dtype})")
     for key in (*MASKS, *masks):
         mask = data.get(key)
@@ -132,24 +116,29 @@ def _check_mask(mask: Any, num_nodes: int, name: str) -> None:
         )
 
 
-def check_output(logits: Any, data: Data, name: str, masks: tuple[str, ...]) -> None:
+def check_output(logits: Any, data: Data, name: str, masks: tuple[str, ...], target: str = "multiclass") -> None:
     """Refuse what a model returned unless it is one row of logits per node, wide enough for the labels."""
     if not isinstance(logits, Tensor):
         raise TypeError(f"'model' must return a tensor of logits (got {type(logits).__name__})")
     num_nodes = data.x.size(0)
     if logits.dim() != 2 or logits.size(0) != num_nodes:
         raise ValueError(f"'model' must return one row of logits per node, [{num_nodes}, C] (got {_shape(logits)})")
-    check_labels(logits.size(1), data, name, masks)
+    check_labels(logits.size(1), data, name, masks, target)
 
 
-def check_labels(num_classes: int, data: Data, name: str, masks: tuple[str, ...]) -> None:
-    """Refuse labels that a model of so many classes cannot return."""
+def check_labels(width: int, data: Data, name: str, masks: tuple[str, ...], target: str = "multiclass") -> None:
+    """Refuse labels that a model with outputs of this width cannot return."""
+    if target != "multiclass":
+        tasks = data.y.numel() // data.y.size(0)
+        if width != tasks:
+            raise ValueError(f"'{name}.y' holds {tasks} labels per node, but the model returns {width} numbers")
+        return
     for key in masks:
         labels = data.y[data[key]]
         low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
+        if low < 0 or high >= width:
             raise ValueError(
-                f"labels of '{name}.{key}' run from {low} to {high}, but the model returns {num_classes} classes: "
+                f"labels of '{name}.{key}' run from {low} to {high}, but the model returns {width} classes: "
                 "either the labels are out of range or the model has the wrong width"
             )
 

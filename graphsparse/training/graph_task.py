@@ -1,62 +1,111 @@
-"""Classification and regression of graphs as a task of the training loop."""
+"""Labels of whole graphs as a task of the training loop."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch.utils.data import BatchSampler, RandomSampler, Sampler, SequentialSampler, Subset
+from torch_geometric.data import Batch, Data, Dataset
+from torch_geometric.loader import DataLoader
 
-from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.check import check_count, check_edge_index
 from graphsparse.ops.digest import digest
-from graphsparse.training.check import check_one_graph
-from graphsparse.training.extra_loss import ExtraLoss, add_extra_loss
-from graphsparse.training.graph_batches import graph_loader
-from graphsparse.training.graph_call import GraphCall, graph_call
-from graphsparse.training.graph_labels import GraphMetric, GraphTarget, graph_labels, graph_loss
-from graphsparse.training.loop import Evaluation
+from graphsparse.training.check import check_callable, check_one_graph
+from graphsparse.training.identity import name_of
+from graphsparse.training.target import Target, check_target, read_labels, read_metric, target_loss
+from graphsparse.training.task import Evaluation, add_extra
+from graphsparse.utils.call_model import Call, call_model, forward_arguments
 from graphsparse.utils.eval_mode import eval_mode
 
 
 class GraphTask:
-    """A loss over batches of graphs, and a metric over all graphs of a part; see :func:`fit_graphs`."""
+    """Labels of whole graphs: what is learned on the training graphs and judged on the validation graphs.
+
+    The loss is the mean over all known labels of a batch: binary cross-entropy with logits, cross-entropy, or squared
+    error; labels that are NaN are not known. Batches are shuffled in every epoch and drawn as PyG's ``DataLoader``
+    draws, but a last batch of a single graph joins the one before, because batch normalisation in training has nothing
+    to normalise in one graph.
+
+    The model is called as ``model(x, edge_index, batch=batch)``, and by name with ``edge_attr``, ``edge_weight``,
+    ``pos`` (as far as the graphs have them) and ``batch_size`` if its ``forward`` takes an argument of that name. It
+    returns one row of logits per graph: ``[G, T]`` for ``T`` binary questions or numbers, ``[G, C]`` for classes.
+
+    Args:
+        dataset: The graphs, such as what :func:`~graphsparse.datasets.load_ogb` returns for ``"ogbg-..."``, or a list
+            of ``Data``. Labels ``y`` are ``[1, T]`` or ``[T]`` in each graph.
+        split: Graphs, as integers or a bool mask, under ``"train"``, ``"val"`` (or ``"valid"``) and, if known,
+            ``"test"``; ``dataset.get_idx_split()`` when ``None``.
+        target: ``"binary"``, ``"multiclass"`` or ``"regression"``; when ``None``, what ``dataset.task_type`` says, as
+            OGB's data sets do.
+        metric: Figure of merit ``(logits, y) -> float``, with ``y`` ``[G, T]``, for classes ``[G]``, or an evaluator of
+            OGB. When ``None``: mean AUROC, accuracy, or root mean square error, of which less is better.
+        maximize: Whether more is better with a function as ``metric``; yes when ``None``.
+        batch_size: Graphs in a batch.
+        call: ``(model, batch) -> logits`` for a model with another signature.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If the split or an option is out of range.
+
+    Example:
+        ::
+
+            graphs, evaluator = load_ogb("ogbg-molbace")
+            result = fit(model, GraphTask(graphs, metric=evaluator, batch_size=64), epochs=50, lr=1e-3)
+            result.test  # ROC-AUC
+    """
 
     unit = "graph"
-    nothing_to_train = "no training graph has a label"
     generators: Sequence[torch.Generator] = ()
 
     def __init__(
         self,
-        dataset: Any,
-        split: Mapping[str, Tensor],
-        target: GraphTarget,
-        metric: GraphMetric,
-        maximize: bool,
-        batch_size: int,
-        call: GraphCall | None,
-        extra_loss: ExtraLoss | None,
+        dataset: Dataset | Sequence[Data],
+        *,
+        split: Mapping[str, Tensor | Sequence[int]] | None = None,
+        target: Target | None = None,
+        metric: Any = None,
+        maximize: bool | None = None,
+        batch_size: int = 32,
+        call: Call | None = None,
     ) -> None:
-        self.dataset, self.split, self.target = dataset, dict(split), target
-        self.metric, self.maximize, self.batch_size = metric, maximize, batch_size
-        self._given_call, self.extra_loss = call, extra_loss
-        self._call: GraphCall = _no_call
+        check_count(batch_size, "batch_size")
+        if call is not None:
+            check_callable(call, "call")
+        self.target = check_target(target, dataset)
+        self.metric, self._judge, self.maximize = read_metric(self.target, metric, maximize)
+        self.dataset, self.split, self.batch_size = dataset, graph_split(split, dataset), batch_size
+        self.call, self._given_metric = call, metric
         self._labels: dict[str, Tensor] = {}
         self._sizes: list[tuple[int, int]] = []
         self._device = torch.device("cpu")
         self._loader: Any = graph_loader(dataset, self.split["train"], batch_size, shuffle=True)
 
+    def without_test(self) -> "GraphTask":
+        """Return the same task without its test graphs."""
+        new = copy.copy(self)
+        new.split = {name: self.split[name] for name in ("train", "val")}
+        return new
+
     def check(self, model: nn.Module) -> None:
         """Find out before training starts whether the model and the graphs fit; no test label is read."""
         check_one_graph(model)
+        self._labels, self._sizes = {}, []
         for part, index in self.split.items():
             labels = [self._checked(int(i)).get("y") for i in index]
             if part != "test":
                 self._labels[part] = _stack(labels, self.target, index)
         self._device = next(model.parameters()).device
         batch = Batch.from_data_list([self.dataset[int(i)] for i in self.split["val"][: self.batch_size]])
-        self._call = graph_call(model, batch) if self._given_call is None else self._given_call
+        if self.call is None and "batch" not in (taken := forward_arguments(model)):
+            raise ValueError(
+                f"'model' must take an argument named 'batch', the graph of every node (the forward of "
+                f"{type(model).__name__} takes {list(taken)}); for any other signature give 'call'"
+            )
         with eval_mode(model), torch.no_grad():
-            self._check_output(self._call(model, batch.to(self._device)), batch)
+            self._check_output(call_model(model, batch.to(self._device), self.call), batch)
 
     def _checked(self, index: int) -> Data:
         graph = self.dataset[index]
@@ -101,7 +150,9 @@ class GraphTask:
         return {
             "target": self.target,
             "batch_size": self.batch_size,
+            "metric": name_of(self._given_metric) or self.metric,
             "maximize": self.maximize,
+            "call": name_of(self.call),
             **{f"split[{part!r}]": index for part, index in self.split.items()},
             **{f"labels of {part!r}": labels for part, labels in self._labels.items()},
             "sizes of the graphs": torch.tensor(self._sizes),
@@ -112,14 +163,14 @@ class GraphTask:
         """Return the shuffled batches of an epoch, on the device of the model."""
         return (batch.to(self._device) for batch in self._loader)
 
-    def loss(self, model: nn.Module, batch: Batch, epoch: int) -> Tensor | None:
+    def loss(self, model: nn.Module, batch: Batch, extra: Callable[[Tensor], Tensor] | None) -> Tensor | None:
         """Return the loss over the known labels of a batch, plus the further term."""
-        y = graph_labels(batch.get("y"), batch.num_graphs, self.target)
-        if self.extra_loss is None and not (self.target == "multiclass" or (~y.isnan()).any()):
+        y = read_labels(batch.get("y"), batch.num_graphs, self.target, "dataset.y")
+        if extra is None and not (self.target == "multiclass" or (~y.isnan()).any()):
             return None
-        logits = self._call(model, batch)
-        loss = graph_loss(logits, y, self.target)
-        return add_extra_loss(logits.sum() * 0 if loss is None else loss, self.extra_loss, logits, batch, epoch)
+        logits = call_model(model, batch, self.call)
+        loss = target_loss(logits, y, self.target)
+        return add_extra(logits.sum() * 0 if loss is None else loss, extra, logits)
 
     def evaluate(self, model: nn.Module, epoch: int) -> Evaluation:
         """Return the metric over the validation graphs."""
@@ -143,7 +194,7 @@ class GraphTask:
         return logits, scores["train"], scores.get("test")
 
     def _score(self, logits: Tensor, y: Tensor) -> float:
-        return float(self.metric(logits, y.to(logits.device)))
+        return float(self._judge(logits, y.to(logits.device)))
 
     def _outputs(self, model: nn.Module, part: str) -> tuple[Tensor, Tensor]:
         """Return logits and labels of a part, in its order."""
@@ -151,13 +202,13 @@ class GraphTask:
         with eval_mode(model), torch.no_grad():
             for batch in graph_loader(self.dataset, self.split[part], self.batch_size, shuffle=False):
                 moved = batch.to(self._device)
-                logits.append(self._call(model, moved))
+                logits.append(call_model(model, moved, self.call))
                 if part not in self._labels:
-                    labels.append(graph_labels(moved.get("y"), moved.num_graphs, self.target))
+                    labels.append(read_labels(moved.get("y"), moved.num_graphs, self.target, "dataset.y"))
         return torch.cat(logits), self._labels[part] if part in self._labels else torch.cat(labels)
 
 
-def _stack(labels: Sequence[Any], target: GraphTarget, index: Tensor) -> Tensor:
+def _stack(labels: Sequence[Any], target: Target, index: Tensor) -> Tensor:
     """Return the labels of several graphs as one tensor."""
     rows = []
     for i, y in zip(index.tolist(), labels, strict=True):
@@ -166,8 +217,108 @@ def _stack(labels: Sequence[Any], target: GraphTarget, index: Tensor) -> Tensor:
         rows.append(y.reshape(1, -1))
         if rows[-1].shape != rows[0].shape:
             raise ValueError(f"'dataset[{i}].y' must hold {rows[0].size(1)} labels as the first (got {y.numel()})")
-    return graph_labels(torch.cat(rows), len(rows), target)
+    return read_labels(torch.cat(rows), len(rows), target, "dataset.y")
 
 
-def _no_call(model: nn.Module, batch: Batch) -> Tensor:
-    raise RuntimeError("check() must come first")
+PARTS = ("train", "val", "test")
+
+
+class JoinedBatches(Sampler[list[int]]):
+    """Batches of a size, of which a last one of a single entry joins the one before.
+
+    Batch normalisation has nothing to normalise in a batch of one graph, and PyTorch refuses it in training.
+
+    Args:
+        sampler: Gives the entries.
+        batch_size: Entries in a batch.
+
+    Example:
+        >>> list(JoinedBatches(range(5), 2))
+        [[0, 1], [2, 3, 4]]
+    """
+
+    def __init__(self, sampler: Any, batch_size: int) -> None:
+        self.sampler, self.batch_size = sampler, batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        held: list[int] = []
+        for batch in BatchSampler(self.sampler, self.batch_size, drop_last=False):
+            if held and len(batch) == 1 < self.batch_size:
+                batch = held + batch
+            elif held:
+                yield held
+            held = batch
+        if held:
+            yield held
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.sampler), self.batch_size)
+        return whole + (rest > 1 or (rest == 1 and whole == 0))
+
+
+def graph_loader(dataset: Any, index: Tensor, batch_size: int, *, shuffle: bool) -> Any:
+    """Return a loader of the given graphs, in their order, or each time in one drawn as PyG's ``DataLoader`` draws.
+
+    Args:
+        dataset: Gives a graph for an integer.
+        index: The graphs ``[G]``.
+        batch_size: Graphs in a batch; a last one of a single graph joins the one before where ``shuffle`` is set.
+        shuffle: Whether to shuffle.
+
+    Returns:
+        A loader of ``Batch``.
+    """
+    subset: Subset[Any] = Subset(dataset, index.tolist())
+    if shuffle:
+        return DataLoader(subset, batch_sampler=JoinedBatches(RandomSampler(subset), batch_size))
+    batches = BatchSampler(SequentialSampler(subset), batch_size, drop_last=False)
+    # Every loader draws a number for its workers; an evaluation must not take it from the stream of the training.
+    return DataLoader(subset, batch_sampler=batches, generator=torch.Generator())
+
+
+def graph_split(split: Mapping[str, Any] | None, dataset: Any) -> dict[str, Tensor]:
+    """Return the graphs of each part, int64, under ``"train"``, ``"val"`` and, if there is one, ``"test"``.
+
+    Args:
+        split: Integers or a bool mask under these names, ``"valid"`` is ``"val"``; when ``None``, what
+            ``dataset.get_idx_split()`` returns.
+        dataset: The data set.
+
+    Raises:
+        TypeError: If the split is no mapping, or a part is no list of integers.
+        ValueError: If a part is missing, empty, unknown or out of range.
+    """
+    if split is None:
+        if not hasattr(dataset, "get_idx_split"):
+            raise ValueError("'split' is needed: the data set has no get_idx_split()")
+        split = dataset.get_idx_split()
+    if not isinstance(split, Mapping):
+        raise TypeError(f"'split' must be a mapping from names of parts to graphs (got {type(split).__name__})")
+    names = {"valid": "val"}
+    found = {names.get(name, name): _indices(part, len(dataset), name) for name, part in split.items()}
+    unknown = [name for name in found if name not in PARTS]
+    if unknown or len(found) < len(split):
+        raise ValueError(f"'split' must have the parts 'train', 'val' and perhaps 'test' (got {list(split)})")
+    for name in ("train", "val"):
+        if name not in found or found[name].numel() == 0:
+            raise ValueError(f"'split' must hold graphs under {name!r} (got {list(split)})")
+    if "test" in found and found["test"].numel() == 0:
+        del found["test"]
+    return {name: found[name] for name in PARTS if name in found}
+
+
+def _indices(part: Sequence[int] | Tensor, num_graphs: int, name: str) -> Tensor:
+    index = torch.as_tensor(part)
+    if index.dtype == torch.bool and index.shape == (num_graphs,):
+        index = index.nonzero().squeeze(1)
+    if index.numel() == 0:
+        return torch.empty(0, dtype=torch.int64)
+    if index.dim() != 1 or index.dtype == torch.bool or index.is_floating_point():
+        raise TypeError(
+            f"'split[{name!r}]' must hold integers [G] or a bool mask (got {index.dtype} {list(index.shape)})"
+        )
+    if int(index.min()) < 0 or int(index.max()) >= num_graphs:
+        raise ValueError(
+            f"'split[{name!r}]' holds {int(index.min())} to {int(index.max())}, but there are {num_graphs} graphs"
+        )
+    return index.long().cpu()

@@ -1,6 +1,6 @@
 """What tells one training from another, so that nobody goes on with the checkpoint of the wrong one."""
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -12,56 +12,35 @@ from torch_geometric.data import Data
 from graphsparse.ops.digest import digest, kind_of, plain
 from graphsparse.training.checkpoint import Identity
 from graphsparse.training.step_projection import KEY
+from graphsparse.training.training import Training
 
 
 def training_identity(
     model: nn.Module,
     optimizer: Optimizer,
     scheduler: LRScheduler | None,
+    training: Training,
     *,
-    epochs: int,
-    patience: int | None,
-    eval_every: int,
-    seed: int,
-    functions: dict[str, Any],
-    after_step: Sequence[Any],
-    data: dict[str, Any],
+    functions: Mapping[str, Any],
+    hooks: Mapping[str, Sequence[Any]],
+    task: Mapping[str, Any],
 ) -> Identity:
-    """Describe a training before its first step.
+    """Describe a training before its first step, in names and plain values that are equal in every process.
 
-    Args:
-        model: Every tensor of its state is named with its shape; a digest stands for the weights it starts from.
-        optimizer: Its class and the options of its groups.
-        scheduler: Its class and its state.
-        epochs: Number of epochs.
-        patience: As in ``fit``.
-        eval_every: As in ``fit``.
-        seed: As in ``fit``.
-        functions: What is called during training, by the name of its argument; known by its own name only, an object
-            of a dataclass by its fields, too.
-        after_step: As in ``fit``; known by name and number.
-        data: What is trained and evaluated on, by the name of its argument: tensors become digests, plain values are
-            taken as they are.
-
-    Returns:
-        Names and plain values, equal for equal calls in different processes.
+    Weights and graphs become digests; functions are known by their name only, objects of a dataclass by their fields.
     """
     state = model.state_dict()
-    shapes = {f"'model' {name}": kind_of(value) for name, value in state.items()}
     return {
-        "'epochs'": epochs,
-        "'patience'": patience,
-        "'eval_every'": eval_every,
-        "'seed'": seed,
+        **{f"'{name}'": getattr(training, name) for name in ("epochs", "patience", "eval_every", "seed")},
         "'model'": type(model).__name__,
-        **shapes,
+        **{f"'model' {name}": kind_of(value) for name, value in state.items()},
         "the device of 'model'": next(model.parameters()).device.type,
         "the weights that 'model' starts from": digest(state.values()),
         "'optimizer'": _describe_optimizer(optimizer),
         "'scheduler'": None if scheduler is None else f"{type(scheduler).__name__} {plain(scheduler.state_dict())}",
-        **{f"'{name}'": _name(function) for name, function in functions.items()},
-        "'after_step'": str([_name(hook) for hook in after_step]),
-        **{f"'{name}'": _describe(value) for name, value in data.items()},
+        **{f"'{name}'": name_of(function) for name, function in functions.items()},
+        **{f"'{name}'": str([name_of(hook) for hook in each]) for name, each in hooks.items()},
+        **{f"'{name}'": _describe(value) for name, value in task.items()},
     }
 
 
@@ -78,6 +57,14 @@ def describe_loader(loader: Iterable[Any] | None) -> str | None:
     length = len(loader) if isinstance(loader, Sized) else "?"
     size = getattr(loader, "batch_size", None)
     return f"{type(loader).__name__} of {length} batches" + ("" if size is None else f" of size {size}")
+
+
+def name_of(function: Any) -> str | None:
+    """Name a function by its qualified name, an object of a dataclass by its fields, anything else by its class."""
+    if is_dataclass(function) and not isinstance(function, type):
+        options = {entry.name: getattr(function, entry.name) for entry in fields(function)}
+        return f"{type(function).__name__} {plain(options)}"
+    return None if function is None else str(getattr(function, "__qualname__", None) or type(function).__name__)
 
 
 def _describe(value: Any) -> str | int | float | bool | None:
@@ -97,10 +84,3 @@ def _describe_optimizer(optimizer: Optimizer) -> str:
         groups.append(f"{len(group['params'])} tensors with {plain(options)}")
     projections = [entry["settings"] for key, entry in optimizer.state_dict().items() if key.startswith(KEY)]
     return f"{type(optimizer).__name__} {'; '.join([*groups, *projections])}"
-
-
-def _name(function: Any) -> str | None:
-    if is_dataclass(function) and not isinstance(function, type):
-        options = {entry.name: getattr(function, entry.name) for entry in fields(function)}
-        return f"{type(function).__name__} {plain(options)}"
-    return None if function is None else str(getattr(function, "__qualname__", None) or type(function).__name__)

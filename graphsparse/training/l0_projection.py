@@ -85,6 +85,7 @@ class L0Projection(StepProjection):
         self.freeze_after = freeze_after
         self.rounding = rounding
         self._frozen: list[Tensor] | None = None
+        self._removed: list[Tensor] | None = None
         self._wiped_out: set[int] = set()
         super().__init__(optimizer, exclude)
 
@@ -92,6 +93,15 @@ class L0Projection(StepProjection):
         """Return what it was built with, as plain values, and how many scalars it covers."""
         names = ("scope", "total_steps", "freeze_after", "rounding")
         return {"sparsity": self.target, **{name: getattr(self, name) for name in names}, **super().settings()}
+
+    @property
+    def holds(self) -> bool:
+        """Whether the schedule has reached its sparsity."""
+        return self.total_steps is None or self.num_steps >= self.total_steps
+
+    def support(self) -> list[Tensor]:
+        """Return what the last projection kept; what is not 0 before the first."""
+        return super().support() if self._removed is None else [~mask for mask in self._removed]
 
     def state(self) -> dict[str, Any]:
         """Return the number of steps, and the zeros that stay where they are, once there are such."""
@@ -122,6 +132,7 @@ class L0Projection(StepProjection):
             masks = smallest_masks([p.abs() for p in self.parameters], self._count, self.scope)
             if self.freeze_after is not None and self.num_steps >= self.freeze_after:
                 self._frozen = masks
+        self._removed = masks
         for i, (parameter, mask) in enumerate(zip(self.parameters, masks, strict=True)):
             parameter.masked_fill_(mask, 0)
             if i not in self._wiped_out and mask.all():

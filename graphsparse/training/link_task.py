@@ -112,7 +112,9 @@ class PairTask:
     def __init__(self, split: Mapping[str, tuple[Tensor, Tensor]], metric: LinkMetric | None) -> None:
         for i, kind in enumerate(("links", "non-links")):
             if split["val"][i].size(1) == 0:
-                raise ValueError(f"'split' holds no {kind} under 'val': without validation pairs no epoch can be chosen")
+                raise ValueError(
+                    f"'split' holds no {kind} under 'val': without validation pairs no epoch can be chosen"
+                )
         self.split = dict(split)
         self._judge = link_average_precision if metric is None else metric
         check_callable(self._judge, "metric")
@@ -181,7 +183,7 @@ class LinkTask(PairTask):
         >>> from torch_geometric.nn import GraphSAGE
         >>> from torch_geometric.transforms import RandomLinkSplit
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.training import fit
+        >>> from graphsparse.training.fit import fit
         >>> parts = RandomLinkSplit(0.2, 0.2, is_undirected=True, split_labels=True)(random_graph())
         >>> names = ("pos_edge_label_index", "neg_edge_label_index")
         >>> split = {name: tuple(part[key] for key in names) for name, part in zip(("val", "test"), parts[1:])}
@@ -224,7 +226,7 @@ class LinkTask(PairTask):
     def check(self, model: nn.Module) -> None:
         """Refuse features that are not finite, and a model that does not return a vector for each node."""
         for name, graph in (("data", self.data), ("eval_data", self.eval_data)):
-            check_finite(graph.x, f"{name}.x")
+            check_features(graph.x, model, f"{name}.x")
         h = self.encode(model)
         if not isinstance(h, Tensor) or h.dim() != 2 or h.size(0) != self.eval_data.num_nodes:
             raise ValueError(
@@ -256,7 +258,11 @@ class LinkTask(PairTask):
 
     def encode(self, model: nn.Module) -> Tensor:
         """Return the vectors of all nodes of ``eval_data``, in evaluation mode."""
-        return predict(model, self.eval_data, self.call) if self.inference is None else self.inference(model, self.eval_data)
+        return (
+            predict(model, self.eval_data, self.call)
+            if self.inference is None
+            else self.inference(model, self.eval_data)
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return what tells one task from another in a checkpoint."""
@@ -278,9 +284,12 @@ def decoder_of(model: nn.Module) -> nn.Module:
     return found if isinstance(found, nn.Module) else DotDecoder()
 
 
-def check_finite(x: Any, name: str) -> None:
-    """Refuse features that hold NaN or infinity."""
-    if isinstance(x, Tensor) and x.is_floating_point():
-        values = x.values() if x.layout == torch.sparse_csr else x
-        if not values.isfinite().all():
-            raise ValueError(f"'{name}' holds NaN or infinity")
+def check_features(x: Any, model: nn.Module, name: str) -> None:
+    """Refuse features that hold NaN or infinity, or are of another type than the weights they are multiplied with."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        return
+    kind = next((p.dtype for p in model.parameters()), x.dtype)
+    if x.dtype != kind:
+        raise TypeError(f"'{name}' must be {kind}, as the weights are (got {x.dtype})")
+    if not (x.values() if x.layout == torch.sparse_csr else x).isfinite().all():
+        raise ValueError(f"'{name}' holds NaN or infinity")

@@ -2,9 +2,9 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,57 +14,14 @@ from tqdm import tqdm
 
 from graphsparse.training.checkpoint import Checkpoint
 from graphsparse.training.result import FitResult
-from graphsparse.training.rng_state import restore_rng_state, rng_state
-from graphsparse.training.seeding import seeded
-from graphsparse.typing import Log
+from graphsparse.training.seeding import restore_rng_state, rng_state, seeded
+from graphsparse.training.step_projection import kept_weights, projections_of
+from graphsparse.training.task import Evaluation, ExtraLoss, Task
+from graphsparse.training.training import Training
 from graphsparse.utils.eval_mode import keep_mode
 
-#: Called with the model and the epoch after every step of the optimiser.
-AfterStep: TypeAlias = Callable[[nn.Module, int], object]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found.
-
-    Args:
-        val: Metric on the validation part.
-        logits: What the task wants to get back at the end if this epoch is the best.
-        figures: Further entries of the history.
-    """
-
-    val: float
-    logits: Tensor
-    figures: dict[str, float] = field(default_factory=dict)
-
-
-class Task(Protocol):
-    """What is learned: all that differs between nodes and graphs."""
-
-    #: ``"node"`` or ``"graph"``, for messages.
-    unit: str
-    #: Whether a larger metric is better.
-    maximize: bool
-    #: Message where no batch of an epoch gave a loss.
-    nothing_to_train: str
-    #: Generators that the batches draw from besides the global ones.
-    generators: Sequence[torch.Generator]
-
-    def batches(self) -> Iterable[Any]:
-        """Return the batches of an epoch."""
-        ...
-
-    def loss(self, model: nn.Module, batch: Any, epoch: int) -> Tensor | None:
-        """Return the loss of a batch, a scalar with a gradient, or ``None`` to pass it over."""
-        ...
-
-    def evaluate(self, model: nn.Module, epoch: int) -> Evaluation:
-        """Evaluate the model; neither its mode nor the labels of the test part may be touched."""
-        ...
-
-    def finish(self, model: nn.Module, best: Evaluation) -> tuple[Tensor, float, float | None]:
-        """Return logits, training and test metric of a model that holds the best weights."""
-        ...
+#: Called with the model and the epoch around every step of the optimiser.
+Hook: TypeAlias = Callable[[nn.Module, int], object]
 
 
 @dataclass
@@ -76,34 +33,20 @@ class Course:
     best_epoch: int = 0
     best: Evaluation | None = None
     best_state: dict[str, Any] | None = None
+    best_masks: dict[str, Tensor] = field(default_factory=dict)
+    ever_counted: bool = False
 
 
 @dataclass(frozen=True)
 class Loop:
-    """Trains any model on any task and keeps the weights of the best epoch.
+    """Trains any model on any task and keeps the weights of the best epoch."""
 
-    Args:
-        epochs: Number of epochs.
-        optimizer: Optimiser of the model's parameters.
-        scheduler: Schedule of its learning rate, stepped after every epoch.
-        after_step: Run after every step of the optimiser.
-        patience: Stop after so many epochs without a better validation metric; never when ``None``.
-        eval_every: Evaluate every so many epochs, and after the last one.
-        seed: Seed of everything that draws from the global generators.
-        progress: Whether to show a progress bar.
-        log: Receives a copy of every entry of the history.
-        checkpoint: Where a killed training goes on from.
-    """
-
-    epochs: int
+    training: Training
     optimizer: Optimizer
     scheduler: LRScheduler | None = None
-    after_step: Sequence[AfterStep] = ()
-    patience: int | None = None
-    eval_every: int = 1
-    seed: int = 0
-    progress: bool = False
-    log: Log | None = None
+    extra_loss: ExtraLoss | None = None
+    before_step: Sequence[Hook] = ()
+    after_step: Sequence[Hook] = ()
     checkpoint: Checkpoint | None = None
 
     def run(self, model: nn.Module, task: Task) -> FitResult:
@@ -111,7 +54,7 @@ class Loop:
         saved = None if self.checkpoint is None else self.checkpoint.load()
         if saved is not None and saved["result"] is not None:
             return _finished(model, saved["result"])
-        with keep_mode(model), seeded(self.seed):
+        with keep_mode(model), seeded(self.training.seed):
             if saved is None:
                 course = Course()
                 self._save(model, task, course)  # a file that cannot be written is found before the first step
@@ -119,7 +62,7 @@ class Loop:
                 course = self._resume(model, task, saved)
             self._train(model, task, course)
             if course.best is None or course.best_state is None:
-                raise ValueError(f"'metric' gave no number on the validation {task.unit}s")
+                raise ValueError(_why_none(course, task))
             model.load_state_dict(course.best_state)
             logits, train, test = task.finish(model, course.best)
         result = FitResult(
@@ -127,43 +70,52 @@ class Loop:
             logits=logits,
             best_epoch=course.best_epoch,
             epochs_run=course.epochs_run,
+            metric=task.metric,
             train=train,
             val=course.best.val,
             test=test,
             history=course.history,
+            weight_masks=course.best_masks,
         )
         if self.checkpoint is not None:
             self.checkpoint.write({"result": {entry.name: getattr(result, entry.name) for entry in fields(result)}})
         return result
 
     def _train(self, model: nn.Module, task: Task, course: Course) -> None:
-        start = course.epochs_run
-        with tqdm(range(start, self.epochs), initial=start, total=self.epochs, disable=not self.progress) as bar:
+        training, start = self.training, course.epochs_run
+        with tqdm(
+            range(start, training.epochs), initial=start, total=training.epochs, disable=not training.progress
+        ) as bar:
             for epoch in bar:
                 model.train()
                 loss = _mean([self._step(model, task, batch, epoch) for batch in task.batches()], task)
                 if self.scheduler is not None:
                     self.scheduler.step()
                 course.epochs_run = epoch + 1
-                if (epoch + 1) % self.eval_every == 0 or epoch + 1 == self.epochs:
+                last = epoch + 1 == training.epochs
+                if last or (epoch + 1) % training.eval_every == 0:
                     val = self._evaluate(model, task, course, loss)
                     best = math.nan if course.best is None else course.best.val
                     bar.set_postfix(loss=f"{loss:.3f}", val=f"{val:.3f}", best=f"{best:.3f}", refresh=False)
-                    if self.patience is not None and epoch - course.best_epoch >= self.patience:
+                    waited = 0 if course.best is None else epoch - course.best_epoch
+                    if training.patience is not None and waited >= training.patience:
                         break
-                if self.checkpoint is not None and epoch + 1 < self.epochs and self.checkpoint.due(epoch + 1):
+                if not last and self.checkpoint is not None and self.checkpoint.due(epoch + 1):
                     self._save(model, task, course)
 
     def _step(self, model: nn.Module, task: Task, batch: Any, epoch: int) -> float | None:
         """Take one step on a batch and return its loss; a batch that gives no loss is passed over."""
         self.optimizer.zero_grad()
-        loss = task.loss(model, batch, epoch)
+        term = self.extra_loss
+        loss = task.loss(model, batch, None if term is None else lambda logits: term(logits, batch, epoch))
         if loss is None:
             return None
         value = float(loss.detach())
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value} in epoch {epoch}; a smaller 'lr' may help")
         loss.backward()  # type: ignore[no-untyped-call]
+        for hook in self.before_step:
+            hook(model, epoch)
         self.optimizer.step()
         for hook in self.after_step:
             hook(model, epoch)
@@ -173,12 +125,17 @@ class Loop:
         epoch = course.epochs_run - 1
         found = task.evaluate(model, epoch)
         course.history.append({"epoch": epoch, "loss": loss, "val": found.val, **found.figures})
-        if self.log is not None:
-            self.log(dict(course.history[-1]))
+        if self.training.log is not None:
+            self.training.log(dict(course.history[-1]))
         sign = 1 if task.maximize else -1
-        if sign * found.val > (-math.inf if course.best is None else sign * course.best.val):
+        projections = projections_of(self.optimizer)
+        # An epoch within a ramp has more weights than were asked for: it is never the best.
+        counts = all(projection.holds for projection in projections)
+        course.ever_counted |= counts
+        if counts and sign * found.val > (-math.inf if course.best is None else sign * course.best.val):
             course.best, course.best_epoch = found, epoch
             course.best_state = {name: _copy(entry) for name, entry in model.state_dict().items()}
+            course.best_masks = kept_weights(model, projections)
         return found.val
 
     def _save(self, model: nn.Module, task: Task, course: Course) -> None:
@@ -195,6 +152,8 @@ class Loop:
                 "best_epoch": course.best_epoch,
                 "best": None if best is None else {"val": best.val, "logits": best.logits, "figures": best.figures},
                 "best_state": None if is_best else course.best_state,
+                "best_masks": course.best_masks,
+                "ever_counted": course.ever_counted,
                 "model": model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
@@ -209,6 +168,7 @@ class Loop:
             self.scheduler.load_state_dict(saved["scheduler"])
         restore_rng_state(saved["rng"], task.generators)
         course = Course(saved["epochs_run"], saved["history"], saved["best_epoch"])
+        course.best_masks, course.ever_counted = saved["best_masks"], saved["ever_counted"]
         if saved["best"] is not None:
             best, state = saved["best"], saved["best_state"]
             course.best = Evaluation(best["val"], best["logits"].to(_device(model)), best["figures"])
@@ -242,5 +202,14 @@ def _device(model: nn.Module) -> torch.device:
 def _mean(losses: Sequence[float | None], task: Task) -> float:
     known = [loss for loss in losses if loss is not None]
     if not known:
-        raise ValueError(task.nothing_to_train)
+        raise ValueError(f"there is nothing to train on: no batch of an epoch has a labelled {task.unit}")
     return sum(known) / len(known)
+
+
+def _why_none(course: Course, task: Task) -> str:
+    if not course.ever_counted:
+        return (
+            f"no evaluated epoch of {course.epochs_run} counts: a projection had not reached its sparsity; train for "
+            "longer, or let its ramp end earlier"
+        )
+    return f"'metric' gave no number on the validation {task.unit}s"

@@ -1,77 +1,159 @@
-"""Node classification as a task of the training loop."""
+"""Labels of nodes as a task of the training loop."""
 
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.loader.weighted_sums import check_sums_weighted_messages
-from graphsparse.training.check import check_data, check_labels, check_one_graph, check_output
-from graphsparse.training.extra_loss import ExtraLoss, add_extra_loss
-from graphsparse.training.loop import Evaluation
-from graphsparse.training.predict import predict
+from graphsparse.training.check import check_callable, check_data, check_labels, check_one_graph, check_output
+from graphsparse.training.identity import describe_loader, graph_tensors, name_of
 from graphsparse.training.shared_forward import SharedForward
+from graphsparse.training.target import Target, check_target, read_labels, read_metric, target_loss
+from graphsparse.training.task import Evaluation, add_extra
+from graphsparse.utils.call_model import Call, call_model
 from graphsparse.utils.eval_mode import eval_mode
 
-#: A figure of merit, higher is better, from logits ``[N, C]``, labels ``[N]`` and a mask ``[N]``.
-Metric: TypeAlias = Callable[[Tensor, Tensor, Tensor], float]
 #: Returns the logits ``[N, C]`` of a whole graph in evaluation mode.
 Inference: TypeAlias = Callable[[nn.Module, Data], Tensor]
 
 
+def predict(model: nn.Module, data: Data, call: Call | None = None) -> Tensor:
+    """Return the logits of the whole graph, in evaluation mode and without gradients.
+
+    Args:
+        model: Called as :func:`~graphsparse.utils.call_model.call_model` says; its mode, and that of each of its parts,
+            is the same afterwards.
+        data: The graph.
+        call: ``(model, data) -> logits`` for a model with another signature.
+
+    Returns:
+        Logits ``[N, C]``.
+
+    Example:
+        >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.testing import random_graph
+        >>> predict(GCN(8, 16, 2, 3), random_graph()).shape
+        torch.Size([60, 3])
+    """
+    with eval_mode(model), torch.no_grad():
+        logits: Tensor = call_model(model, data, call)
+    return logits
+
+
 class NodeTask:
-    """Cross-entropy on the training nodes of a graph or of the batches of a loader; see :func:`fit`."""
+    """Labels of the nodes of a graph: what is learned on its training nodes and judged on its validation nodes.
+
+    The model is called as ``model(x, edge_index)``, and by name with ``edge_weight``, ``edge_attr``, ``pos`` and
+    ``batch`` as far as the graph has them and its ``forward`` takes an argument of that name.
+
+    Args:
+        data: The graph to train on, with ``x``, ``y`` and ``train_mask``; on the device of the model. Where it is
+            evaluated, too, with ``val_mask`` and, if known, ``test_mask``.
+        eval_data: The graph to evaluate on instead, with ``val_mask`` and perhaps ``test_mask``.
+        inductive: Hide validation and test nodes of ``data``, and their edges, while training; evaluate on all of it.
+        loader: Any PyG loader of training batches, or a list of them. Of a batch with ``batch_size``, such as
+            ``NeighborLoader``'s, the first so many nodes count, of others all; in both cases those in ``train_mask``.
+            The loss is their mean, or the sum with the weights ``loss_weight`` of a batch, where it has them. Batches
+            are moved to the device of the model.
+        target: ``"multiclass"`` (int64 classes ``[N]``, cross-entropy), ``"binary"`` (0, 1 or NaN, ``[N, T]``) or
+            ``"regression"`` (``[N]`` or ``[N, T]``, squared error).
+        metric: Figure of merit ``(logits, y) -> float`` from the rows of a part, or an evaluator of OGB. When ``None``:
+            accuracy, mean AUROC, or root mean square error.
+        maximize: Whether more is better with a function as ``metric``; yes when ``None``.
+        inference: ``(model, data) -> logits`` of a whole graph in evaluation mode; one forward pass when ``None``. For
+            graphs that do not fit into one, pass a function that goes layer by layer.
+        call: ``(model, data) -> logits`` for a model with another signature.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If ``inductive`` comes with ``eval_data`` or ``loader``, or an argument is out of range.
+
+    Example:
+        >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.testing import random_graph
+        >>> from graphsparse.training import fit
+        >>> fit(GCN(8, 16, 2, 3), NodeTask(random_graph(), inductive=True), epochs=5).metric
+        'accuracy'
+    """
 
     unit = "node"
-    maximize = True
-    nothing_to_train = "'loader' gave no batch with a training node"
 
     def __init__(
         self,
         data: Data,
-        eval_data: Data,
-        loader: Iterable[Data] | None,
-        extra_loss: ExtraLoss | None,
-        metric: Metric,
-        inference: Inference,
-        same_forward: Callable[[], bool] | None = None,
+        *,
+        eval_data: Data | None = None,
+        inductive: bool = False,
+        loader: Iterable[Data] | None = None,
+        target: Target = "multiclass",
+        metric: Any = None,
+        maximize: bool | None = None,
+        inference: Inference | None = None,
+        call: Call | None = None,
     ) -> None:
-        self.data, self.eval_data, self.loader = data, eval_data, loader
-        self.extra_loss, self.metric, self.inference = extra_loss, metric, inference
+        for name, function in (("inference", inference), ("call", call)):
+            if function is not None:
+                check_callable(function, name)
+        if isinstance(loader, Iterator):
+            raise TypeError("'loader' is used up after one epoch; give a loader or a list of batches")
+        if inductive and (eval_data is not None or loader is not None):
+            raise ValueError(
+                "'inductive' makes the training graph from 'data': give no 'eval_data' or 'loader' with it"
+            )
+        self.target = check_target(target)
+        self.metric, self._judge, self.maximize = read_metric(self.target, metric, maximize)
+        self.whole, self.inductive = data, inductive
+        self.data, self.eval_data = data, data if eval_data is None else eval_data
+        if inductive:
+            check_data(data, "data", ("train_mask", "val_mask"), self.target)
+            self.data = observed_graph(data)
+        self.loader, self.call, self._given_metric = loader, call, metric
+        self.inference = None if inference is predict else inference
         self.generators = own_generators(loader)
-        one_pass = loader is None and eval_data is data and inference is predict
-        self.forward = SharedForward(same_forward if one_pass else None)
         self._device = torch.device("cpu")
+        self._forward = SharedForward(call)
+
+    def with_graphs(self, data: Data, eval_data: Data) -> "NodeTask":
+        """Return the same task on another pair of graphs, to train on and to evaluate on."""
+        new = copy.copy(self)
+        new.data, new.eval_data = data, eval_data
+        new._forward = SharedForward(self.call)
+        return new
+
+    def without_test(self) -> "NodeTask":
+        """Return the same task without its test nodes."""
+        eval_data = copy.copy(self.eval_data)
+        if "test_mask" in eval_data:
+            del eval_data.test_mask
+        return self.with_graphs(eval_data if self.data is self.eval_data else self.data, eval_data)
 
     def check(self, model: nn.Module) -> None:
         """Find out before training starts whether the model, the graphs and the loader fit together."""
         data, eval_data, loader = self.data, self.eval_data, self.loader
-        if isinstance(loader, Iterator):
-            raise TypeError("'loader' is used up after one epoch; give a loader or a list of batches")
-        if loader is not None or eval_data is not data:
+        one = eval_data is data
+        if loader is not None or not one:
             check_one_graph(model)
         if getattr(loader, "needs_weighted_sums", False) is True:
             check_sums_weighted_messages(model, keeps_targets=getattr(loader, "keeps_targets", True))
-        used: dict[str, tuple[Data, tuple[str, ...]]]
-        if eval_data is data:
-            used = {"data": (data, ("train_mask", "val_mask"))}
-        else:
-            used = {"data": (data, ("train_mask",)), "eval_data": (eval_data, ("val_mask",))}
+        used = {"data": (data, ("train_mask", "val_mask") if one else ("train_mask",))}
+        if not one:
+            used["eval_data"] = (eval_data, ("val_mask",))
         for name, (graph, masks) in used.items():
-            check_data(graph, name, masks)
+            check_data(graph, name, masks, self.target)
         logits = self._logits(model)
-        name = "data" if eval_data is data else "eval_data"
-        check_output(logits, eval_data, name, used[name][1])
-        if loader is None and eval_data is not data:
-            check_output(predict(model, data), data, "data", ("train_mask",))
-        elif eval_data is not data:  # a graph that is trained on in batches may be too large for a forward pass
-            check_labels(logits.size(1), data, "data", ("train_mask",))
+        name = "data" if one else "eval_data"
+        check_output(logits, eval_data, name, used[name][1], self.target)
+        if loader is None and not one:
+            check_output(predict(model, data, self.call), data, "data", ("train_mask",), self.target)
+        elif not one:  # a graph that is trained on in batches may be too large for a forward pass
+            check_labels(logits.size(1), data, "data", ("train_mask",), self.target)
         self._device = next(model.parameters()).device
+        self._forward = SharedForward(self.call)  # nothing is kept of a training before
 
     def batches(self) -> Iterable[Data]:
         """Return the graph, or the batches of the loader on the device of the model; its own stay where they are."""
@@ -83,8 +165,8 @@ class NodeTask:
                 raise ValueError(f"'loader' must give Data with a 'train_mask' (got {batch!r})")
             yield copy.copy(batch).to(self._device)
 
-    def loss(self, model: nn.Module, batch: Data, epoch: int) -> Tensor | None:
-        """Return the cross-entropy on the training nodes of a batch, plus the further term.
+    def loss(self, model: nn.Module, batch: Data, extra: Callable[[Tensor], Tensor] | None) -> Tensor | None:
+        """Return the loss on the training nodes of a batch, plus the further term.
 
         It is their mean. Where a batch has ``loss_weight`` ``[n]`` it is their sum with these weights, which therefore
         carry the scale: weights of 1 / number of training nodes of the whole graph make a share of its mean.
@@ -94,48 +176,85 @@ class NodeTask:
         if size is not None:
             mask = mask & (torch.arange(mask.numel(), device=mask.device) < size)
         has_train_nodes = bool(mask.any())
-        if not has_train_nodes and self.extra_loss is None:
+        if not has_train_nodes and extra is None:
             return None
-        logits = self.forward.train(model, batch)
-        # The mean over no node is not a number, but their sum is 0; a batch without any may still have the extra term.
-        loss = _cross_entropy(logits, batch, mask) if has_train_nodes else logits[mask].sum()
-        return add_extra_loss(loss, self.extra_loss, logits, batch, epoch)
+        logits = self._forward.train(model, batch)
+        weight = batch.get("loss_weight")
+        if weight is not None and (not isinstance(weight, Tensor) or weight.shape != mask.shape):
+            got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+            raise ValueError(f"'loss_weight' of a batch must hold one weight per node, [{mask.numel()}] (got {got})")
+        loss = None
+        if has_train_nodes:
+            y = self._labels(batch.y[mask])
+            loss = target_loss(logits[mask], y, self.target, None if weight is None else weight[mask])
+        # The mean over no label is not a number, but their sum is 0; a batch without any may still have the extra term.
+        return add_extra(logits[mask].sum() * 0 if loss is None else loss, extra, logits)
 
     def evaluate(self, model: nn.Module, epoch: int) -> Evaluation:
         """Return the metric on validation and training nodes."""
         data = self.eval_data
-        logits = self.forward.evaluate(model, data)
+        shared = self.loader is None and data is self.data and self.inference is None
+        logits = self._forward.evaluate(model, data) if shared else None
         logits = self._logits(model) if logits is None else logits
         if logits.isnan().any():
             raise FloatingPointError(f"a logit is not a number after epoch {epoch}; a smaller 'lr' may help")
-        val = float(self.metric(logits, data.y, data.val_mask))
-        figures = {}
+        val, figures = self._score(logits, data.val_mask), {}
         if data.get("train_mask") is not None and data.train_mask.any():
-            figures["train"] = float(self.metric(logits, data.y, data.train_mask))
+            figures["train"] = self._score(logits, data.train_mask)
         return Evaluation(val, logits, figures)
 
     def finish(self, model: nn.Module, best: Evaluation) -> tuple[Tensor, float, float | None]:
         """Read the test nodes, once."""
         mask = self.eval_data.get("test_mask")
-        has_test = mask is not None and bool(mask.any())
-        test = float(self.metric(best.logits, self.eval_data.y, mask)) if has_test else None
+        test = None if mask is None or not mask.any() else self._score(best.logits, mask)
         return best.logits, best.figures.get("train", math.nan), test
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the training reads of the graphs, and what is asked."""
+        return {
+            **graph_tensors(self.data, "data"),
+            **({} if self.eval_data is self.data else graph_tensors(self.eval_data, "eval_data")),
+            "loader": describe_loader(self.loader),
+            "target": self.target,
+            "metric": name_of(self._given_metric) or self.metric,
+            "inference": name_of(self.inference),
+            "call": name_of(self.call),
+        }
+
+    def _labels(self, y: Tensor) -> Tensor:
+        return y if self.target == "multiclass" else read_labels(y, y.size(0), self.target)
+
+    def _score(self, logits: Tensor, mask: Tensor) -> float:
+        return float(self._judge(logits[mask], self._labels(self.eval_data.y[mask])))
 
     def _logits(self, model: nn.Module) -> Tensor:
         """Call ``inference``, which may care neither for the mode of the model nor for gradients."""
+        if self.inference is None:
+            return predict(model, self.eval_data, self.call)
         with eval_mode(model), torch.no_grad():
             return self.inference(model, self.eval_data)
 
 
-def _cross_entropy(logits: Tensor, batch: Data, mask: Tensor) -> Tensor:
-    """Return the mean over the nodes of a mask, or the sum with their weights where a batch has ``loss_weight``."""
-    weight = batch.get("loss_weight")
-    if weight is None:
-        return F.cross_entropy(logits[mask], batch.y[mask])
-    if not isinstance(weight, Tensor) or weight.shape != mask.shape:
-        got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
-        raise ValueError(f"'loss_weight' of a batch must hold one weight per node, [{mask.numel()}] (got {got})")
-    return (F.cross_entropy(logits[mask], batch.y[mask], reduction="none") * weight[mask]).sum()
+def observed_nodes(data: Data) -> Tensor:
+    """Return the nodes that are neither in the validation nor in the test part, bool ``[N]``."""
+    hidden: Tensor = data.val_mask
+    test_mask = data.get("test_mask")
+    return ~hidden if test_mask is None else ~(hidden | test_mask)
+
+
+def observed_graph(data: Data) -> Data:
+    """Return the graph without validation and test nodes and their edges."""
+    observed = observed_nodes(data)
+    if data.x.layout != torch.sparse_csr:
+        return data.subgraph(observed)
+    # Rows of a CSR tensor cannot be selected by a mask; they go through COO.
+    graph = copy.copy(data)
+    del graph.x
+    graph.num_nodes = data.num_nodes
+    graph = graph.subgraph(observed)
+    rows = data.x.to_sparse(layout=torch.sparse_coo).index_select(0, observed.nonzero().squeeze(1))
+    graph.x = rows.coalesce().to_sparse(layout=torch.sparse_csr)
+    return graph
 
 
 def own_generators(loader: Iterable[Data] | None) -> Sequence[torch.Generator]:

@@ -1,15 +1,14 @@
 """Teacher, student and propagation in a chain, with all that is chosen chosen on validation pairs of the target."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from math import inf
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from graphsparse.ops.check import check_number
-from graphsparse.training.link_task import link_average_precision, link_training
+from graphsparse.training import link_training
+from graphsparse.training.link_task import link_average_precision
 from graphsparse.transfer.data.leak import assert_no_leak
 from graphsparse.transfer.models.link_model import sage_encoder
 from graphsparse.transfer.models.predictor import LinkPredictor, part_of
@@ -38,13 +37,11 @@ class GITL(LinkPredictor):
 
     Args:
         teacher: A teacher; ``True`` for one of default options, ``False`` for none.
-        student: A student; ``True`` for one of default options, ``False`` for none. Where the pair has no features there
-            is none, with a warning.
+        student: A student; ``True`` for one of default options, ``False`` for none. Where the pair has no features
+            there is none, with a warning.
         propagation: ``EdgeLabelPropagation`` or ``XMCPropagation``, or both, of which the one that is better on the
             validation pairs is taken; ``True`` for the former with default options, whose time is linear in the links,
             ``False`` for none.
-        grid: Weights of the propagation to choose from, with 0 among them; ``LAMBDA_GRID`` and ``XMC_GRID`` when
-            ``None``.
         guard: Train the student, or the teacher without one, on the target's links alone, too, and go on with that
             where it is better on the validation pairs; try each propagation along the target's links alone, too. A
             source that misleads then costs little more than a training.
@@ -60,8 +57,8 @@ class GITL(LinkPredictor):
 
     Raises:
         TypeError: If a stage is none.
-        ValueError: If there is neither teacher nor student, the student needs a teacher and there is none, 0 is not
-            among the weights, or a kind of propagation comes twice.
+        ValueError: If there is neither teacher nor student, the student needs a teacher and there is none, or a kind of
+            propagation comes twice.
 
     Example:
         >>> import torch
@@ -91,7 +88,6 @@ class GITL(LinkPredictor):
         teacher: LinkTeacher | bool = True,
         student: MLPStudent | bool = True,
         propagation: Propagation | Sequence[Propagation] | bool = True,
-        grid: Sequence[float] | None = None,
         guard: bool = False,
     ) -> None:
         for name, stage, kind in (("teacher", teacher, LinkTeacher), ("student", student, MLPStudent)):
@@ -107,9 +103,8 @@ class GITL(LinkPredictor):
         if self.teacher is None and self.student is not None and self.student.needs_teacher:
             raise ValueError("'teacher' is False, but 'student' has a weight for what a teacher knows")
         self.propagations = _propagations(propagation)
-        self.grid = None if grid is None else _weights(grid, self.propagations)
         self.guard, self.training = guard, first.training
-        super().__init__()
+        self.forget()
 
     def forget(self) -> None:
         """Be as before the first call of ``fit``."""
@@ -121,8 +116,8 @@ class GITL(LinkPredictor):
     def options(self) -> dict[str, Any]:
         """Return the arguments, as far as they are plain values."""
         stages = {"teacher": self.teacher, "student": self.student}
-        propagations = [[KINDS.index(type(one)), one.options()] for one in self.propagations]
-        plain = {"grid": self.grid, "guard": self.guard, "propagation": propagations}
+        propagations = [[KINDS.index(type(one)), asdict(one)] for one in self.propagations]
+        plain = {"propagation": propagations, "guard": self.guard}
         return {name: None if stage is None else stage.options() for name, stage in stages.items()} | plain
 
     @classmethod
@@ -133,7 +128,6 @@ class GITL(LinkPredictor):
             teacher=False if teacher is None else LinkTeacher.from_options(teacher),
             student=False if student is None else MLPStudent.from_options(student),
             propagation=[KINDS[kind](**own) for kind, own in options["propagation"]],
-            grid=options["grid"],
             guard=options["guard"],
         )
 
@@ -166,12 +160,16 @@ class GITL(LinkPredictor):
         """
         training = link_training(**{"epochs": epochs, "lr": 5e-3, **fields})
         later = replace(training, epochs=student_epochs)
-        common = {"links_per_epoch": links_per_epoch}
         teacher = LinkTeacher(
-            sage_encoder(64), scope=scope, id_channels=64, input_dropout=0.5, training=training, **common
+            sage_encoder(64),
+            scope=scope,
+            id_channels=64,
+            input_dropout=0.5,
+            links_per_epoch=links_per_epoch,
+            training=training,
         )
         propagation = tuple(kind() for kind in KINDS) if propagation is None else propagation
-        student = MLPStudent(128, training=later, **common)
+        student = MLPStudent(128, links_per_epoch=links_per_epoch, training=later)
         return cls(teacher=teacher, student=student, propagation=propagation, guard=guard)
 
     def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
@@ -197,7 +195,7 @@ class GITL(LinkPredictor):
         for graph in ("enriched_target", "target") if self.guard else ("enriched_target",):
             for propagation in self.propagations:
                 name = type(propagation).__name__ + (", target alone" if graph == "target" else "")
-                step = PropagationStep(propagation, scorer.score, self.grid, graph)
+                step = PropagationStep(propagation, scorer.score, graph)
                 self.steps[name] = step.fit(pair, split, scorer.metric or link_average_precision, seed)
                 validation |= {f"{name} {weight:g}": value for weight, value in step.tried.items()}
                 if step.weight > 0 and step.tried[step.weight] > best:
@@ -289,15 +287,4 @@ def _propagations(given: Any) -> tuple[Propagation, ...]:
             )
     if len({type(propagation) for propagation in found}) < len(found):
         raise ValueError(f"'propagation' must hold each kind once (got {list(found)})")
-    return found
-
-
-def _weights(grid: Any, propagations: Sequence[Propagation]) -> list[float]:
-    """Return the weights to choose from, each once."""
-    if not isinstance(grid, Iterable):
-        raise TypeError(f"'grid' must hold numbers (got {grid!r} of type {type(grid).__name__})")
-    most = 1 if any(isinstance(one, EdgeLabelPropagation) for one in propagations) else inf
-    found = sorted({check_number(weight, "grid", least=0, most=most) for weight in grid})
-    if 0 not in found:
-        raise ValueError(f"'grid' must hold 0, so that a step that does not help is left out (got {found})")
     return found

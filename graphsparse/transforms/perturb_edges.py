@@ -10,11 +10,11 @@ from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from graphsparse.edges.mask import fix_num_nodes_, mask_store_
 from graphsparse.ops.check import check_edge_index
 from graphsparse.ops.select import smallest_k_mask
 from graphsparse.transforms.perturb_features import check_budget
 from graphsparse.utils.counter_random import CounterRandom, check_seed
-from graphsparse.utils.mask_edges import fix_num_nodes_, mask_store_
 
 
 @functional_transform("perturb_edges")

@@ -12,11 +12,11 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from graphsparse.edges.mask import fix_num_nodes_
+from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.check import check_count
 from graphsparse.typing import has_module, optional_module
-from graphsparse.utils.mask_edges import fix_num_nodes_
 from graphsparse.utils.partition import partition_graph, symmetric_csr
-from graphsparse.utils.undirected import undirected_edges
 
 METHODS = ("metis", "rcm", "degree")
 #: Nodes of a part when ``num_parts`` is not given.

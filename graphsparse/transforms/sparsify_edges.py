@@ -8,10 +8,10 @@ from torch_geometric.data import Data, HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from graphsparse.edges.mask import fix_num_nodes_, mask_store_
+from graphsparse.edges.sparsify import edge_keep_mask
 from graphsparse.ops.check import check_sparsity
 from graphsparse.typing import EdgeScore, has_module, optional_module
-from graphsparse.utils.mask_edges import fix_num_nodes_, mask_store_
-from graphsparse.utils.sparsify_edge import edge_keep_mask
 
 EdgeType = tuple[str, str, str]
 
@@ -23,11 +23,11 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
     Works on :class:`~torch_geometric.data.Data` and, edge type by edge type, on
     :class:`~torch_geometric.data.HeteroData`; on ``edge_index`` (tensor or :class:`~torch_geometric.EdgeIndex`) and on
     ``adj_t`` (torch CSR or ``SparseTensor``), whose values are kept. The input is not changed. See
-    :func:`~graphsparse.utils.sparsify_edge` for what is removed. An edge type and its reverse lose the same edges.
+    :func:`~graphsparse.edges.sparsify_edge` for what is removed. An edge type and its reverse lose the same edges.
 
     Args:
         sparsity: Fraction of undirected edges to remove, in ``[0, 1)``.
-        score: Name of a score (see :func:`~graphsparse.utils.edge_score`) or a callable
+        score: Name of a score (see :func:`~graphsparse.edges.edge_score`) or a callable
             ``(edge_index, num_nodes) -> Tensor[E]``. For an edge type between two node types ``num_nodes`` is the sum
             of both.
         seed: Seed of the ``random`` score.

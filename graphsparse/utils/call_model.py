@@ -1,30 +1,105 @@
 """How every part of the package calls a model on a graph."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import MessagePassing
 
+#: Calls a model on a graph or on a batch of graphs, for a model that :func:`call_model` cannot call.
+Call: TypeAlias = Callable[[nn.Module, Data], Any]
 
-def call_model(model: nn.Module, data: Data) -> Any:
-    """Call ``model(x, edge_index)``, with ``adj_t`` where there is no ``edge_index``, and with edge weights if any.
+#: What a wrapper that hands its arguments on calls the model inside: Supermask, torch.compile, DataParallel.
+_WRAPPED = ("model", "_orig_mod", "module")
+#: What comes by name where the graph has it and the model takes it.
+_BY_NAME = ("edge_weight", "edge_attr", "pos", "batch")
+
+
+def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
+    """Call a model on a graph, or on a batch of graphs, as its ``forward`` asks for it.
+
+    ``x`` and ``edge_index`` (``adj_t`` where there is none) come by position. By name come ``edge_weight``,
+    ``edge_attr``, ``pos`` and ``batch``, the graph of every node, as far as the graph has them and ``forward`` takes an
+    argument of that name, and with ``batch`` also ``batch_size``, the number of graphs. Of a wrapper that only hands
+    arguments on, the model inside is looked at. Weights are never left out: a model that takes none is refused.
 
     Where ``data`` has ``layer_edges``, a list of pairs of edges ``[2, m]`` and weights ``[m]``, each message passing
     layer gets the next of them, in the order in which the layers are called, whatever the model passes to it.
+
+    Args:
+        model: The model.
+        data: The graph.
+        call: ``(model, data) -> output`` instead, for any other signature.
+
+    Raises:
+        ValueError: If the model takes no edge weights although there are some, or needs what the graph lacks.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.testing import random_graph
+        >>> call_model(GCN(8, 16, 2, 3), random_graph()).shape
+        torch.Size([60, 3])
     """
+    if call is not None:
+        return call(model, data)
     layer_edges = data.get("layer_edges")
     if layer_edges is not None:
         with own_edges(model, layer_edges):
             return model(data.x, *layer_edges[0])
     edges = data.edge_index if "edge_index" in data else data.adj_t
-    if data.get("edge_weight") is None:
-        return model(data.x, edges)
-    _check_takes_weights(model, "data.edge_weight")
-    return model(data.x, edges, data.edge_weight)
+    taken = forward_arguments(model)
+    named = {name: data[name] for name in _BY_NAME if name in taken and data.get(name) is not None}
+    if "batch" in named and "batch_size" in taken:
+        named["batch_size"] = data.num_graphs
+    if getattr(model, "supports_edge_attr", True) is False:
+        named.pop("edge_attr", None)  # PyG's models have the argument all the same
+    weight: tuple[Tensor, ...] = ()
+    if data.get("edge_weight") is not None:
+        _check_takes_weights(model, "data.edge_weight")
+        if "edge_weight" not in taken:
+            if not any(entry.kind is entry.VAR_POSITIONAL for entry in taken.values()):
+                raise ValueError(
+                    f"'data.edge_weight' is given, but the forward of {type(model).__name__} has no argument "
+                    f"'edge_weight' (it takes {list(taken)}); for any other signature give 'call'"
+                )
+            weight = (data.edge_weight,)
+    _check_required(model, taken, named, data)
+    return model(data.get("x"), edges, *weight, **named)
+
+
+def forward_arguments(model: nn.Module) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a model's ``forward``, inside wrappers that hand theirs on."""
+    taken = dict(inspect.signature(getattr(model, "forward", model)).parameters)
+    hands_on = any(entry.kind is entry.VAR_KEYWORD for entry in taken.values())
+    inside = next((part for name in _WRAPPED if isinstance(part := getattr(model, name, None), nn.Module)), None)
+    return forward_arguments(inside) if hands_on and inside is not None else taken
+
+
+def _check_required(model: nn.Module, taken: dict[str, inspect.Parameter], named: dict[str, Any], data: Data) -> None:
+    """Refuse a model that must be given what the graph does not have, or takes no features and edges."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    places = [name for name, entry in taken.items() if entry.kind in positional]
+    if len(places) < 2 and not any(entry.kind is entry.VAR_POSITIONAL for entry in taken.values()):
+        raise ValueError(
+            f"'model' must be called as model(x, edge_index) (the forward of {type(model).__name__} takes "
+            f"{list(taken)}); for any other signature give 'call'"
+        )
+    missing = [
+        name
+        for name, entry in taken.items()
+        if entry.default is entry.empty
+        and entry.kind in (*positional, entry.KEYWORD_ONLY)
+        and name not in {*places[:2], *named}
+    ]
+    if missing:
+        raise ValueError(
+            f"'model' must be given {missing}, which the graph does not have (it has {sorted(data.keys())}); "
+            "for any other signature give 'call'"
+        )
 
 
 @contextmanager

@@ -4,8 +4,8 @@ import hashlib
 
 from torch import Tensor
 
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.check import check_edge_index
-from graphsparse.utils.undirected import BLOCK
 
 
 def graph_fingerprint(edge_index: Tensor, num_nodes: int | None = None) -> str:

@@ -7,8 +7,9 @@ import pymetis
 import torch
 from torch import Tensor
 
+from graphsparse.edges.undirected import UndirectedEdges, undirected_edges
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.check import check_edge_index, check_integer
-from graphsparse.utils.undirected import BLOCK, UndirectedEdges, undirected_edges
 
 METHODS = ("metis", "random")
 # METIS counts weight in integers. Fractions are written in units of this share of the total: fine enough for 2.4M nodes

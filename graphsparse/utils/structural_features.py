@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from graphsparse.edges.undirected import UndirectedEdges, undirected_edges
 from graphsparse.ops.check import check_count, check_edge_index
-from graphsparse.utils.undirected import UndirectedEdges, undirected_edges
 
 #: Rows of the random matrix drawn at a time: temporaries stay small, and the stream does not depend on anything else.
 _ROWS = 1 << 16

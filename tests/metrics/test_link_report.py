@@ -31,7 +31,7 @@ def figures(pos, neg, **options):
         "links": len(pos),
         "non-links": len(neg),
         "auroc": auroc(score, positive),
-        "average precision": pytest.approx(average_precision(score, positive), rel=1e-14),
+        "average precision": pytest.approx(average_precision(score, positive), rel=1e-12),
         **{f"recall@{ratio:g}": recall_at_ratio(pos, neg, ratio, **options) for ratio in (0.8, 1, 1.25)},
         **{f"hits@{k}": hits_at_k(pos, neg, k) for k in (20, 50, 100)},
     }

@@ -22,7 +22,7 @@ def test_max_softmax_is_one_minus_the_probability(z):
     expected = 1 - torch.from_numpy(z).softmax(1).amax(1)
     torch.testing.assert_close(score, expected, rtol=0, atol=1e-14)
     assert (score >= 0).all()
-    assert (score <= 1 - 1 / z.shape[1] + 1e-15).all()
+    assert (score <= 1 - 1 / z.shape[1] + 1e-14).all()
 
 
 @settings(max_examples=100, deadline=None)
@@ -56,7 +56,7 @@ def test_confident_predictions_stay_apart():
 
 def test_hand_values():
     even = torch.zeros(1, 4)
-    assert max_softmax_score(even).item() == 0.75
+    assert max_softmax_score(even).item() == pytest.approx(0.75)
     assert energy_score(even).item() == pytest.approx(-math.log(4))
     assert energy_score(even, 2.0).item() == pytest.approx(-2 * math.log(4))
     assert max_softmax_score(torch.zeros(2, 1)).tolist() == [0, 0]

@@ -4,9 +4,9 @@ import torch
 from models import NormAndTie
 from torch_geometric.utils import to_networkx
 
+from graphsparse.edges import sparsify_edge
 from graphsparse.metrics import edge_sparsity, weight_sparsity
 from graphsparse.testing import random_graph, toy_edge_index
-from graphsparse.utils import sparsify_edge
 
 
 def test_weights_of_a_model():

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sparse_reference import dense, edge_lists, of
+from torch_geometric import EdgeIndex
 
 from graphsparse.ops import Adjacency, pattern
 from graphsparse.testing import toy_edge_index
@@ -265,3 +266,73 @@ def test_bad_calls(call, error, message):
     with pytest.raises(error) as raised:
         call(adj)
     assert message in str(raised.value)
+
+
+@given(edge_lists(bipartite=True), st.booleans())
+def test_torch_csr_and_back(graph, weighted):
+    edge_index, size, generator = graph
+    weight = torch.rand(edge_index.size(1), generator=generator, dtype=torch.float64) if weighted else None
+    adj = Adjacency.from_edge_index(edge_index, weight, size)
+    assert torch.equal(adj.to_torch_csr().to_dense().double(), of(adj))
+    assert torch.equal(of(Adjacency.from_torch_csr(adj.to_torch_csr())), of(adj))
+
+
+def test_sparse_tensor_is_taken():
+    torch_sparse = pytest.importorskip("torch_sparse")
+    edge_index, weight = torch.tensor([[0, 3, 1], [1, 0, 1]]), torch.tensor([1.0, 2.0, 3.0])
+    theirs = torch_sparse.SparseTensor.from_edge_index(edge_index, weight, (4, 2)).t()
+    assert torch.equal(of(Adjacency.from_sparse_tensor(theirs)), dense(edge_index, weight, (4, 2)))
+    assert Adjacency.from_sparse_tensor(theirs.set_value(None)).value is None
+
+
+def test_sparse_tensor_says_what_is_missing(without_extensions):
+    with pytest.raises(ImportError, match="'torch_sparse' is needed here"):
+        Adjacency.from_sparse_tensor(None)
+
+
+def test_edge_index_of_pyg_gives_its_size_and_symmetry():
+    edge_index = EdgeIndex(toy_edge_index(), sparse_size=(7, 7), is_undirected=True)
+    adj = Adjacency.from_edge_index(edge_index)
+    assert (adj.num_src, adj.num_dst) == (7, 7)
+    assert adj.pattern.symmetric
+    assert type(adj.col) is torch.Tensor
+    bipartite = EdgeIndex(torch.tensor([[0, 1], [0, 0]]), sparse_size=(3, 2))
+    assert Adjacency.from_edge_index(bipartite).num_dst == 2
+
+
+def bad_csr(rowptr, col):
+    return torch.sparse_csr_tensor(
+        torch.tensor(rowptr), torch.tensor(col), torch.ones(len(col)), (2, 2), check_invariants=False
+    )
+
+
+MATRICES = [
+    (lambda: Adjacency.from_torch_csr(torch.eye(2)), TypeError, "torch CSR tensor (got torch.strided)"),
+    (lambda: Adjacency.from_torch_csr(bad_csr([0, 1, 2], [0, 2])), ValueError, "column of 'matrix' is outside [0, 2)"),
+    (lambda: Adjacency.from_torch_csr(bad_csr([0, 1, 3], [0, 1])), ValueError, "row offsets of 'matrix'"),
+    (lambda: Adjacency.from_torch_csr(bad_csr([0, 3, 2], [0, 1])), ValueError, "row offsets of 'matrix'"),
+    (lambda: Adjacency.from_torch_csr([[0.0]]), TypeError, "torch CSR tensor (got list)"),
+    (lambda: Adjacency.from_torch_csr(torch.eye(2).to_sparse_coo()), TypeError, "(got torch.sparse_coo)"),
+    (lambda: Adjacency.from_torch_csr(bad_csr([1, 1, 2], [0, 1])), ValueError, "row offsets of 'matrix'"),
+    (lambda: Adjacency.from_torch_csr(bad_csr([0, 1, 2], [0, -1])), ValueError, "column of 'matrix' is outside [0, 2)"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), MATRICES)
+def test_bad_matrices(call, error, message):
+    with pytest.raises(error) as raised:
+        call()
+    assert message in str(raised.value)
+
+
+def test_symmetry_can_be_asserted_of_a_matrix():
+    matrix = Adjacency.from_edge_index(toy_edge_index()).to_torch_csr()
+    assert Adjacency.from_torch_csr(matrix, symmetric=True)._symmetric
+
+
+def test_edges_keep_the_history_of_their_values():
+    weight = torch.rand(10, requires_grad=True)
+    _, back = Adjacency.from_edge_index(toy_edge_index().flip(1), weight).to_edge_index()
+    probe = torch.arange(10.0)
+    (grad,) = torch.autograd.grad((back * probe).sum(), weight)
+    assert torch.equal(grad, probe)

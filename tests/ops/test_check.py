@@ -5,8 +5,16 @@ import pytest
 import torch
 from torch_geometric import EdgeIndex
 
-from graphsparse.ops import check_edge_index, check_sparsity
-from graphsparse.ops.check import check_count, check_integer, check_list, check_number, check_real, check_share
+from graphsparse.ops.check import (
+    check_count,
+    check_edge_index,
+    check_integer,
+    check_list,
+    check_number,
+    check_real,
+    check_share,
+    check_sparsity,
+)
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 0.3, 0.999999])

@@ -38,7 +38,7 @@ def test_sampled_product_by_blocks_equals_the_kernel(monkeypatch):
 
 
 def test_value_gradient_never_holds_edges_by_features():
-    """200,000 edges of 512 features would take 400 MB; the largest tensor made here must stay far below."""
+    """60,000 edges of 512 features would take 120 MB; the largest tensor made here must stay far below."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Largest(TorchDispatchMode):
@@ -52,14 +52,14 @@ def test_value_gradient_never_holds_edges_by_features():
             return out
 
     generator = torch.Generator().manual_seed(0)
-    adj = Adjacency.from_edge_index(torch.randint(300, (2, 200_000), generator=generator), num_nodes=300)
+    adj = Adjacency.from_edge_index(torch.randint(100, (2, 60_000), generator=generator), num_nodes=100)
     for reduce in REDUCTIONS:
         for dtype in (torch.float32, torch.bfloat16):
-            x = torch.randn(300, 512, generator=generator).to(dtype).requires_grad_()
-            value = torch.rand(200_000, generator=generator).requires_grad_()
+            x = torch.randn(100, 512, generator=generator).to(dtype).requires_grad_()
+            value = torch.rand(60_000, generator=generator).requires_grad_()
             with Largest() as largest:
                 spmm(adj, x, reduce, value=value, backend="gather-scatter").sum().backward()
-            assert 200_000 <= largest.numel < 200_000 * 512 / 20
+            assert 60_000 <= largest.numel < 60_000 * 512 / 10
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean"])

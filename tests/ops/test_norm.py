@@ -16,7 +16,7 @@ def test_gcn_norm_equals_pyg(graph, weighted, loops, improved):
     adj = Adjacency.from_edge_index(edge_index, weight, num_nodes)
     ours, ours_value = adj.gcn_norm(loops, improved=improved).to_edge_index()
     assert torch.equal(ours, expected)
-    torch.testing.assert_close(ours_value, value, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(ours_value, value, rtol=5e-6, atol=1e-7)  # two sums of up to 24 weights, and their roots
 
 
 @given(edge_lists(max_nodes=3), st.booleans(), st.booleans())

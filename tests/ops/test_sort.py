@@ -1,9 +1,12 @@
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from graphsparse.ops import sort
+from graphsparse.ops.blocks import blocks
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_edge_order_of_sorted_edges_is_none():
 def test_blocks_do_not_change_the_order(block, monkeypatch):
     row, col = edges(50, 6, 6, 0)
     expected = sort.edge_order(row, col, 6, 6), sort.stable_order(row, 6)
-    monkeypatch.setattr(sort, "_BLOCK", block)
+    monkeypatch.setattr(sort, "blocks", partial(blocks, step=block))
     assert torch.equal(sort.edge_order(row, col, 6, 6), expected[0])
     assert torch.equal(sort.stable_order(row, 6), expected[1])
     key = row * 6 + col

@@ -2,9 +2,9 @@ import pytest
 import torch
 from models import MODELS
 
+from graphsparse.edges import sparsify_edge
 from graphsparse.testing import random_graph
 from graphsparse.tickets import find_random_ticket
-from graphsparse.utils import sparsify_edge
 
 OPTIONS = {"edge_sparsity": 0.4, "weight_sparsity": 0.6, "epochs": 3}
 

@@ -5,9 +5,9 @@ import torch
 from models import MODELS
 from resuming import Kill, same_state
 
+from graphsparse.edges import sparsify_edge
 from graphsparse.testing import random_graph
 from graphsparse.tickets import find_random_ticket, find_teddy_ticket, train_teacher
-from graphsparse.utils import sparsify_edge
 
 OPTIONS = {"edge_sparsity": 0.4, "weight_sparsity": 0.6, "epochs": 4}
 

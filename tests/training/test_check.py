@@ -5,13 +5,12 @@ from torch_geometric.data import Data, HeteroData
 from torch_geometric.nn import GCN, GCNConv, Linear
 from torch_geometric.transforms import ToSparseTensor
 
+from graphsparse.ops.check import check_count
 from graphsparse.testing import random_graph
 from graphsparse.training.check import (
     check_callable,
-    check_count,
     check_data,
     check_labels,
-    check_loop,
     check_model,
     check_one_graph,
     check_optimizer,
@@ -73,6 +72,8 @@ def test_bad_data(name):
 
 
 def test_good_data():
+    check_data(changed(y=lambda y: y.float()), target="regression")
+    check_data(changed(y=lambda y: torch.zeros(60, 4)), target="binary")
     check_data(random_graph(), masks=("train_mask", "val_mask", "test_mask"))
     check_data(changed(x=lambda x: x.to_sparse_csr()))
     check_data(changed(x=lambda x: x.to_sparse_coo()))
@@ -110,6 +111,10 @@ def test_labels_and_width():
     check_labels(3, data, "data", ("train_mask", "val_mask"))
     with pytest.raises(ValueError, match="labels of 'eval_data.val_mask' run from 0 to 2.*returns 2 classes"):
         check_labels(2, data, "eval_data", ("val_mask",))
+    data.y = torch.zeros(60, 4)
+    check_labels(4, data, "data", ("train_mask",), "binary")
+    with pytest.raises(ValueError, match="'data.y' holds 4 labels per node, but the model returns 3 numbers"):
+        check_labels(3, data, "data", ("train_mask",), "binary")
 
 
 def test_bad_model():
@@ -157,22 +162,6 @@ def test_schedule():
     for wrong in ("cosine", torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)):
         with pytest.raises(TypeError, match=f"'scheduler' must be .* .got {type(wrong).__name__}"):
             check_scheduler(wrong, optimizer)
-
-
-def test_what_every_loop_takes():
-    assert check_loop(1, 1, None, None, (), None) == []
-    assert check_loop(5, 2, 3, len, [len, max], print) == [len, max]
-    for arguments, error, message in (
-        ((0, 1, None, None, (), None), ValueError, "'epochs' must be at least 1"),
-        ((1, 0, None, None, (), None), ValueError, "'eval_every' must be at least 1"),
-        ((1, 1, 0, None, (), None), ValueError, "'patience' must be at least 1"),
-        ((1, 1, None, 3, (), None), TypeError, "'extra_loss' must be a function"),
-        ((1, 1, None, None, len, None), TypeError, "'after_step' must be a list of functions"),
-        ((1, 1, None, None, [3], None), TypeError, "'after_step' must be a function"),
-        ((1, 1, None, None, (), 3), TypeError, "'log' must be a function"),
-    ):
-        with pytest.raises(error, match=message):
-            check_loop(*arguments)
 
 
 BAD_OUTPUT = {

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 import torch_geometric.typing
 from models import MODELS
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from torch_geometric.loader import DataLoader, NeighborLoader, RandomNodeLoader
 from torch_geometric.nn import GCN
 from torch_geometric.transforms import ToSparseTensor
 
 from graphsparse.metrics import accuracy
 from graphsparse.testing import random_graph
-from graphsparse.training import build_model, fit, predict
+from graphsparse.training import Training, build_model, fit, predict
 
 can_sample = torch_geometric.typing.WITH_PYG_LIB or torch_geometric.typing.WITH_TORCH_SPARSE
 needs_sampler = pytest.mark.skipif(not can_sample, reason="NeighborLoader needs torch-sparse or pyg-lib")
@@ -36,9 +36,8 @@ def weights(model):
 
 def scripted(*values):
     """A metric that gives these values on the validation nodes, one per epoch, and 0 elsewhere."""
-    data = random_graph()
-    rest = iter(values)
-    return lambda logits, y, mask: next(rest) if torch.equal(mask, data.val_mask) else 0.0
+    rest, calls = iter(values), itertools.count()  # validation nodes come first, then training nodes
+    return lambda logits, y: next(rest, 0.0) if next(calls) % 2 == 0 else 0.0
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -61,7 +60,7 @@ def test_every_model_learns(kind):
 @pytest.mark.parametrize("extra", [False, True])
 def test_equals_a_loop_written_by_hand(extra):
     data, model, by_hand = random_graph(), gcn(), gcn()
-    optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.02, weight_decay=1e-3)
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.02, weight_decay=1e-3, fused=True)
     losses = []
     for epoch in range(6):
         optimizer.zero_grad()
@@ -89,7 +88,7 @@ def test_equals_a_loop_written_by_hand(extra):
 def test_best_epoch_is_that_of_a_replay_by_hand(kind):
     """Dropout, running statistics and the choice by validation accuracy, written down once more."""
     data, by_hand = random_graph(), build_model(MODELS[kind], 3)
-    optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.01, weight_decay=5e-4)
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.01, weight_decay=5e-4, fused=True)
     best, curve = None, []
     with torch.random.fork_rng():
         torch.manual_seed(5)
@@ -129,7 +128,8 @@ def test_extra_loss_sees_the_training_logits_the_batch_and_the_epoch():
 def test_given_optimizer_is_used():
     data, default, given, still = random_graph(), gcn(), gcn(), gcn()
     fit(default, data, epochs=4)
-    fit(given, data, epochs=4, lr=9.0, optimizer=torch.optim.Adam(given.parameters(), lr=0.01, weight_decay=5e-4))
+    optimizer = torch.optim.Adam(given.parameters(), lr=0.01, weight_decay=5e-4, fused=True)
+    fit(given, data, epochs=4, lr=9.0, optimizer=optimizer)
     assert same(default.state_dict(), given.state_dict())
     fit(still, data, epochs=4, optimizer=torch.optim.SGD(still.parameters(), lr=0.0))
     assert same(still.state_dict(), gcn().state_dict())
@@ -168,13 +168,17 @@ def test_evaluation_every_so_many_epochs_and_after_the_last():
 def test_test_mask_is_read_once_after_everything_else():
     data, calls = random_graph(), []
 
-    def metric(logits, y, mask):
-        calls.append((next(name for name in ("train", "val", "test") if mask is data[f"{name}_mask"]), logits))
-        return accuracy(logits, y, mask)
+    data.y[data.test_mask] = 2 - data.y[data.test_mask]  # so that the labels tell the parts apart
+
+    def metric(logits, y):
+        parts = ("train", "val", "test")
+        calls.append((next(name for name in parts if torch.equal(y, data.y[data[f"{name}_mask"]])), logits))
+        return accuracy(logits, y)
 
     result = fit(gcn(), data, epochs=6, metric=metric)
+    assert result.metric == "metric"
     assert [name for name, _ in calls] == ["val", "train"] * 6 + ["test"]
-    assert calls[-1][1] is result.logits
+    assert torch.equal(calls[-1][1], result.logits[data.test_mask])
 
 
 def test_test_labels_are_out_of_reach_while_training():
@@ -190,6 +194,7 @@ def test_test_labels_are_out_of_reach_while_training():
         assert clean.history == other.history
         assert clean.val == other.val
     assert impossible.test == 0 < clean.test
+    assert clean.metric == "accuracy"
 
 
 @pytest.mark.parametrize("mask", [None, torch.zeros(60, dtype=torch.bool)])
@@ -539,8 +544,8 @@ def test_batches_that_cannot_be_trained_on():
     unmarked = copy.copy(data)
     unmarked.train_mask = None
     for loader, message in (
-        ([nothing], "'loader' gave no batch with a training node"),
-        ([], "'loader' gave no batch with a training node"),
+        ([nothing], "no batch of an epoch has a labelled node"),
+        ([], "no batch of an epoch has a labelled node"),
         ([unmarked], "'loader' must give Data with a 'train_mask'"),
         ([(data.x, data.y)], "'loader' must give Data with a 'train_mask'"),
     ):
@@ -578,24 +583,24 @@ BEFORE_TRAINING = {
     "no patience": ({"patience": 0}, ValueError, "'patience' must be at least 1 .got 0"),
     "half an epoch": ({"epochs": 2.5}, TypeError, "'epochs' must be an integer .got 2.5 of type float"),
     "metric": ({"metric": "accuracy"}, TypeError, "'metric' must be a function .got 'accuracy'"),
-    "inference": ({"inference": None}, TypeError, "'inference' must be a function .got None"),
+    "inference": ({"inference": "full"}, TypeError, "'inference' must be a function .got 'full'"),
     "extra_loss": ({"extra_loss": 0.5}, TypeError, "'extra_loss' must be a function .got 0.5"),
     "log": ({"log": []}, TypeError, "'log' must be a function"),
     "one hook": ({"after_step": len}, TypeError, "'after_step' must be a list of functions"),
     "hooks": ({"after_step": [len, 3]}, TypeError, "'after_step' must be a function .got 3"),
-    "learning rate": ({"lr": -1.0}, ValueError, "Invalid learning rate"),
+    "learning rate": ({"lr": -1.0}, ValueError, "'lr' must .*-1.0"),
     "eval_every": ({"eval_every": -1}, ValueError, "'eval_every' must be at least 1 .got -1"),
-    "no features": ({"data": changed(x=None)}, ValueError, "'data.x' must hold features"),
-    "NaN": ({"data": changed(x=torch.full((60, 8), math.nan))}, ValueError, "'data.x' holds NaN or infinity"),
-    "no training nodes": ({"data": changed(train_mask=NO_NODE)}, ValueError, "'data.train_mask' marks no node"),
-    "no validation": ({"data": changed(val_mask=None)}, ValueError, "'data.val_mask' is missing"),
-    "no validation nodes": ({"data": changed(val_mask=NO_NODE)}, ValueError, "'data.val_mask' marks no node"),
-    "wrong test mask": ({"data": changed(test_mask=NO_NODE[1:])}, ValueError, "'data.test_mask' must be a bool mask"),
-    "no graph": ({"data": None}, TypeError, "'data' must be a torch_geometric Data"),
+    "no features": ({"task": changed(x=None)}, ValueError, "'data.x' must hold features"),
+    "NaN": ({"task": changed(x=torch.full((60, 8), math.nan))}, ValueError, "'data.x' holds NaN or infinity"),
+    "no training nodes": ({"task": changed(train_mask=NO_NODE)}, ValueError, "'data.train_mask' marks no node"),
+    "no validation": ({"task": changed(val_mask=None)}, ValueError, "'data.val_mask' is missing"),
+    "no validation nodes": ({"task": changed(val_mask=NO_NODE)}, ValueError, "'data.val_mask' marks no node"),
+    "wrong test mask": ({"task": changed(test_mask=NO_NODE[1:])}, ValueError, "'data.test_mask' must be a bool mask"),
+    "no graph": ({"task": None}, TypeError, "'data' must be a torch_geometric Data"),
     "bad other graph": ({"eval_data": changed(val_mask=None)}, ValueError, "'eval_data.val_mask' is missing"),
-    "label too large": ({"data": changed(y=torch.full((60,), 3))}, ValueError, "run from 3 to 3.*returns 3 classes"),
-    "label negative": ({"data": changed(y=torch.full((60,), -1))}, ValueError, "run from -1 to -1"),
-    "edge": ({"data": changed(edge_index=torch.tensor([[0], [60]]))}, ValueError, "'data.edge_index' holds the index"),
+    "label too large": ({"task": changed(y=torch.full((60,), 3))}, ValueError, "run from 3 to 3.*returns 3 classes"),
+    "label negative": ({"task": changed(y=torch.full((60,), -1))}, ValueError, "run from -1 to -1"),
+    "edge": ({"task": changed(edge_index=torch.tensor([[0], [60]]))}, ValueError, "'data.edge_index' holds the index"),
     "no module": ({"model": len}, TypeError, "'model' must be a torch.nn.Module"),
     "lazy": ({"model": GCN(-1, 16, 2, 3)}, ValueError, "'model' is lazy.*initialise it with one forward pass"),
     "nothing to train": ({"model": gcn().requires_grad_(False)}, ValueError, "no parameter to train"),
@@ -603,6 +608,11 @@ BEFORE_TRAINING = {
     "rows": ({"model": Output(lambda z: z[1:])}, ValueError, "one row of logits per node"),
     "tuple": ({"model": Output(lambda z: (z, z))}, TypeError, "must return a tensor of logits .got tuple"),
     "optimizer": ({"optimizer": torch.optim.SGD(gcn().parameters())}, ValueError, "no parameter of 'model'"),
+    "hetero": ({"task": HeteroData()}, TypeError, "'data' must be a torch_geometric Data .got HeteroData"),
+    "misspelt": ({"epoch": 3}, TypeError, "fit.. takes no 'epoch': it knows .*'epochs'"),
+    "twice": ({"training": Training(), "epochs": 3}, TypeError, "give .'epochs', 'log'. as fields of 'training'"),
+    "no training": ({"training": 3}, TypeError, "'training' must be a Training .got int"),
+    "projection": ({"project": 0.5}, TypeError, "'project' must be a function .got 0.5"),
     "generator": ({"loader": iter([random_graph()])}, TypeError, "'loader' is used up after one epoch"),
     "cached": ({"model": GCN(8, 16, 2, 3, cached=True), "loader": [random_graph()]}, ValueError, "cached=True"),
 }
@@ -613,7 +623,7 @@ def test_bad_input_is_found_before_training_starts(name):
     options, error, message = BEFORE_TRAINING[name]
     steps = []
     hooks = {"after_step": [lambda *_: steps.append(1)], "log": lambda _: steps.append(2)}
-    options = {"model": gcn(), "data": random_graph(), **hooks, **options}
+    options = {"model": gcn(), "task": random_graph(), **hooks, **options}
     model = options["model"]
     before = copy.deepcopy(model)
     with pytest.raises(error, match=message):

@@ -11,7 +11,7 @@ def weights(*shapes):
 
 
 def removed(sparsity, seed=0, scope="tensor", shapes=((20, 10), (10, 30))):
-    return FixedMask(torch.optim.SGD(weights(*shapes)), sparsity, seed=seed, scope=scope).removed
+    return [~kept for kept in FixedMask(torch.optim.SGD(weights(*shapes)), sparsity, seed=seed, scope=scope).kept]
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.33, 0.9])
@@ -24,7 +24,7 @@ def test_zeros_stay_and_nothing_else_becomes_zero():
     data, model = random_graph(), build_model(MODELS["GCN"], 0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05, weight_decay=5e-3)
     mask = FixedMask(optimizer, 0.6)
-    support = [~removed for removed in mask.removed]
+    support = mask.support()
 
     def check(model, epoch):
         for parameter, kept in zip(mask.parameters, support, strict=True):
@@ -65,7 +65,7 @@ def test_mask_and_model_of_the_same_seed_are_independent(scope):
     for seed in range(40):
         model = build_model(lambda: torch.nn.Sequential(torch.nn.Linear(20, 25), torch.nn.Linear(25, 20)), seed)
         initial = [layer.weight.detach() * layer.in_features**0.5 for layer in model]  # uniform in [-1, 1]
-        masks = FixedMask(torch.optim.SGD(model.parameters()), 0.5, scope=scope, seed=seed).removed
+        masks = [~kept for kept in FixedMask(torch.optim.SGD(model.parameters()), 0.5, scope=scope, seed=seed).kept]
         for values, mask in zip(initial, masks, strict=True):
             kept.append(values[~mask])
             gone.append(values[mask])

@@ -12,6 +12,7 @@ from torch_geometric.transforms import ToSparseTensor
 from graphsparse.metrics import accuracy
 from graphsparse.ops.digest import digest
 from graphsparse.testing import random_graph
+from graphsparse.training import Training
 from graphsparse.training.identity import describe_loader, graph_tensors, training_identity
 
 pytestmark = pytest.mark.once
@@ -21,6 +22,7 @@ import torch
 from torch_geometric.nn import GCN
 from graphsparse.metrics import accuracy
 from graphsparse.testing import random_graph
+from graphsparse.training import Training
 from graphsparse.training.identity import graph_tensors, training_identity
 
 def identity():
@@ -29,9 +31,9 @@ def identity():
     groups = [{"params": model.convs[0].parameters()}, {"params": model.convs[1].parameters(), "lr": 1}]
     optimizer = torch.optim.Adam(groups)
     return training_identity(
-        model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, Schedule()), epochs=3, patience=None,
-        eval_every=1, seed=0, functions={"metric": accuracy, "extra_loss": Schedule()}, after_step=[Schedule()],
-        data=graph_tensors(random_graph(), "data") | {"loader": None, "other": Schedule()},
+        model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, Schedule()), Training(epochs=3),
+        functions={"metric": accuracy, "extra_loss": Schedule()}, hooks={"after_step": [Schedule()]},
+        task=graph_tensors(random_graph(), "data") | {"loader": None, "other": Schedule()},
     )
 
 class Schedule:
@@ -54,8 +56,8 @@ def test_what_is_in_it():
     model = GCN(8, 16, 2, 3)
     optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.5))
     identity = training_identity(
-        model, optimizer, None, epochs=3, patience=None, eval_every=1, seed=7,
-        functions={"metric": accuracy}, after_step=[], data={"batch_size": 5},
+        model, optimizer, None, Training(epochs=3, seed=7),
+        functions={"metric": accuracy}, hooks={}, task={"batch_size": 5},
     )  # fmt: skip
     assert identity["'epochs'"] == 3
     assert identity["'seed'"] == 7
@@ -109,8 +111,7 @@ def test_sparse_tensors_of_the_extension():
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1)
         tensors = graph_tensors(ToSparseTensor()(data), "data")
         return training_identity(
-            torch.nn.Linear(1, 1), optimizer, None, epochs=1, patience=None, eval_every=1, seed=0, functions={},
-            after_step=[], data=tensors,
+            torch.nn.Linear(1, 1), optimizer, None, Training(), functions={}, hooks={}, task=tensors,
         )["'data.adj_t'"]  # fmt: skip
 
     assert describe(random_graph()) == describe(random_graph()) != describe(random_graph(seed=1))
@@ -136,8 +137,8 @@ def test_objects_of_a_dataclass_are_told_apart_by_their_fields():
 
     def identity(term):
         return training_identity(
-            model, torch.optim.SGD(model.parameters()), None, epochs=3, patience=None, eval_every=1, seed=7,
-            functions={"extra_loss": term}, after_step=[], data={},
+            model, torch.optim.SGD(model.parameters()), None, Training(epochs=3),
+            functions={"extra_loss": term}, hooks={}, task={},
         )  # fmt: skip
 
     same, other = Term(1.0, torch.zeros(20)), Term(1.0, torch.ones(20))

@@ -284,7 +284,7 @@ def test_another_process_goes_on_with_the_state_of_the_optimiser(schedule):
     assert resumed.sparsity == projection.sparsity
 
 
-@pytest.mark.parametrize("schedule", [{"schedule": "cubic", "total_steps": 20}, {"freeze_after": 4}])
+@pytest.mark.parametrize("schedule", [{"schedule": "cubic", "total_steps": 9}, {"freeze_after": 4}])
 def test_a_killed_training_goes_on_with_its_projection(schedule, tmp_path):
     def train(hook=no_kill, sparsity=0.5, **options):
         model = build_model(MODELS["GCN"], 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from graphsparse.training.rng_state import restore_rng_state, rng_state
+from graphsparse.training.seeding import restore_rng_state, rng_state
 
 
 def draws(generator):

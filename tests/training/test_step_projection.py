@@ -2,7 +2,7 @@ import pytest
 import torch
 from models import MODELS
 
-from graphsparse.training.step_projection import StepProjection, check_scope, smallest_masks
+from graphsparse.training.step_projection import StepProjection, check_scope, projections_of, smallest_masks
 
 
 class Count(StepProjection):
@@ -101,3 +101,16 @@ def test_steps_are_part_of_the_state_of_the_optimiser():
     assert (third.num_steps, fourth.num_steps) == (first.num_steps, second.num_steps) == (3, 3)
     first.remove()
     assert [key for key in optimizer.state_dict() if "projection" in key] == ["step_projection.1"]
+
+
+def test_the_projections_of_an_optimiser_and_what_they_keep():
+    weight = torch.nn.Parameter(torch.tensor([[1.0, 0.0]]))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    assert projections_of(optimizer) == []
+    first, second = Count(optimizer), Count(optimizer)
+    assert projections_of(optimizer) == [first, second]
+    assert first.optimizer is optimizer
+    assert first.holds
+    assert first.support()[0].tolist() == [[True, False]]
+    first.remove()
+    assert projections_of(optimizer) == [second]

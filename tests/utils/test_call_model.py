@@ -1,10 +1,12 @@
 import pytest
 import torch
-from torch_geometric.data import Data
-from torch_geometric.nn import GCN, GraphSAGE, MessagePassing, SAGEConv
+from graph_models import PoolNet, random_graphs
+from torch import nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.nn import GAT, GCN, GraphSAGE, MessagePassing, SAGEConv
 
-from graphsparse.nn import accelerate
-from graphsparse.utils.call_model import call_model
+from graphsparse.nn import Supermask, accelerate
+from graphsparse.utils.call_model import call_model, forward_arguments
 
 
 def returns(*args):
@@ -130,3 +132,98 @@ def test_layers_that_take_no_weights():
         call_model(GraphSAGE(1, 4, 2, 2), layered(2))
     with pytest.raises(ValueError, match="'data.layer_edges' holds weights, but SAGEConv does not take edge weights"):
         call_model(Twice(Sum(), SAGEConv(1, 1)), layered(2))
+
+
+# By name.
+
+BATCH = Batch.from_data_list(random_graphs(5))
+
+
+class Recording(nn.Module):
+    """Keeps what it was called with; the forward is put in by a test."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.forward = forward
+
+
+def all_arguments(x, edge_index, edge_attr=None, edge_weight=None, batch=None, batch_size=None, pos=None, z=None):
+    return x, edge_index, edge_attr, edge_weight, batch, batch_size, pos, z
+
+
+def test_what_a_model_takes_comes_by_name():
+    x, edge_index, edge_attr, edge_weight, batch, batch_size, pos, z = call_model(Recording(all_arguments), BATCH)
+    assert x is BATCH.x
+    assert edge_index is BATCH.edge_index
+    assert edge_attr is BATCH.edge_attr
+    assert batch is BATCH.batch
+    assert batch_size == 5
+    assert edge_weight is pos is z is None
+
+
+def test_weights_and_places_where_there_are_any():
+    graphs = random_graphs(3)
+    for graph in graphs:
+        graph.edge_weight, graph.pos = torch.rand(graph.num_edges), torch.rand(graph.num_nodes, 3)
+    batch = Batch.from_data_list(graphs)
+    found = call_model(Recording(all_arguments), batch)
+    assert found[3] is batch.edge_weight
+    assert found[6] is batch.pos
+
+
+def test_what_it_does_not_take_does_not_come():
+    assert len(call_model(Recording(lambda x, edge_index, *, batch: (x, edge_index, batch)), BATCH)) == 3
+
+
+class Wrapper(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+
+@pytest.mark.parametrize("wrap", [Supermask, Wrapper, torch.compile, lambda model, *_: Wrapper(Wrapper(model))])
+def test_the_model_inside_a_wrapper_says_what_it_takes(wrap):
+    inner = PoolNet().eval()
+    model = wrap(inner, 0.5) if wrap is Supermask else wrap(inner)
+    if wrap is torch.compile:
+        assert "batch" in forward_arguments(model)  # compiling takes longer than it is worth here
+    else:
+        assert call_model(model, BATCH).shape == (5, 3)
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda x, edge_index, graph: x, r"must be given \['graph'\], which the graph does not have"),
+        (
+            lambda x, edge_index, edge_weight, batch: x,
+            r"must be given \['edge_weight'\], which the graph does not have",
+        ),
+        (lambda x, edge_index, batch, *, depth: x, r"must be given \['depth'\]"),
+        (lambda data: data, r"must be called as model\(x, edge_index\) .*takes \['data'\]"),
+    ],
+)
+def test_what_cannot_be_called(forward, message):
+    with pytest.raises(ValueError, match=message + ".*(?s:.*)give 'call'"):
+        call_model(Recording(forward), BATCH)
+    assert call_model(Recording(lambda data: data), BATCH, lambda model, data: model(data)) is BATCH
+
+
+def test_edge_features_come_where_a_model_takes_them():
+    """PyG's models have an argument ``edge_attr`` whether they take it or not."""
+    data = graph(edge_index=torch.tensor([[0, 1], [1, 0]]), edge_attr=torch.rand(2, 7))
+    gat = GAT(3, 4, 2, 2, edge_dim=7)
+    assert torch.equal(call_model(gat, data), gat(data.x, data.edge_index, edge_attr=data.edge_attr))
+    gcn = GCN(3, 4, 2, 2)
+    assert torch.equal(call_model(gcn, data), gcn(data.x, data.edge_index))
+
+
+def test_weights_come_by_name_wherever_they_stand():
+    data = graph(edge_index=torch.tensor([[0], [1]]), edge_weight=torch.tensor([0.5]))
+    later = Recording(lambda x, edge_index, edge_attr=None, edge_weight=None: (edge_attr, edge_weight))
+    assert call_model(later, data) == (None, data.edge_weight)
+    with pytest.raises(ValueError, match="the forward of Recording has no argument 'edge_weight'.*give 'call'"):
+        call_model(Recording(lambda x, edge_index, w=None: w), data)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch_geometric import EdgeIndex
 from torch_geometric.loader import ClusterData, ClusterLoader
 
+from graphsparse.edges.undirected import undirected_edges
 from graphsparse.testing import random_graph
 from graphsparse.utils import partition_graph
 from graphsparse.utils.partition import symmetric_csr
-from graphsparse.utils.undirected import undirected_edges
 
 
 def edges_of(graph):
@@ -51,8 +51,7 @@ def test_csr_is_the_adjacency_of_networkx(graph):
 def test_csr_across_blocks(monkeypatch):
     edges = undirected_edges(random_graph().edge_index, 60)
     expected = symmetric_csr(edges)
-    for module in ("graphsparse.utils.partition", "graphsparse.utils.undirected"):
-        monkeypatch.setattr(f"{module}.BLOCK", 7)
+    monkeypatch.setattr("graphsparse.utils.partition.BLOCK", 7)
     assert all(map(torch.equal, symmetric_csr(edges), expected))
 
 

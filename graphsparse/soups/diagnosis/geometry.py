@@ -96,8 +96,8 @@ def angle(first: Tensor, second: Tensor, opposite: Tensor) -> Tensor:
         Angles; not a number where one of the sides has no length.
 
     Example:
-        >>> angle(*torch.tensor([[3.0], [4.0], [5.0]]))
-        tensor([90.])
+        >>> round(float(angle(*torch.tensor([[3.0], [4.0], [5.0]]))), 3)
+        90.0
 
     Source: Kahan, *Miscalculating Area and Angles of a Needle-like Triangle*, 2014.
     """

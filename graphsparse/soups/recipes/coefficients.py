@@ -38,8 +38,8 @@ class SoftmaxCoefficients:
         epochs: Steps until it is 0.
 
     Example:
-        >>> SoftmaxCoefficients(1, 4, lr=0.1, epochs=10).shares().tolist()
-        [[0.25, 0.25, 0.25, 0.25]]
+        >>> SoftmaxCoefficients(1, 4, lr=0.1, epochs=10).shares()
+        tensor([[0.2500, 0.2500, 0.2500, 0.2500]], dtype=torch.float64)
     """
 
     scale: Tensor | None = None

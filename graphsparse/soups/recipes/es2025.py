@@ -77,8 +77,8 @@ class Es2025Coefficients:
         seed: Of the start values.
 
     Example:
-        >>> Es2025Coefficients(1, 4, 10.0, Es2025()).shares().tolist()
-        [[0.25, 0.25, 0.25, 0.25]]
+        >>> Es2025Coefficients(1, 4, 10.0, Es2025()).shares()
+        tensor([[0.2500, 0.2500, 0.2500, 0.2500]], dtype=torch.float64)
 
     Source: *Enhanced Soups for Graph Neural Networks*, arXiv 2503.11612, and its code.
     """

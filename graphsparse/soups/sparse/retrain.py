@@ -12,8 +12,7 @@ from torch_geometric.data import Data
 from graphsparse.soups.sparse.knobs import Knobs
 from graphsparse.soups.sparse.shared_mask import mask_digest
 from graphsparse.soups.states.states import State
-from graphsparse.training import fit
-from graphsparse.training.held_mask import HeldMask
+from graphsparse.training import HeldMask, fit
 from graphsparse.training.node_task import Inference
 
 
@@ -61,13 +60,13 @@ class Retrain:
         optimizer = Adam(model.parameters(), lr=knobs.lr, weight_decay=knobs.weight_decay)
         names = {id(parameter): name for name, parameter in model.named_parameters() if name in self.masks}
 
-        def removed(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-            return [~self.masks[names[id(parameter)]] for parameter in parameters]
+        def kept_masks(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+            return [self.masks[names[id(parameter)]] for parameter in parameters]
 
         held: dict[str, Tensor] = {}
         if self.masks:
-            hook = HeldMask(optimizer, removed, exclude=lambda parameter: id(parameter) not in names)
-            held = {names[id(p)]: ~gone for p, gone in zip(hook.parameters, hook.removed, strict=True)}
+            hook = HeldMask(optimizer, kept_masks, exclude=lambda parameter: id(parameter) not in names)
+            held = {names[id(p)]: kept for p, kept in zip(hook.parameters, hook.kept, strict=True)}
         result = fit(
             model,
             self.data,

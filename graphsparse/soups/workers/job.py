@@ -14,8 +14,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 from graphsparse.loader import make_loader
-from graphsparse.training.node_task import Inference
-from graphsparse.training.predict import predict
+from graphsparse.training.node_task import Inference, predict
 from graphsparse.typing import MakeModel
 from graphsparse.utils.layerwise_inference import layerwise_inference
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.loader import check_sums_weighted_messages
-from graphsparse.metrics import accuracy
 from graphsparse.nn.accelerate import accelerate
 from graphsparse.nn.dropout import set_dropout
 from graphsparse.ops.check import check_count
@@ -22,7 +21,6 @@ from graphsparse.soups.workers.job import INFERENCE, Job, MakeLoader, torch_sett
 from graphsparse.soups.workers.seed_streams import stream_seed
 from graphsparse.training.check import check_callable, check_model
 from graphsparse.training.node_task import Inference, NodeTask
-from graphsparse.training.predict import predict
 from graphsparse.training.seeding import build_model, seeded
 from graphsparse.typing import MakeModel
 from graphsparse.utils.counter_random import check_seed
@@ -120,7 +118,7 @@ class Recipe:
         edges = graph.get("edge_index")
         if edges is None or edges.size(1) > _SMALL:
             return
-        task = NodeTask(graph, graph, None, None, accuracy, predict)
+        task = NodeTask(graph)
         with seeded(0):
             task.check(model)
 

@@ -1,6 +1,7 @@
 """Scores of pairs that need no training: common neighbours, walks that return, and the cosine of features."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +187,7 @@ class PersonalizedPageRank:
         )
 
 
+@dataclass(eq=False)
 class GraphHeuristic(LinkPredictor):
     """Scores pairs by the links of a graph alone.
 
@@ -194,13 +196,8 @@ class GraphHeuristic(LinkPredictor):
         graph: Whose links: those of the ``"target"``, or of the ``"enriched_target"``.
     """
 
-    def __init__(self, kind: str, graph: str = "target") -> None:
-        super().__init__()
-        self.kind, self.graph = kind, graph
-
-    def options(self) -> dict[str, Any]:
-        """Return the arguments."""
-        return {"kind": self.kind, "graph": self.graph}
+    kind: str
+    graph: str = "target"
 
     def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
         """Return the links."""
@@ -234,7 +231,7 @@ class FeatureCosine(VectorPredictor):
     def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
         """Return the features, divided by their length."""
         check_dense_x(pair)
-        return {"vectors": F.normalize(pair.target.x), "decoder": "dot", "directed": False}
+        return {"vectors": F.normalize(pair.target.x), "directed": False}
 
 
 def _heuristic(kind: str, graph: str, options: BaselineOptions) -> GraphHeuristic:

@@ -30,28 +30,23 @@ class GraphLinkPredictor(LinkTeacher):
         messages: Graph whose vectors score the target: ``"target"``, ``"enriched_target"`` or ``"union"``.
         fine_tune: Learn the links of the target afterwards, with the messages of ``messages``: with ``"all"`` weights,
             or those of the ``"last"`` layer; not when ``None``.
-        options: Width, epochs and the like.
+        settings: Width, epochs and the like.
     """
 
-    name, places = "gnn", {}
-
     def __init__(
-        self,
-        train_on: str,
-        messages: str,
-        fine_tune: str | None = None,
-        options: BaselineOptions | None = None,
+        self, train_on: str, messages: str, fine_tune: str | None = None, settings: BaselineOptions | None = None
     ) -> None:
-        options = BaselineOptions() if options is None else options
+        settings = BaselineOptions() if settings is None else settings
         super().__init__(
-            sage_encoder(options.hidden, options.num_layers, options.dropout),
-            id_channels=options.hidden,
-            input_dropout=options.input_dropout,
-            num_neighbors=options.num_neighbors,
-            batch_size=options.batch_size,
-            links_per_epoch=options.links_per_epoch,
-            training=options.training,
+            sage_encoder(settings.hidden, settings.num_layers, settings.dropout),
+            id_channels=settings.hidden,
+            input_dropout=settings.input_dropout,
+            num_neighbors=settings.num_neighbors,
+            batch_size=settings.batch_size,
+            links_per_epoch=settings.links_per_epoch,
+            training=settings.training,
         )
+        self.name, self.places = "gnn", {}
         self.train_on, self.messages, self.fine_tune = train_on, messages, fine_tune
 
     def options(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,11 +15,11 @@ from graphsparse.nn import accelerate
 from graphsparse.nn.features import sparse_if_worth_it
 from graphsparse.nn.link_decoders import make_decoder
 from graphsparse.training import Evaluation, Training, build_model, predict
-from graphsparse.training.link_task import links_of
+from graphsparse.training.link_task import check_features, links_of
 from graphsparse.transfer.baselines.registry import BaselineOptions, register_baseline
 from graphsparse.transfer.data.node_features import take_rows
 from graphsparse.transfer.data.queries import check_dense_x
-from graphsparse.transfer.models.link_model import LinkModel, check_x
+from graphsparse.transfer.models.link_model import LinkModel
 from graphsparse.transfer.models.predictor import VectorPredictor
 from graphsparse.transfer.models.student import NodeMLP, StudentTask, encode_nodes
 
@@ -90,7 +91,7 @@ class PretrainTask:
 
     def check(self, model: nn.Module) -> None:
         """Refuse features of another type than the weights."""
-        check_x(self.x, model)
+        check_features(self.x, model, "x")
 
     def batches(self) -> Iterable[None]:
         """Return the one batch of an epoch."""
@@ -119,6 +120,7 @@ class PretrainTask:
         return self
 
 
+@dataclass(eq=False)
 class PretrainedLinkPredictor(VectorPredictor):
     """An encoder that learned the source without labels, frozen, and a network on its vectors that learns links.
 
@@ -130,24 +132,16 @@ class PretrainedLinkPredictor(VectorPredictor):
         objective: What the encoder learns.
         inputs: What it is fed with: ``"degree"``, one-hot, which all graphs have, or the ``"features"``.
         messages: ``"target"`` or ``"enriched_target"``.
-        options: Widths, epochs and the like.
+        settings: Widths, epochs and the like.
     """
 
-    def __init__(
-        self,
-        objective: Objective = InfomaxObjective,
-        inputs: str = "degree",
-        messages: str = "target",
-        options: BaselineOptions | None = None,
-    ) -> None:
-        super().__init__()
-        self.objective, self.inputs, self.messages = objective, inputs, messages
-        self.settings = BaselineOptions() if options is None else options
-        self.training = self.settings.student_training
+    objective: Objective = InfomaxObjective
+    inputs: str = "degree"
+    messages: str = "target"
+    settings: BaselineOptions = field(default_factory=BaselineOptions)
 
-    def options(self) -> dict[str, Any]:
-        """Return the arguments that are plain values."""
-        return {"inputs": self.inputs, "messages": self.messages}
+    def __post_init__(self) -> None:
+        self.training = self.settings.student_training
 
     def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
         """Learn the source, then the links of the target that the split leaves."""
@@ -162,8 +156,9 @@ class PretrainedLinkPredictor(VectorPredictor):
         encoder: Any = objective.encoder
         z = predict(encoder, self._with_inputs(pair.graph(self.messages, without=split)))
         sizes = [z.size(1), *[options.student_hidden] * (options.num_layers - 1), options.hidden]
-        name = "bilinear" if pair.directed else "dot"
-        model = build_model(partial(_network, sizes, options.dropout, name, pair.directed), seed)
+        network = build_model(partial(NodeMLP, sizes, options.dropout), seed)
+        decoder = build_model(partial(make_decoder, sizes[-1], directed=pair.directed), seed)
+        model = LinkModel(network, decoder)
         links = links_of(pair.graph("target", without=split, features=False), directed=pair.directed)[0]
         second = StudentTask(
             z,
@@ -174,7 +169,7 @@ class PretrainedLinkPredictor(VectorPredictor):
             seed=seed,
         )
         self.train(model, second, options.student_training, seed, "pretrained")
-        return self.vectors_state(encode_nodes(model, z), model.decoder, name, pair.directed)
+        return self.vectors_state(encode_nodes(model, z), decoder, directed=pair.directed)
 
     def _objective(self, source: Data, seed: int) -> nn.Module:
         width, hidden = source.x.size(1), self.settings.hidden
@@ -185,10 +180,6 @@ class PretrainedLinkPredictor(VectorPredictor):
         x = one_hot_degree(graph) if self.inputs == "degree" else graph.x
         sparse = sparse_if_worth_it(x) if x.layout == torch.strided else None
         return Data(x=x if sparse is None else sparse.to_torch_csr(), edge_index=graph.edge_index)
-
-
-def _network(sizes: Sequence[int], dropout: float, decoder: str, directed: bool) -> LinkModel:
-    return LinkModel(NodeMLP(sizes, dropout), make_decoder(decoder, sizes[-1], directed=directed))
 
 
 def register_pretraining(name: str, objective: Objective) -> None:

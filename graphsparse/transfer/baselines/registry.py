@@ -4,10 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from graphsparse.ops.check import check_count
-from graphsparse.training import Training
-from graphsparse.training.link_task import link_training
-from graphsparse.transfer.models.predictor import LinkPredictor, check_training
+from graphsparse.training import Training, link_training
+from graphsparse.transfer.models.predictor import LinkPredictor
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair
@@ -34,10 +32,6 @@ class BaselineOptions:
         student_training: Training of networks without a graph.
         pretraining_epochs: Most epochs of DGI and EGI.
 
-    Raises:
-        TypeError: If a number or a training is none.
-        ValueError: If a number is below 1.
-
     Example:
         >>> BaselineOptions(training=link_training(epochs=60, lr=5e-3)).hidden
         256
@@ -54,12 +48,6 @@ class BaselineOptions:
     training: Training = field(default_factory=link_training)
     student_training: Training = field(default_factory=link_training)
     pretraining_epochs: int = 100
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "student_hidden", "num_layers", "pretraining_epochs", "batch_size"):
-            check_count(getattr(self, name), name)
-        for name in ("training", "student_training"):
-            check_training(getattr(self, name), name)
 
     @classmethod
     def small(

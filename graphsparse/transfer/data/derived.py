@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.pairs import is_among
 from graphsparse.transfer.data.link_code import LinkCode, both_ends, sorted_codes
 from graphsparse.transfer.data.roles import NodeMatch
-from graphsparse.utils.undirected import BLOCK
 
 #: Origins of edges.
 FROM_TARGET, FROM_SOURCE, FROM_BOTH = 1, 2, 3

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData
 
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.pairs import is_among
 from graphsparse.transfer.data.link_code import sorted_codes
 from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.data.relation import Relation
 from graphsparse.transfer.data.split import PARTS, LinkSplit
 from graphsparse.transfer.data.split_negatives import marked_first
-from graphsparse.utils.undirected import BLOCK
 
 
 def assert_no_leak(

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.check import check_edge_index
-from graphsparse.utils.undirected import BLOCK
 
 #: An edge list, and the global numbers of its nodes at both ends; ``None`` where they are the same.
 Edges: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None]

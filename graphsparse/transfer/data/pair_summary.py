@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.transfer.data.relation import Relation
-from graphsparse.utils.undirected import BLOCK
 
 
 def summarize(relation: Relation, graph: str, hidden: Sequence[Tensor] = ()) -> dict[str, float]:

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.check import check_edge_index
 from graphsparse.transfer.data.derived import derived_links, drop_links
 from graphsparse.transfer.data.link_code import Edges, LinkCode
 from graphsparse.transfer.data.pair_input import EdgeType, edges_of
 from graphsparse.transfer.data.roles import NodeMatch
-from graphsparse.utils.undirected import BLOCK
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.sort import index_dtype
 from graphsparse.utils.atomic_write import atomic_write
-from graphsparse.utils.undirected import BLOCK
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair

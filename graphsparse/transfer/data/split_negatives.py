@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.pairs import is_among
 from graphsparse.ops.sort import stable_order
 from graphsparse.transfer.data.link_code import LinkCode
 from graphsparse.transfer.data.pair_space import PairSpace
 from graphsparse.utils.counter_random import CounterRandom
-from graphsparse.utils.undirected import BLOCK
 
 
 def draw_non_links(space: PairSpace, num: int, code: LinkCode, links: Tensor, *, seed: int) -> Tensor:

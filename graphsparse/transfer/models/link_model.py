@@ -13,10 +13,11 @@ from torch_geometric.nn import GraphSAGE
 
 from graphsparse.nn import accelerate
 from graphsparse.nn.features import linear_input, sparse_if_worth_it
-from graphsparse.nn.link_decoders import make_decoder
+from graphsparse.nn.link_decoders import DotDecoder, make_decoder
 from graphsparse.ops.check import check_count, check_number
 from graphsparse.ops.remember import remember
 from graphsparse.training import build_model, predict
+from graphsparse.training.link_task import check_features
 from graphsparse.transfer.data.queries import check_dense_x
 from graphsparse.utils.eval_mode import eval_mode
 from graphsparse.utils.layerwise_inference import layerwise_inference
@@ -104,12 +105,12 @@ def sage_encoder(hidden: int = 256, num_layers: int = 2, dropout: float = 0.3) -
 
 
 def _sage(hidden: int, num_layers: int, dropout: float, num_features: int) -> nn.Module:
-    return GraphSAGE(num_features, hidden, num_layers, dropout=dropout)
+    model: nn.Module = GraphSAGE(num_features, hidden, num_layers, dropout=dropout)
+    return model
 
 
 def build_link_model(
     encoder: Encoder,
-    decoder: str,
     graph: Data,
     *,
     seed: int,
@@ -127,47 +128,30 @@ def build_link_model(
         module = encoder
     elif callable(encoder):
         num_features = graph.num_features if table is None else table.embedding_dim
-        module = build_model(lambda: encoder(num_features), seed)
+        module = build_model(partial(encoder, num_features), seed)
     else:
         raise TypeError(
             "'encoder' must be a torch.nn.Module, or a function that builds one for a number of features "
             f"(got {type(encoder).__name__})"
         )
-    device = graph.edge_index.device
-    module = (accelerate(module) if fast else module).to(device)
-    table = None if table is None else table.to(device)
-    width = _width(module, graph.x[:2] if table is None else table(graph.x[:2].view(-1)).detach())
-    found = build_model(lambda: make_decoder(decoder, width, directed=directed), seed)
-    return LinkModel(module, found, input_dropout=input_dropout, table=table, sparse_input=fast).to(device)
+    module = accelerate(module) if fast else module
+    model = LinkModel(module, DotDecoder(), input_dropout=input_dropout, table=table, sparse_input=fast)
+    model = model.to(graph.edge_index.device)
+    if directed:
+        check_features(graph.x, model, "x")
+        width = encode(model, graph).size(1)
+        model.decoder = build_model(partial(make_decoder, width, directed=True), seed).to(graph.edge_index.device)
+    return model
 
 
-def _width(encoder: nn.Module, x: Tensor) -> int:
-    """Find the width of the vectors on two nodes with features ``x`` and an edge between them."""
-    check_x(x, encoder)
-    edges = torch.arange(x.size(0), device=x.device).repeat(2, 1)
-    with eval_mode(encoder), torch.no_grad():
-        h = encoder(x, edges)
-    if not isinstance(h, Tensor):
-        raise TypeError(f"'encoder' must return a tensor of vectors (got {type(h).__name__})")
-    if h.dim() != 2 or h.size(0) != x.size(0) or not h.is_floating_point():
-        raise ValueError(f"'encoder' must return one vector per node, [N, d] (got {h.dtype} {list(h.shape)})")
-    return h.size(1)
-
-
-def check_x(x: Tensor, model: nn.Module) -> None:
-    """Refuse features of another type than that of the weights they are multiplied with."""
-    kind = next((p.dtype for p in model.parameters()), x.dtype)
-    if x.dtype != kind:
-        raise TypeError(f"'x' must be {kind}, as the weights are (got {x.dtype}); 'pair.with_x' takes 'x.float()'")
-
-
-def encode(model: LinkModel, graph: Data) -> Tensor:
+def encode(model: nn.Module, graph: Data) -> Tensor:
     """Return the vectors of all nodes of a graph ``[N, d]`` in evaluation mode, in one forward pass."""
     return predict(model, graph)
 
 
-def encode_layerwise(model: LinkModel, graph: Data) -> Tensor:
+def encode_layerwise(model: nn.Module, graph: Data) -> Tensor:
     """Return the same layer by layer in blocks of nodes, for graphs that do not fit into one forward pass."""
+    assert isinstance(model, LinkModel)
     with eval_mode(model), torch.no_grad():
         part = message_graph(graph)
         part.x = model.inputs(graph.x, sparse=False)

@@ -1,17 +1,17 @@
 """What teacher, student, chain and baselines have in common: they are fitted, score pairs, and are saved and loaded."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
 from graphsparse.nn.link_decoders import make_decoder, score_in_chunks
 from graphsparse.ops.digest import digest
-from graphsparse.training import FitResult, Training, fit
-from graphsparse.training.link_task import PairTask, link_training
+from graphsparse.training import FitResult, Training, fit, link_training
 from graphsparse.transfer.data.queries import check_queries, check_split
 from graphsparse.utils.tensor_file import read_tensors, write_tensors
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="LinkPredictor")
 
+#: What an option may be to be held by a file.
+_PLAIN = (bool, int, float, str, list, tuple, NoneType)
 #: What the files say that they hold.
 _KIND = "link predictor of graphsparse, version 1"
 
@@ -31,7 +33,7 @@ class LinkPredictor:
     A predictor is a subclass with two methods: :meth:`learn` returns all that scoring needs, as tensors and plain
     values by name, which are then found in :attr:`state`; :meth:`rate` returns scores. Everything else is here: the
     checks of pair, split and queries, and files. :meth:`prepare` may build from the state what is slow to build, and
-    :meth:`options` returns the arguments of the class, if it takes any, as plain values.
+    :meth:`options` returns the arguments of the class, if it takes any, as plain values: the fields of a dataclass.
 
     Attributes:
         state: What was learned, once fitted or loaded.
@@ -56,31 +58,35 @@ class LinkPredictor:
         torch.Size([2])
     """
 
+    #: Name of the checkpoint's file.
+    name = "predictor"
     training: Training = link_training()
-
-    def __init__(self) -> None:
-        self.forget()
+    results: Sequence[FitResult] = ()
+    _state: dict[str, Any] | None = None
+    _origin: Mapping[str, Any] = MappingProxyType({})
 
     def forget(self) -> None:
         """Be as before the first call of :meth:`fit`."""
-        self.results: list[FitResult] = []
-        self._state: dict[str, Any] | None = None
-        self._origin: dict[str, Any] = {}
+        self.results, self._state = (), None
 
     def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
         """Return all that scoring needs, as tensors and plain values; graphs come ``without=split``."""
         raise NotImplementedError
 
     def rate(self, pairs: Tensor) -> Tensor:
-        """Return scores ``[Q]`` of pairs ``[2, Q]`` of target nodes, int64, without self-loops; higher = more likely."""
+        """Return scores ``[Q]`` of pairs ``[2, Q]`` of target nodes, int64, no self-loops; higher = more likely."""
         raise NotImplementedError
 
     def prepare(self) -> None:
         """Build what :meth:`rate` needs besides :attr:`state`; called after fitting and after loading."""
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments that build the object again, as far as they are plain values."""
-        return {}
+        """Return the arguments that build the object again, as far as they are plain values.
+
+        Those of a dataclass are its fields.
+        """
+        names: list[str] = [entry.name for entry in fields(self)] if is_dataclass(self) else []
+        return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), _PLAIN)}
 
     @classmethod
     def from_options(cls: type[P], options: Mapping[str, Any]) -> P:
@@ -132,7 +138,7 @@ class LinkPredictor:
         return self.results[-1] if self.results else None
 
     @property
-    def origin(self) -> dict[str, Any]:
+    def origin(self) -> Mapping[str, Any]:
         """What it was fitted on: the number of nodes, and digests of target, split and source."""
         return self._origin if self.state is not None else {}
 
@@ -146,7 +152,7 @@ class LinkPredictor:
             RuntimeError: If nothing has been fitted.
             OSError: If the file cannot be written.
         """
-        header = {"class": type(self).__name__, "options": self.options(), "origin": self.origin}
+        header = {"class": type(self).__name__, "options": self.options(), "origin": dict(self.origin)}
         tensors = {name: value for name, value in self.state.items() if isinstance(value, Tensor)}
         header["state"] = {name: value for name, value in self.state.items() if name not in tensors}
         write_tensors(path, _KIND, tensors, header)
@@ -168,13 +174,15 @@ class LinkPredictor:
         if kind is None:
             raise ValueError(f"{path} holds a {header['class']}, and not a {cls.__name__} that is known here")
         if header["origin"]["target"] != pair.fingerprint:
-            raise ValueError(f"{path} was fitted on another target: {header['origin']['target']}, not {pair.fingerprint}")
+            raise ValueError(
+                f"{path} was fitted on another target: {header['origin']['target']}, not {pair.fingerprint}"
+            )
         found: P = kind.from_options(header["options"])
         device = pair.target.edge_index.device
         state = header["state"] | {name: value.to(device) for name, value in tensors.items()}
         return found.restore(state, header["origin"])
 
-    def restore(self: P, state: dict[str, Any], origin: dict[str, Any]) -> P:
+    def restore(self: P, state: dict[str, Any], origin: Mapping[str, Any]) -> P:
         """Take what was learned from elsewhere."""
         self._state, self._origin = state, origin
         self.prepare()
@@ -196,17 +204,16 @@ class LinkPredictor:
         task.tag = json.dumps(self.options())
         optimizer, scheduler = training.make_optimizer(model if parameters is None else parameters)
         try:
-            self.results.append(fit(model, task, training, optimizer=optimizer, scheduler=scheduler))
+            self.results = (*self.results, fit(model, task, training, optimizer=optimizer, scheduler=scheduler))
         finally:
             model.zero_grad(set_to_none=True)
             model.eval()
 
 
-def check_training(training: Training | None, name: str = "training") -> Training:
-    """Return how to train, the default for links when ``None``, or refuse what is no ``Training``."""
-    if not isinstance(training, Training | None):
-        raise TypeError(f"'{name}' must be a Training (got {type(training).__name__})")
-    return link_training() if training is None else training
+def check_training(training: object) -> None:
+    """Refuse what does not say how to train."""
+    if not isinstance(training, Training):
+        raise TypeError(f"'training' must be a Training (got {type(training).__name__})")
 
 
 def origin_of(pair: "SharedNodePair", split: "LinkSplit") -> dict[str, Any]:
@@ -229,15 +236,15 @@ class VectorPredictor(LinkPredictor):
     scorer: nn.Module
 
     @staticmethod
-    def vectors_state(vectors: Tensor, decoder: nn.Module, name: str, directed: bool) -> dict[str, Any]:
-        """Return a state of vectors and the weights of the decoder of a name."""
-        weights = {f"decoder.{key}": value.detach().clone() for key, value in decoder.state_dict().items()}
-        return {"vectors": vectors.detach(), **weights, "decoder": name, "directed": directed}
+    def vectors_state(vectors: Tensor, decoder: nn.Module, *, directed: bool) -> dict[str, Any]:
+        """Return a state of vectors and the weights of the decoder."""
+        weights = {f"decoder.{key}": value for key, value in decoder.state_dict().items()}
+        return {"vectors": vectors, "directed": directed, **weights}
 
     def prepare(self) -> None:
         """Build the decoder."""
         vectors: Tensor = self.state["vectors"]
-        decoder = make_decoder(self.state["decoder"], vectors.size(1), directed=self.state["directed"])
+        decoder = make_decoder(vectors.size(1), directed=self.state["directed"])
         decoder.load_state_dict(part_of(self.state, "decoder."))
         self.scorer = decoder.to(vectors.device).eval()
 

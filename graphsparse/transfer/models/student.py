@@ -1,10 +1,9 @@
 """A network that sees features only and so serves nodes without any link."""
 
-import copy
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,13 +13,14 @@ from torch_geometric.nn import MLP
 
 from graphsparse.nn import accelerate
 from graphsparse.nn.link_decoders import make_decoder
+from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_count, check_number
-from graphsparse.training import Training, build_model
+from graphsparse.training import Training, build_model, link_training
 from graphsparse.training.link_batches import UniformNegatives, some_of
-from graphsparse.training.link_task import LinkMetric, PairTask, check_finite, decoder_of, link_loss, links_of
+from graphsparse.training.link_task import LinkMetric, PairTask, check_features, decoder_of, link_loss, links_of
 from graphsparse.training.task import add_extra
 from graphsparse.transfer.data.queries import check_dense_x
-from graphsparse.transfer.models.link_model import LinkModel, check_x
+from graphsparse.transfer.models.link_model import LinkModel
 from graphsparse.transfer.models.predictor import VectorPredictor, check_training, part_of
 from graphsparse.transfer.models.teacher import LinkTeacher
 from graphsparse.utils.call_model import call_model
@@ -68,7 +68,7 @@ class StudentTask(PairTask):
     Args:
         x: Features of all target nodes.
         links: Links to be learned ``[2, P]``.
-        split: As for :class:`~graphsparse.training.link_task.LinkTask`.
+        split: As for :class:`~graphsparse.training.LinkTask`.
         lesson: Nodes ``[n]`` and the vectors ``[n, d]`` that a teacher gives them; ``None`` without a teacher.
         weights: Weights of the two terms.
         directed: Whether each direction is a link of its own.
@@ -106,8 +106,7 @@ class StudentTask(PairTask):
 
     def check(self, model: nn.Module) -> None:
         """Refuse features that are not finite, or of another type than the weights."""
-        check_finite(self.x, "x")
-        check_x(self.x, model)
+        check_features(self.x, model, "x")
 
     def batches(self) -> Iterator[StudentBatch]:
         """Draw an epoch."""
@@ -122,16 +121,13 @@ class StudentTask(PairTask):
             return
         # The longer of the lists gives the number of batches, and each is dealt out over all of them.
         length = max(links.size(1), known.numel())
-        orders = [torch.randperm(size, generator=self._order).to(self.x.device) for size in (links.size(1), known.numel())]
-        for start in range(0, length, self.batch_size):
-            stop = min(start + self.batch_size, length)
-
-            def share(size: int) -> slice:
-                return slice(size * start // length, size * stop // length)
-
-            mine, nodes = (order[share(order.numel())] for order in orders)
-            pairs = torch.cat([links[:, mine], non_links[:, share(non_links.size(1))]], 1)
-            yield StudentBatch(pairs, mine.numel(), known[nodes])
+        orders = [
+            torch.randperm(size, generator=self._order).to(self.x.device) for size in (links.size(1), known.numel())
+        ]
+        for where in blocks(length, self.batch_size):
+            mine, nodes = (order[_share(order.numel(), where, length)] for order in orders)
+            drawn = non_links[:, _share(non_links.size(1), where, length)]
+            yield StudentBatch(torch.cat([links[:, mine], drawn], 1), mine.numel(), known[nodes])
 
     def loss(self, model: nn.Module, batch: StudentBatch, extra: Callable[[Tensor], Tensor] | None) -> Tensor | None:
         """Return the weighted sum of the terms that have something to learn from in this batch."""
@@ -165,6 +161,11 @@ def _same(nodes: Tensor) -> Tensor:
     return nodes
 
 
+def _share(size: int, where: slice, length: int) -> slice:
+    """Return the part of a list of some size that goes with a part of a list of some length."""
+    return slice(size * where.start // length, size * where.stop // length)
+
+
 def without_edges(x: Tensor) -> Data:
     """Return a graph of nodes with features and without any edge."""
     return Data(x=x, edge_index=torch.empty(2, 0, dtype=torch.int64, device=x.device))
@@ -178,6 +179,7 @@ def encode_nodes(model: nn.Module, x: Tensor, rows: int = _ROWS) -> Tensor:
         return torch.cat([call_model(model, without_edges(part)) for part in parts])
 
 
+@dataclass(eq=False)
 class MLPStudent(VectorPredictor):
     r"""Learns vectors of nodes from their features alone: those of a teacher on shared nodes, and links of the target.
 
@@ -206,7 +208,7 @@ class MLPStudent(VectorPredictor):
         links_per_epoch: Most links that are learned from in an epoch, drawn anew each time; all when ``None``.
         metric: Figure of merit on the validation pairs, ``(scores of links, scores of non-links) -> float``; average
             precision when ``None``.
-        training: How to train; :func:`~graphsparse.training.link_task.link_training` when ``None``.
+        training: How to train; :func:`~graphsparse.training.link_training` by default.
 
     Attributes:
         model: The network and the decoder, once fitted.
@@ -218,7 +220,7 @@ class MLPStudent(VectorPredictor):
 
     Example:
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.training.link_task import link_training
+        >>> from graphsparse.training import link_training
         >>> from graphsparse.transfer import SharedNodePair, sage_encoder, split_links
         >>> data, early, late = random_graph(), torch.arange(45), torch.arange(15, 60)
         >>> pair = SharedNodePair(data.subgraph(early), data.subgraph(late), early, late)
@@ -232,56 +234,39 @@ class MLPStudent(VectorPredictor):
     first after Zheng et al., *Cold Brew*, arXiv 2111.04840.
     """
 
-    #: Name of the file of a checkpoint.
     name = "student"
 
-    def __init__(
-        self,
-        hidden: int = 256,
-        num_layers: int = 2,
-        channels: int | None = None,
-        *,
-        dropout: float = 0.3,
-        input_dropout: float = 0.5,
-        emb_weight: float = 1.0,
-        sup_weight: float = 1.0,
-        supervise_on: str = "target",
-        batch_size: int | None = None,
-        links_per_epoch: int | None = None,
-        metric: LinkMetric | None = None,
-        training: Training | None = None,
-    ) -> None:
-        super().__init__()
-        counts = {"hidden": hidden, "num_layers": num_layers, "channels": channels, "batch_size": batch_size}
-        for name, count in (counts | {"links_per_epoch": links_per_epoch}).items():
-            if count is not None:
-                check_count(count, name)
-        for name, number, most in (
-            ("dropout", dropout, 1.0),
-            ("input_dropout", input_dropout, 1.0),
-            ("emb_weight", emb_weight, math.inf),
-            ("sup_weight", sup_weight, math.inf),
-        ):
-            check_number(number, name, least=0, most=most)
-        if emb_weight == sup_weight == 0:
-            raise ValueError("'emb_weight' and 'sup_weight' are both 0: nothing would be learned")
-        if supervise_on not in LINKS:
-            raise ValueError(f"'supervise_on' must be one of {LINKS} (got {supervise_on!r})")
-        self.hidden, self.num_layers, self.channels = hidden, num_layers, channels
-        self.dropout, self.input_dropout = dropout, input_dropout
-        self.emb_weight, self.sup_weight, self.supervise_on = emb_weight, sup_weight, supervise_on
-        self.batch_size, self.links_per_epoch, self.metric = batch_size, links_per_epoch, metric
-        self.training = check_training(training)
+    hidden: int = 256
+    num_layers: int = 2
+    channels: int | None = None
+    _: KW_ONLY
+    dropout: float = 0.3
+    input_dropout: float = 0.5
+    emb_weight: float = 1.0
+    sup_weight: float = 1.0
+    supervise_on: str = "target"
+    batch_size: int | None = None
+    links_per_epoch: int | None = None
+    metric: LinkMetric | None = None
+    training: Training = field(default_factory=link_training)
 
-    def options(self) -> dict[str, Any]:
-        """Return the arguments that are plain values."""
-        names = ("hidden", "num_layers", "channels", "dropout", "input_dropout", "emb_weight", "sup_weight")
-        return {name: getattr(self, name) for name in (*names, "supervise_on", "batch_size", "links_per_epoch")}
+    def __post_init__(self) -> None:
+        for name in ("hidden", "num_layers", "channels", "batch_size"):
+            if getattr(self, name) is not None:
+                check_count(getattr(self, name), name)
+        for name, most in (("dropout", 1.0), ("input_dropout", 1.0), ("emb_weight", inf), ("sup_weight", inf)):
+            check_number(getattr(self, name), name, least=0, most=most)
+        if self.emb_weight == self.sup_weight == 0:
+            raise ValueError("'emb_weight' and 'sup_weight' are both 0: nothing would be learned")
+        if self.supervise_on not in LINKS:
+            raise ValueError(f"'supervise_on' must be one of {LINKS} (got {self.supervise_on!r})")
+        check_training(self.training)
+        self.model: LinkModel | None = None
 
     def forget(self) -> None:
         """Be as before the first call of ``fit``."""
         super().forget()
-        self.model: LinkModel | None = None
+        self.model = None
 
     @property
     def needs_teacher(self) -> bool:
@@ -297,12 +282,10 @@ class MLPStudent(VectorPredictor):
             >>> MLPStudent(32, emb_weight=1.0).alone().needs_teacher
             False
         """
-        other = copy.copy(self)
-        if self.model is not None:
-            other.channels = self.embed().size(1)
-        other.forget()
-        other.emb_weight, other.sup_weight = 0.0, self.sup_weight or 1.0
-        other.supervise_on, other.name = "target", f"{self.name}_alone"
+        channels = self.channels if self.model is None else self.embed().size(1)
+        sup = self.sup_weight or 1.0
+        other = replace(self, channels=channels, supervise_on="target", emb_weight=0.0, sup_weight=sup)
+        other.name = f"{self.name}_alone"
         return other
 
     def fit(
@@ -342,11 +325,9 @@ class MLPStudent(VectorPredictor):
         links = links_of(pair.graph(self.supervise_on, without=split, features=False), directed=pair.directed)[0]
         widths = [x.size(1), *[self.hidden] * (self.num_layers - 1), width]
         network = build_model(partial(NodeMLP, widths, self.dropout), seed)
-        if taught is None:
-            name = "bilinear" if pair.directed else "dot"
-            decoder = build_model(partial(make_decoder, name, width, directed=pair.directed), seed)
-        else:
-            name, decoder = taught.state["decoder"], copy.deepcopy(taught.scorer)
+        decoder = build_model(partial(make_decoder, width, directed=pair.directed), seed)
+        if taught is not None:
+            decoder.load_state_dict(taught.scorer.state_dict())
         model = LinkModel(network, decoder, input_dropout=self.input_dropout).to(x.device)
         task = StudentTask(
             x,
@@ -362,7 +343,8 @@ class MLPStudent(VectorPredictor):
         )
         self.train(model, task, self.training, seed, self.name)
         weights = {f"network.{key}": value for key, value in network.state_dict().items()}
-        return self.vectors_state(encode_nodes(model, x), decoder, name, pair.directed) | weights | {"widths": widths}
+        vectors = encode_nodes(model, x)
+        return self.vectors_state(vectors, decoder, directed=pair.directed) | weights | {"widths": widths}
 
     def _lesson(
         self, pair: "SharedNodePair", split: "LinkSplit", teacher: LinkTeacher | None

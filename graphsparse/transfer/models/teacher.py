@@ -1,17 +1,16 @@
 """A graph neural network that learns links where the source helps: among the shared nodes."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.nn.link_decoders import check_decoder
 from graphsparse.ops.check import check_count, check_number
-from graphsparse.training import Training
+from graphsparse.training import Training, link_training
 from graphsparse.training.link_batches import LinkNeighborBatches
-from graphsparse.training.link_task import LinkMetric, LinkTask, link_training
+from graphsparse.training.link_task import LinkMetric, LinkTask
 from graphsparse.transfer.models.link_model import (
     Encoder,
     LinkModel,
@@ -34,12 +33,16 @@ SCOPES = {
     "enriched_target": ("enriched_target", "enriched_target"),
     "target": ("target", "target"),
 }
+#: Where vectors are made besides the target: name of the place -> name of the graph of the pair.
+PLACES: Mapping[str, str] = {"intersection": "enriched_intersection"}
 
 
+@dataclass(eq=False)
 class LinkTeacher(VectorPredictor):
     r"""Learns links on the shared nodes, from what both graphs know about them, and scores pairs of the whole target.
 
-    The encoder makes a vector of each node and the decoder a score of two; what is minimised is
+    The encoder makes a vector of each node; the score of a pair is their inner product, or a bilinear form where links
+    have a direction. What is minimised is
 
     .. math::
         \frac1P \sum_{(u,v) \in \text{links}} \log(1 + e^{-s_{uv}}) + \frac1N \sum_{(u,v) \in \text{non-links}}
@@ -53,8 +56,6 @@ class LinkTeacher(VectorPredictor):
     Args:
         encoder: A module that is called as ``encoder(x, edge_index)`` and returns vectors ``[N, d]``, which is trained
             in place; or what builds one for a number of features. GraphSAGE of two layers of 256 by default.
-        decoder: ``"dot"``, ``"bilinear"``, ``"mlp"`` (on the product of the vectors) or ``"concat"`` (on both,
-            symmetric). When ``None``, the first, or the second where links have a direction.
         scope: Where it learns: ``"intersection"``, the shared nodes with the links of both graphs among them;
             ``"enriched_target"``, all target nodes with these links; or ``"target"``, without the source. When
             ``None``, the first, or the second where the pair has no features.
@@ -71,7 +72,7 @@ class LinkTeacher(VectorPredictor):
         links_per_epoch: Most links that are learned from in an epoch, drawn anew each time; all when ``None``.
         metric: Figure of merit on the validation pairs, ``(scores of links, scores of non-links) -> float``; average
             precision when ``None``.
-        training: How to train; :func:`~graphsparse.training.link_task.link_training` when ``None``.
+        training: How to train; :func:`~graphsparse.training.link_training` by default.
 
     Attributes:
         model: Encoder and decoder, once fitted; not in a file.
@@ -84,6 +85,7 @@ class LinkTeacher(VectorPredictor):
     Example:
         >>> import torch
         >>> from graphsparse.testing import random_graph
+        >>> from graphsparse.training import link_training
         >>> from graphsparse.transfer import SharedNodePair, split_links
         >>> data, early, late = random_graph(), torch.arange(45), torch.arange(15, 60)
         >>> pair = SharedNodePair(data.subgraph(early), data.subgraph(late), early, late)
@@ -96,57 +98,40 @@ class LinkTeacher(VectorPredictor):
     nodes, softplus, negatives among the nodes of the training graph and no held-out link in any message are ours.
     """
 
-    #: Name of the file of a checkpoint.
     name = "teacher"
-    #: Where vectors are made besides the target: name of the place -> name of the graph.
-    places: Mapping[str, str] = {"intersection": "enriched_intersection"}
+    places = PLACES
 
-    def __init__(
-        self,
-        encoder: Encoder | None = None,
-        decoder: str | None = None,
-        scope: str | None = None,
-        *,
-        source_edge_weight: float = 1.0,
-        id_channels: int = 256,
-        input_dropout: float = 0.0,
-        num_neighbors: Sequence[int] | None = None,
-        batch_size: int = 4096,
-        links_per_epoch: int | None = None,
-        metric: LinkMetric | None = None,
-        training: Training | None = None,
-    ) -> None:
-        super().__init__()
-        if decoder is not None:
-            check_decoder(decoder)
-        if scope not in (None, *SCOPES):
-            raise ValueError(f"'scope' must be one of {tuple(SCOPES)} (got {scope!r})")
-        for name, count in (("id_channels", id_channels), ("batch_size", batch_size)):
-            check_count(count, name)
-        for name, share in (("source_edge_weight", source_edge_weight), ("input_dropout", input_dropout)):
-            check_number(share, name, least=0, most=1)
-        self.encoder = sage_encoder() if encoder is None else encoder
-        self.decoder, self.scope, self.source_edge_weight = decoder, scope, source_edge_weight
-        self.id_channels, self.input_dropout = id_channels, input_dropout
-        self.num_neighbors, self.batch_size = num_neighbors, batch_size
-        self.links_per_epoch, self.metric, self.training = links_per_epoch, metric, check_training(training)
+    encoder: Encoder = field(default_factory=sage_encoder)
+    scope: str | None = None
+    _: KW_ONLY
+    source_edge_weight: float = 1.0
+    id_channels: int = 256
+    input_dropout: float = 0.0
+    num_neighbors: Sequence[int] | None = None
+    batch_size: int = 4096
+    links_per_epoch: int | None = None
+    metric: LinkMetric | None = None
+    training: Training = field(default_factory=link_training)
 
-    def options(self) -> dict[str, Any]:
-        """Return the arguments that are plain values."""
-        names = ("decoder", "scope", "source_edge_weight", "id_channels", "input_dropout", "batch_size")
-        options = {name: getattr(self, name) for name in (*names, "links_per_epoch")}
-        return options | {"num_neighbors": None if self.num_neighbors is None else list(self.num_neighbors)}
+    def __post_init__(self) -> None:
+        if self.scope not in (None, *SCOPES):
+            raise ValueError(f"'scope' must be one of {tuple(SCOPES)} (got {self.scope!r})")
+        for name in ("id_channels", "batch_size"):
+            check_count(getattr(self, name), name)
+        for name in ("source_edge_weight", "input_dropout"):
+            check_number(getattr(self, name), name, least=0, most=1)
+        check_training(self.training)
+        self.model: LinkModel | None = None
 
     def forget(self) -> None:
         """Be as before the first call of ``fit``."""
         super().forget()
-        self.model: LinkModel | None = None
+        self.model = None
 
     def alone(self) -> "LinkTeacher":
         """Return a teacher of the same options that learns from the target's links alone, not fitted."""
-        other = copy.copy(self)
-        other.forget()
-        other.scope, other.name, other.places = "target", f"{self.name}_alone", {}
+        other = replace(self, scope="target")
+        other.name, other.places = f"{self.name}_alone", {}
         return other
 
     def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
@@ -159,10 +144,8 @@ class LinkTeacher(VectorPredictor):
             return message_graph(pair.graph(name, without=split, source_weight=weight))
 
         data, target = graph(train_on), graph(messages)
-        decoder = self.decoder or ("bilinear" if pair.directed else "dot")
         model = build_link_model(
             self.encoder,
-            decoder,
             data,
             seed=seed,
             input_dropout=self.input_dropout,
@@ -175,8 +158,9 @@ class LinkTeacher(VectorPredictor):
         for name, part, parameters in self.stages(model, data, graph):
             loader = None
             if self.num_neighbors is not None:
-                sampling = {"num_neighbors": self.num_neighbors, "batch_size": self.batch_size}
-                loader = LinkNeighborBatches(part, **sampling, seed=seed)
+                loader = LinkNeighborBatches(
+                    part, num_neighbors=self.num_neighbors, batch_size=self.batch_size, seed=seed
+                )
             task = LinkTask(
                 part,
                 {"val": (split.val, split.val_neg)},
@@ -191,7 +175,8 @@ class LinkTeacher(VectorPredictor):
             )
             self.train(model, task, self.training, seed, name, parameters)
         self.model = model
-        state = self.vectors_state(encoded(model, target)[: pair.num_nodes], model.decoder, decoder, pair.directed)
+        vectors = encoded(model, target)[: pair.num_nodes]
+        state = self.vectors_state(vectors, model.decoder, directed=pair.directed)
         return state | {f"vectors.{place}": encoded(model, graph(name)) for place, name in self.places.items()}
 
     def graphs(self, pair: "SharedNodePair") -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ BOUNDS = {"outcome": (1e-9, 1 - 1e-9), "residual": (-1.0, 1.0), "mass": (0.0, 1.
 EPS = 1e-6
 
 
+@dataclass(eq=False)
 class EdgeLabelPropagation:
     r"""Corrects scores of pairs by labels of other pairs that share a node with them; no parameters.
 
@@ -89,33 +91,26 @@ class EdgeLabelPropagation:
     nodes. Isolated queries, groups of anchors and the mass mode are ours.
     """
 
-    def __init__(
-        self,
-        K: int = 5,  # noqa: N803
-        alpha: float = 0.9,
-        mode: str = "residual",
-        lam: float | None = None,
-        *,
-        anchor_folds: int = 5,
-    ) -> None:
-        self.K, self.anchor_folds = check_count(K, "K", 0), check_count(anchor_folds, "anchor_folds", 0)
+    K: int = 5
+    alpha: float = 0.9
+    mode: str = "residual"
+    lam: float | None = None
+    _: KW_ONLY
+    anchor_folds: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("K", "anchor_folds"):
+            check_count(getattr(self, name), name, 0)
         if self.anchor_folds == 1:
             raise ValueError("'anchor_folds' must be 0 or at least 2 (got 1)")
-        if mode not in BOUNDS:
-            raise ValueError(f"'mode' must be one of {tuple(BOUNDS)} (got {mode!r})")
-        self.alpha, self.mode = check_share(alpha, "alpha"), mode
-        self.lam = None if lam is None else check_share(lam, "lam")
+        if self.mode not in BOUNDS:
+            raise ValueError(f"'mode' must be one of {tuple(BOUNDS)} (got {self.mode!r})")
+        check_share(self.alpha, "alpha")
+        if self.lam is not None:
+            check_share(self.lam, "lam")
         self.chosen_lambda: float | None = None
         self.tried: dict[float, float] = {}
         self._table: PairTable | None = None
-
-    def options(self) -> dict[str, Any]:
-        """Return the arguments as plain values."""
-        return {name: getattr(self, name) for name in ("K", "alpha", "mode", "lam", "anchor_folds")}
-
-    def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in self.options().items() if name != "anchor_folds")
-        return f"{type(self).__name__}({given})"
 
     @torch.no_grad()
     def fit(self, anchors: Tensor, y: Tensor, p: Tensor, num_nodes: int) -> "EdgeLabelPropagation":
@@ -306,7 +301,7 @@ def _at(pairs: Tensor, count: Tensor, sums: list[Tensor]) -> tuple[list[Tensor],
 
 
 def _signals(mode: str, y: Tensor, p: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return what is propagated, as pairs of start and seed, float32; two of them in ``"mass"``, the second evidence."""
+    """Return what is propagated, as pairs of start and seed, float32; in ``"mass"`` two, the second evidence."""
     if mode == "residual":
         residual = (y - p).float().nan_to_num_(0.0)
         return [(residual, residual)]

@@ -1,7 +1,8 @@
 """The last step of the chain: what known links around a pair add to its score, with a weight chosen on validation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -31,7 +32,6 @@ class PropagationStep:
     Args:
         propagation: The propagation, of which a copy is fitted. A fixed ``lam`` of it is tried against 0 only.
         base: Returns the logits ``[Q]`` of pairs ``[2, Q]``.
-        grid: Weights to choose from, with 0 among them; that of the propagation's kind when ``None``.
         graph: Whose links it goes along: ``"enriched_target"`` for those of both, ``"target"``.
 
     Attributes:
@@ -44,12 +44,9 @@ class PropagationStep:
         self,
         propagation: Propagation,
         base: Callable[[Tensor], Tensor],
-        grid: Sequence[float] | None = None,
         graph: str = "enriched_target",
     ) -> None:
         self.propagation, self.base, self.graph = copy(propagation), base, graph
-        own = LAMBDA_GRID if isinstance(propagation, EdgeLabelPropagation) else XMC_GRID
-        self.grid = sorted(own if grid is None else grid)
         self.weight = 0.0
         self.tried: dict[float, float] = {}
 
@@ -66,14 +63,14 @@ class PropagationStep:
         propagation = self.propagation
         if isinstance(propagation, EdgeLabelPropagation):
             self._fit_anchors(propagation, links_of(graph, directed=pair.directed)[0], pair, split, seed)
-            grid = self.grid if propagation.lam is None else sorted({0.0, propagation.lam})
+            grid = LAMBDA_GRID if propagation.lam is None else sorted({0.0, propagation.lam})
             self.weight = propagation.choose_lambda(queries, positive, p, grid, judge)
             self.tried = propagation.tried
             return self
         propagation.directed = pair.directed
         added = propagation.fit(graph.edge_index, pair.num_nodes).score(queries)
-        self.tried = {weight: judge(p + weight * added, positive) for weight in self.grid}
-        self.weight = max(self.grid, key=lambda weight: (self.tried[weight], -weight))
+        self.tried = {weight: judge(p + weight * added, positive) for weight in XMC_GRID}
+        self.weight = max(XMC_GRID, key=lambda weight: (self.tried[weight], -weight))
         return self
 
     def _fit_anchors(
@@ -106,13 +103,13 @@ class PropagationStep:
         """Return what was fitted as tensors and plain values, for :meth:`restored`."""
         fitted = {f"fitted.{name}": value for name, value in self.propagation.state().items()}
         kind = KINDS.index(type(self.propagation))
-        plain = {"kind": kind, "options": self.propagation.options(), "weight": self.weight, "graph": self.graph}
+        plain = {"kind": kind, "options": asdict(self.propagation), "weight": self.weight, "graph": self.graph}
         return {**fitted, **plain}
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], base: Callable[[Tensor], Tensor]) -> "PropagationStep":
         """Return the step that gave the state."""
-        step = cls(KINDS[state["kind"]](**state["options"]), base, graph=state["graph"])
+        step = cls(KINDS[state["kind"]](**state["options"]), base, state["graph"])
         fitted = {name.removeprefix("fitted."): value for name, value in state.items() if name.startswith("fitted.")}
         step.propagation.restore(fitted)
         step.weight = state["weight"]

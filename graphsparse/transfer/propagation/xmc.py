@@ -1,6 +1,7 @@
 """Propagation of links over the rows of the adjacency, read at single pairs."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ _ROWS, _BLOCK = 1024, 1 << 20
 XMC_GRID = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
+@dataclass(eq=False)
 class XMCPropagation:
     r"""Scores pairs by links that are propagated as labels: row :math:`u` of the adjacency are the labels of node `u`.
 
@@ -64,16 +66,15 @@ class XMCPropagation:
     matrix and takes links to predict for labels.
     """
 
-    def __init__(self, alpha: float = 0.5, K: int = 2, *, directed: bool = False) -> None:  # noqa: N803
-        self.alpha, self.K, self.directed = check_share(alpha, "alpha"), check_count(K, "K", 0), bool(directed)
+    alpha: float = 0.5
+    K: int = 2
+    _: KW_ONLY
+    directed: bool = False
+
+    def __post_init__(self) -> None:
+        check_share(self.alpha, "alpha")
+        check_count(self.K, "K", 0)
         self._graph: SparseGraph | None = None
-
-    def options(self) -> dict[str, Any]:
-        """Return the arguments as plain values."""
-        return {name: getattr(self, name) for name in ("alpha", "K", "directed")}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.options().items())})"
 
     def fit(self, edge_index: Tensor, num_nodes: int) -> "XMCPropagation":
         """Take in the training graph.
@@ -279,4 +280,3 @@ def _blocks(u: Ints, v: Ints, linked: NDArray[np.bool_], rows: int) -> Iterator[
     for begin in range(0, len(bound), rows):
         where = bound[begin : begin + rows]
         yield where, np.arange(len(where)), u[where], v[where]
-

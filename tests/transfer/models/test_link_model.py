@@ -112,7 +112,7 @@ def test_sparse_features_give_what_dense_ones_give(make, normalize):
         h.square().sum().backward()
         found.append([h, *(p.grad for p in model.parameters()), encode(model, graph)])
     for a, b in zip(*found, strict=True):
-        assert torch.allclose(a, b, atol=1e-5)
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-4)
 
 
 def test_dropout_of_sparse_features_keeps_so_large_a_share_and_scales_it():

@@ -17,7 +17,13 @@ class Slope(nn.Module):
 
 
 class SlopeTask:
-    unit, maximize, nothing_to_train, generators = "link", True, "nothing", ()
+    unit, metric, maximize, generators = "link", "slope", True, ()
+
+    def check(self, model):
+        pass
+
+    def identity(self):
+        return self.described
 
     def __init__(self):
         self.seen = []
@@ -25,7 +31,7 @@ class SlopeTask:
     def batches(self):
         return [None]
 
-    def loss(self, model, batch, epoch):
+    def loss(self, model, batch, extra):
         return 100 * model.weight.sum() + model.other.sum()
 
     def evaluate(self, model, epoch):

@@ -4,8 +4,8 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 from torch_geometric.utils import to_edge_index, to_torch_csr_tensor
 
+from graphsparse.edges.mask import mask_data_edges, mask_edges
 from graphsparse.testing import random_graph, toy_edge_index
-from graphsparse.utils.mask_edges import mask_data_edges, mask_edges
 
 
 def test_equals_edge_subgraph_of_pyg():

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from graphsparse.edges.mask import mask_edges
+from graphsparse.edges.score import PairScore, pair_score
+from graphsparse.edges.undirected import UndirectedEdges, entry_blocks, undirected_edges
 from graphsparse.ops.select import kth_smallest, num_removed
 from graphsparse.typing import EdgeScore
-from graphsparse.utils.edge_score import PairScore, pair_score
-from graphsparse.utils.mask_edges import mask_edges
-from graphsparse.utils.undirected import UndirectedEdges, entry_blocks, undirected_edges
 
 
 def edge_keep_mask(
@@ -17,20 +17,13 @@ def edge_keep_mask(
     *,
     num_nodes: int | tuple[int, int] | None = None,
     seed: int | None = None,
-    count_self_loops: bool = False,
 ) -> Tensor:
     """Return which entries of an edge list stay; see :func:`sparsify_edge` for the arguments."""
     num_removed(sparsity, 0)  # a bad sparsity is reported before any work
     edges = undirected_edges(edge_index, num_nodes)
     num_src = num_nodes[0] if isinstance(num_nodes, tuple) else None
-    of_pair = pair_score(score, edges, edge_index, num_src, seed=seed, count_self_loops=count_self_loops)
+    of_pair = pair_score(score, edges, edge_index, num_src, seed=seed)
     k = num_removed(sparsity, edges.num_edges)
-    if count_self_loops:
-        k = num_removed(sparsity, 2 * edges.num_edges + edges.num_nodes) // 2
-        if k > edges.num_edges:
-            raise ValueError(
-                f"'sparsity' {sparsity} with 'count_self_loops' asks for {k} of {edges.num_edges} undirected edges"
-            )
     keep = torch.ones(edge_index.size(1), dtype=torch.bool, device=edge_index.device)
     if k == 0:
         return keep
@@ -53,6 +46,8 @@ def _last_removed(edges: UndirectedEdges, of_pair: PairScore, k: int) -> tuple[T
     score = torch.empty(edges.num_edges, dtype=of_pair(nothing, nothing).dtype, device=edges.key.device)
     for where, u, v in edges.blocks():
         score[where] = of_pair(u, v)
+    if score.is_floating_point() and score.isnan().any():
+        raise ValueError("'score' returned NaN")
     threshold = kth_smallest(score, k, overwrite=True)
     del score
     # Scores are computed a second time to find the ties: that is cheaper than the memory for a copy of all of them.
@@ -71,7 +66,6 @@ def sparsify_edge(
     *,
     num_nodes: int | tuple[int, int] | None = None,
     seed: int | None = None,
-    count_self_loops: bool = False,
 ) -> tuple[Tensor, Tensor]:
     r"""Remove the :math:`\lfloor \mathrm{sparsity} \cdot M \rfloor` lowest-scoring of the :math:`M` undirected edges.
 
@@ -87,8 +81,6 @@ def sparsify_edge(
         score: Name of a score (see :func:`edge_score`) or a callable ``(edge_index, num_nodes) -> Tensor[E]``.
         num_nodes: Number of nodes, or ``(num_src, num_dst)`` for a bipartite graph.
         seed: Seed of the ``random`` score.
-        count_self_loops: Count one self-loop per node in degrees and in ``sparsity``, as the released code does for
-            GAT. For replication only.
 
     Returns:
         The remaining edges, in their order, and the mask over the given ones, bool ``[E]``.
@@ -106,7 +98,5 @@ def sparsify_edge(
 
     Source: Seo et al., arXiv 2402.01261, Section 4.
     """
-    mask = edge_keep_mask(
-        edge_index, sparsity, score, num_nodes=num_nodes, seed=seed, count_self_loops=count_self_loops
-    )
+    mask = edge_keep_mask(edge_index, sparsity, score, num_nodes=num_nodes, seed=seed)
     return mask_edges(edge_index, mask), mask

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric import EdgeIndex
 
+from graphsparse.edges import edge_score, sparsify_edge
 from graphsparse.testing import assert_undirected, toy_edge_index
-from graphsparse.utils import edge_score, sparsify_edge
 
-NAMES = ["teddy", "reverse_teddy", "degree", "dspar", "jaccard", "random"]
+NAMES = ["teddy", "reverse_teddy", "degree", "inverse_degree_sum", "jaccard", "random"]
 edge_lists = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=60)
 sparsities = st.floats(0, 1, exclude_max=True)
 
@@ -149,16 +149,6 @@ def test_edge_index_class_keeps_its_metadata():
     assert torch.equal(kept.as_tensor(), edge_index.as_tensor()[:, mask])
 
 
-def test_replication_of_the_released_rule_for_gat():
-    # 5 edges and 5 nodes: 0.4 of the 15 entries is 6, that is 3 undirected edges instead of 2.
-    kept = sparsify_edge(toy_edge_index(), 0.4, count_self_loops=True)[0]
-    assert undirected(kept) == {(1, 2), (3, 4)}
-    with pytest.raises(ValueError, match="asks for 6 of 5"):
-        sparsify_edge(toy_edge_index(), 0.85, count_self_loops=True)
-    with pytest.raises(ValueError, match="'count_self_loops'"):
-        sparsify_edge(toy_edge_index(), 0.4, "degree", count_self_loops=True)
-
-
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, float("nan")])
 def test_bad_sparsity_is_reported_before_any_work(sparsity):
     def score(edge_index, num_nodes):
@@ -188,7 +178,7 @@ def test_cuda_agrees_with_cpu(name):
 
 SCALE = """
 import resource, time, torch
-from graphsparse.utils.sparsify_edge import edge_keep_mask
+from graphsparse.edges.sparsify import edge_keep_mask
 torch.set_num_threads(1)
 N, M = 2_449_029, 61_859_140
 generator = torch.Generator().manual_seed(0)

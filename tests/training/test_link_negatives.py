@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from graphsparse.ops.pairs import pair_keys
 from graphsparse.transfer.data import negatives
-from graphsparse.transfer.data.negatives import UniformNegatives
+from graphsparse.training.link_batches import UniformNegatives
 
 
 def generator(seed=0):

@@ -1,26 +1,33 @@
-"""Triangles through every edge, counted without ever forming the square of the adjacency matrix."""
+"""Scores that follow from the common neighbours of both ends of an edge."""
 
 import torch
 from torch import Tensor
 
-from graphsparse.utils.undirected import UndirectedEdges
+from graphsparse.edges.score import PairScore, edge_score_rule
+from graphsparse.edges.undirected import UndirectedEdges
 
 #: Wedges examined at a time.
 WEDGE_BLOCK = 1 << 22
 
 
+@edge_score_rule("jaccard")
+def jaccard(edges: UndirectedEdges, seed: int | None) -> PairScore:
+    """Share of the neighbours of either end that are neighbours of both."""
+    degree = edges.degree()
+    common = triangles_per_edge(edges, degree)
+
+    def score(u: Tensor, v: Tensor) -> Tensor:
+        shared = common[edges.position(u * edges.num_nodes + v)]
+        return (shared.to(torch.float64) / (degree[u] + degree[v] - shared)).to(torch.float32)
+
+    return score
+
+
 def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
-    r"""Count the common neighbours of the end points of every undirected edge.
+    r"""Count the common neighbours of the end points of every undirected edge, int64 ``[M]``.
 
     Edges are oriented from lower to higher degree, which leaves every node at most :math:`\sqrt{2M}` successors; each
     triangle is then found once, as a pair of successors that are joined. Wedges are examined in bounded blocks.
-
-    Args:
-        edges: The undirected edges.
-        degree: Their node degrees, int64 ``[N]``.
-
-    Returns:
-        int64 ``[M]``, aligned with ``edges``.
 
     Source: Chiba and Nishizeki, *Arboricity and subgraph listing algorithms*, SIAM J. Comput. 14 (1985), Section 2.
     """

@@ -1,12 +1,10 @@
 import networkx as nx
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import graphsparse.utils.undirected as module
-from graphsparse.utils.undirected import undirected_edges
+from graphsparse.edges.undirected import undirected_edges
 
 # Any list of pairs: directed, with duplicates, with self-loops, with isolated nodes.
 edge_lists = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=60)
@@ -33,17 +31,14 @@ def test_edges_and_degrees_equal_networkx(pairs, dtype):
     assert edges.num_edges == len(expected)
 
 
-@given(edge_lists, st.integers(1, 7))
-def test_blocks_do_not_change_the_result(pairs, block):
-    whole = undirected_edges(tensor(pairs), 10)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BLOCK", block)
-        parts = undirected_edges(tensor(pairs), 10)
-        assert torch.equal(parts.key, whole.key)
-        assert torch.equal(parts.degree(), whole.degree())
-        pieces = [(u, v) for _, u, v in parts.blocks()]
-    keys = torch.cat([u * 10 + v for u, v in pieces]) if pieces else whole.key
-    assert torch.equal(keys, whole.key)
+def test_more_entries_than_a_block():
+    edge_index = torch.randint(100_000, (2, (1 << 20) + 1000), generator=torch.Generator().manual_seed(0))
+    edges = undirected_edges(edge_index, 100_000)
+    low, high = edge_index.sort(0).values
+    assert torch.equal(edges.key, (low * 100_000 + high)[low != high].unique())
+    pieces = [(where, u * 100_000 + v) for where, u, v in edges.blocks()]
+    assert [where.stop for where, _ in pieces] == [1 << 20, edges.num_edges][-len(pieces) :]
+    assert torch.equal(torch.cat([key for _, key in pieces]), edges.key)
 
 
 def test_bipartite_numbers_destinations_after_sources():

@@ -7,11 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_edge_index
-
-#: Edges handled at a time. Temporaries of 8 MB are reused by the allocator; larger ones are mapped and cleared anew for
-#: every block, which costs more than the work on them.
-BLOCK = 1 << 20
 
 
 class UndirectedEdges(NamedTuple):
@@ -31,10 +28,10 @@ class UndirectedEdges(NamedTuple):
 
     def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield ``(slice, u, v)`` for blocks of edges in canonical order."""
-        for start in range(0, self.num_edges, BLOCK):
-            key = self.key[start : start + BLOCK]
+        for where in blocks(self.num_edges):
+            key = self.key[where]
             u = key // max(self.num_nodes, 1)
-            yield slice(start, start + key.numel()), u, key - u * self.num_nodes
+            yield where, u, key - u * self.num_nodes
 
     def degree(self) -> Tensor:
         """Return the number of neighbours of every node as int64 ``[N]``."""
@@ -55,11 +52,11 @@ def entry_blocks(edge_index: Tensor, num_src: int | None = None) -> Iterator[tup
     With ``num_src`` the graph is bipartite, and destination nodes are numbered after the source nodes.
     """
     edge_index = edge_index.as_subclass(Tensor)
-    for start in range(0, edge_index.size(1), BLOCK):
-        src, dst = edge_index[:, start : start + BLOCK].to(torch.int64)
+    for where in blocks(edge_index.size(1)):
+        src, dst = edge_index[:, where].to(torch.int64)
         if num_src is not None:
             dst = dst + num_src
-        yield slice(start, start + src.numel()), torch.minimum(src, dst), torch.maximum(src, dst)
+        yield where, torch.minimum(src, dst), torch.maximum(src, dst)
 
 
 def undirected_edges(edge_index: Tensor, num_nodes: int | tuple[int, int] | None = None) -> UndirectedEdges:
@@ -106,8 +103,8 @@ def _sorted_unique(values: np.ndarray, size: int) -> np.ndarray:
     # NumPy's in-place sort of integers is vectorised and needs no index array; torch.sort returns one.
     values[:size].sort()
     kept = 0
-    for start in range(0, size, BLOCK):
-        block = values[start : min(start + BLOCK, size)]
+    for where in blocks(size):
+        block = values[where]
         new = np.empty(len(block), dtype=bool)
         new[0] = kept == 0 or block[0] != values[kept - 1]
         np.not_equal(block[1:], block[:-1], out=new[1:])

@@ -3,9 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import graphsparse.utils.triangles as module
-from graphsparse.utils.triangles import triangles_per_edge
-from graphsparse.utils.undirected import undirected_edges
+import graphsparse.edges.scores.neighborhood as module
+from graphsparse.edges.scores.neighborhood import triangles_per_edge
+from graphsparse.edges.undirected import undirected_edges
 
 
 def count(graph):

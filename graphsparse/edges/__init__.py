@@ -1,0 +1,13 @@
+"""Which edges of a graph are needed: score, select, apply. The undirected edge is the unit."""
+
+import graphsparse.edges.scores  # noqa: F401  (the scores register themselves)
+from graphsparse.edges.score import edge_score, edge_score_rule
+from graphsparse.edges.sparsify import sparsify_edge
+from graphsparse.edges.undirected import UndirectedEdges
+
+__all__ = [
+    "UndirectedEdges",
+    "edge_score",
+    "edge_score_rule",
+    "sparsify_edge",
+]

@@ -1,0 +1,46 @@
+"""Scores that follow from the degrees around an edge, in O(N + E)."""
+
+import torch
+
+from graphsparse.edges.score import PairScore, edge_score_rule
+from graphsparse.edges.undirected import UndirectedEdges
+
+
+@edge_score_rule("teddy")
+def teddy(edges: UndirectedEdges, seed: int | None) -> PairScore:
+    r"""Product of :math:`t_v = d_v^{-2} \sum_{w \in N(v)} d_w^{-1/2}` over both ends.
+
+    Source: Seo et al., *TEDDY: Trimming Edges with Degree-based Discrimination strategY*, arXiv 2402.01261, Section 4.
+    """
+    degree = edges.degree()
+    # Sums of 1/sqrt(d) as fixed-point integers: exact, hence the same for every order of the edges and every device.
+    shift = 62 - max(int(degree.max()) if degree.numel() else 0, 1).bit_length()
+    inverse_root = 1 / degree.clamp(min=1).to(torch.float64).sqrt_()
+    fixed = (inverse_root * 2.0**shift).to(torch.int64)
+    total = torch.zeros_like(degree)
+    for _, u, v in edges.blocks():
+        total.index_add_(0, u, fixed[v])
+        total.index_add_(0, v, fixed[u])
+    node = total.to(torch.float64) * 2.0**-shift / degree.clamp(min=1).to(torch.float64).square()
+    return lambda u, v: (node[u] * node[v]).to(torch.float32)
+
+
+@edge_score_rule("reverse_teddy")
+def reverse_teddy(edges: UndirectedEdges, seed: int | None) -> PairScore:
+    """The opposite order of ``teddy``."""
+    score = teddy(edges, seed)
+    return lambda u, v: -score(u, v)
+
+
+@edge_score_rule("degree")
+def degree(edges: UndirectedEdges, seed: int | None) -> PairScore:
+    """One over the product of the degrees of both ends."""
+    degree = edges.degree().to(torch.float64)
+    return lambda u, v: (1 / (degree[u] * degree[v])).to(torch.float32)
+
+
+@edge_score_rule("inverse_degree_sum")
+def inverse_degree_sum(edges: UndirectedEdges, seed: int | None) -> PairScore:
+    """Sum of one over the degree of both ends: the sampling weights of DSpar (TMLR 2023), which ranks nothing."""
+    inverse = 1 / edges.degree().to(torch.float64)
+    return lambda u, v: (inverse[u] + inverse[v]).to(torch.float32)

@@ -1,0 +1,180 @@
+"""Which weights of a model and which edges of a graph are kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch_geometric.data import Data
+
+from graphsparse.edges.undirected import entry_blocks, undirected_edges
+from graphsparse.ops.digest import digest
+from graphsparse.ops.select import num_removed
+from graphsparse.training.step_projection import Exclude, HeldMask, is_not_a_matrix, smallest_masks
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    r"""Which weights and which edges are kept; ``True`` = kept.
+
+    Args:
+        weights: For each masked parameter, by name, bool of its shape.
+        edges: For each undirected edge of a graph, once and in the canonical order (smaller end, then larger end), bool
+            ``[M]``; ``None`` without a graph. Self-loops are no entry: they are never pruned and never counted.
+
+    Raises:
+        ValueError: If a mask is not bool.
+
+    Example:
+        >>> from graphsparse.testing import random_graph
+        >>> model, data = nn.Linear(4, 5), random_graph()
+        >>> masks = Masks.everything(model, data)
+        >>> sizes = {"weight": model.weight.abs()}
+        >>> masks = masks.prune(weights=sizes, weight_sparsity=0.5).prune(weights=sizes, weight_sparsity=0.9)
+        >>> masks.weight_sparsity, int(masks.weights["weight"].sum())
+        (0.9, 2)
+    """
+
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    edges: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name, mask in {**self.weights, "edges": self.edges}.items():
+            if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
+                raise ValueError(f"the mask {name!r} must be a bool tensor (got {getattr(mask, 'dtype', mask)!r})")
+
+    @classmethod
+    def everything(
+        cls, model: nn.Module | None = None, data: Data | None = None, *, exclude: Exclude | None = None
+    ) -> "Masks":
+        """Return masks that keep all weights of a model and all edges of a graph.
+
+        Args:
+            model: Its trainable parameters are masked, a tied one under its first name.
+            data: Its edges are masked.
+            exclude: Says of a parameter whether it is not masked; by default scalars, biases and normalisation
+                parameters, that is all with fewer than two dimensions.
+        """
+        leave = is_not_a_matrix if exclude is None else exclude
+        named = [] if model is None else [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        weights = {name: torch.ones_like(p, dtype=torch.bool) for name, p in named if not leave(p)}
+        if data is None:
+            return cls(weights)
+        num_edges = undirected_edges(data.edge_index, data.num_nodes).num_edges
+        return cls(weights, torch.ones(num_edges, dtype=torch.bool, device=data.edge_index.device))
+
+    @property
+    def weight_sparsity(self) -> float:
+        """Fraction of the weights that is removed."""
+        return _removed(list(self.weights.values()))
+
+    @property
+    def edge_sparsity(self) -> float:
+        """Fraction of the undirected edges that is removed."""
+        return _removed([] if self.edges is None else [self.edges])
+
+    def prune(
+        self,
+        *,
+        weights: Mapping[str, Tensor] | None = None,
+        weight_sparsity: float = 0.0,
+        edges: Tensor | None = None,
+        edge_sparsity: float = 0.0,
+    ) -> "Masks":
+        r"""Return masks from which the lowest scores are removed, too; what was removed before stays removed.
+
+        Afterwards exactly :math:`\lfloor s \cdot n \rfloor` of all :math:`n` are removed; ties go to the first.
+
+        Args:
+            weights: A score for each weight, by the names of the masks; all are ranked together. ``None`` leaves the
+                weights as they are, as for edges.
+            weight_sparsity: Fraction of all weights that is removed afterwards, in ``[0, 1)``.
+            edges: A score for each undirected edge ``[M]``.
+            edge_sparsity: Fraction of all edges that is removed afterwards, in ``[0, 1)``.
+
+        Raises:
+            ValueError: If scores do not fit the masks, or more is removed already.
+        """
+        kept, edge_mask = self.weights, self.edges
+        if weights is not None:
+            if set(weights) != set(kept):
+                raise ValueError(f"'weights' must hold scores for {sorted(kept)} (got {sorted(weights)})")
+            names = list(kept)
+            scores = [weights[name] for name in names]
+            kept = dict(zip(names, _prune([kept[n] for n in names], scores, weight_sparsity, "weight"), strict=True))
+        if edges is not None:
+            if edge_mask is None:
+                raise ValueError("'edges' holds scores, but there is no graph: see Masks.everything(model, data)")
+            (edge_mask,) = _prune([edge_mask], [edges], edge_sparsity, "edge")
+        return Masks(kept, edge_mask)
+
+    def within(self, other: "Masks") -> bool:
+        """Say whether all that is kept here is kept in the other masks, too."""
+        pairs = [(mask, other.weights.get(name)) for name, mask in self.weights.items()]
+        if self.edges is not None:
+            pairs.append((self.edges, other.edges))
+        return all(theirs is None or not (mask & ~theirs).any() for mask, theirs in pairs)
+
+    def apply(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a state dict whose removed weights are 0; other entries are passed on."""
+        missing = [name for name in self.weights if name not in state_dict]
+        if missing:
+            raise ValueError(f"'state_dict' has no {missing[0]!r}, which is masked")
+        masks = self.weights
+        return {n: torch.where(masks[n], v, v.new_zeros(())) if n in masks else v for n, v in state_dict.items()}
+
+    def hold(self, model: nn.Module, optimizer: Optimizer) -> HeldMask:
+        """Keep the removed weights of a model at 0, from now on and after every step of its optimiser."""
+        masks = {id(parameter): self.weights.get(name) for name, parameter in model.named_parameters()}
+        return HeldMask(
+            optimizer,
+            lambda parameters: [masks[id(parameter)] for parameter in parameters],  # type: ignore[misc]
+            exclude=lambda parameter: masks.get(id(parameter)) is None,
+        )
+
+    def edge_mask(self, data: Data) -> Tensor:
+        """Return which entries of ``edge_index`` are kept, bool ``[E]``: both directions together, and all self-loops.
+
+        Raises:
+            ValueError: If the graph has another number of undirected edges.
+        """
+        edges = undirected_edges(data.edge_index, data.num_nodes)
+        mask = self.edges
+        if mask is None or mask.numel() != edges.num_edges:
+            held = None if mask is None else mask.numel()
+            raise ValueError(f"'data' has {edges.num_edges} undirected edges, but the masks are of {held}")
+        kept = torch.ones(data.edge_index.size(1), dtype=torch.bool, device=data.edge_index.device)
+        for where, low, high in entry_blocks(data.edge_index):
+            edge = (low != high).nonzero().squeeze(1)
+            kept[where][edge] = mask[edges.position(low[edge] * edges.num_nodes + high[edge])]
+        return kept
+
+    def fingerprint(self) -> str:
+        """Return 16 digits that follow from all masks."""
+        parts: list[Any] = [entry for name in sorted(self.weights) for entry in (name, self.weights[name])]
+        return digest([*parts, "edges", self.edges])
+
+
+def _removed(masks: list[Tensor]) -> float:
+    total = sum(mask.numel() for mask in masks)
+    return sum(int((~mask).sum()) for mask in masks) / total if total else 0.0
+
+
+def _prune(kept: list[Tensor], scores: list[Tensor], sparsity: float, what: str) -> list[Tensor]:
+    """Remove the lowest scores among what is kept, up to the fraction of all."""
+    shapes = [(list(mask.shape), list(score.shape)) for mask, score in zip(kept, scores, strict=True)]
+    if any(mask != score for mask, score in shapes):
+        raise ValueError(f"the scores of the {what}s must have the shapes of the masks (got {shapes})")
+    gone = sum(int((~mask).sum()) for mask in kept)
+    more = num_removed(sparsity, sum(mask.numel() for mask in kept)) - gone
+    if more < 0:
+        raise ValueError(f"'{what}_sparsity' {sparsity} is below what is removed already, {_removed(kept):.4f}")
+    chosen = smallest_masks([score[mask] for score, mask in zip(scores, kept, strict=True)], lambda _: more, "global")
+    found = []
+    for mask, removed in zip(kept, chosen, strict=True):
+        new = mask.clone()
+        new[mask] = ~removed
+        found.append(new)
+    return found
