@@ -95,63 +95,7 @@ def links_of(graph: Data, *, directed: bool = False) -> tuple[Tensor, Tensor]:
     return graph.edge_index[:, at], at
 
 
-class PairTask:
-    """What tasks that learn pairs of nodes have in common: validation pairs, their metric, and the test pairs.
-
-    Args:
-        split: Links and non-links, ``[2, P]`` and ``[2, N]``, under ``"val"`` and, if known, ``"test"``.
-        metric: Figure of merit; average precision when ``None``.
-    """
-
-    unit = "link"
-    maximize = True
-    generators: Sequence[torch.Generator] = ()
-    #: Further text that tells one training from another in a checkpoint.
-    tag = ""
-
-    def __init__(self, split: Mapping[str, tuple[Tensor, Tensor]], metric: LinkMetric | None) -> None:
-        for i, kind in enumerate(("links", "non-links")):
-            if split["val"][i].size(1) == 0:
-                raise ValueError(
-                    f"'split' holds no {kind} under 'val': without validation pairs no epoch can be chosen"
-                )
-        self.split = dict(split)
-        self._judge = link_average_precision if metric is None else metric
-        check_callable(self._judge, "metric")
-        self.metric = "average precision" if metric is None else str(name_of(metric))
-
-    def encode(self, model: nn.Module) -> Tensor:
-        """Return the vectors of the nodes that pairs of the split are scored with, in evaluation mode."""
-        raise NotImplementedError
-
-    def evaluate(self, model: nn.Module, epoch: int) -> Evaluation:
-        """Return the metric on the validation pairs, with the scores of all of them, links first."""
-        val, scores = self._measure(model, "val")
-        if scores.isnan().any():
-            raise FloatingPointError(f"a score is not a number after epoch {epoch}; a smaller 'lr' may help")
-        return Evaluation(val, scores)
-
-    def finish(self, model: nn.Module, best: Evaluation) -> tuple[Tensor, float, float | None]:
-        """Return the scores of the validation pairs, and the metric on the test pairs, if there are any."""
-        return best.logits, math.nan, self._measure(model, "test")[0] if "test" in self.split else None
-
-    def identity(self) -> dict[str, Any]:
-        """Return the pairs that choose the epoch, the metric and the tag."""
-        return {"val": self.split["val"][0], "val_neg": self.split["val"][1], "metric": self.metric, "tag": self.tag}
-
-    def without_test(self) -> Any:
-        """Return the same task without its test pairs."""
-        new = copy.copy(self)
-        new.split = {"val": self.split["val"]}
-        return new
-
-    def _measure(self, model: nn.Module, part: str) -> tuple[float, Tensor]:
-        h = self.encode(model)
-        links, rest = (score_in_chunks(decoder_of(model), h, pairs) for pairs in self.split[part])
-        return float(self._judge(links, rest)), torch.cat([links, rest])
-
-
-class LinkTask(PairTask):
+class LinkTask:
     """Tells the links of a graph from as good as random pairs of its nodes, and is judged on pairs that are held out.
 
     The model is called as ``model(x, edge_index)``, and by name with ``edge_weight`` and the like as far as the graph
@@ -192,6 +136,10 @@ class LinkTask(PairTask):
         ('average precision', True)
     """
 
+    unit, maximize = "link", True
+    #: Further text that tells one training from another in a checkpoint.
+    tag = ""
+
     def __init__(
         self,
         data: Data,
@@ -208,23 +156,31 @@ class LinkTask(PairTask):
         call: Call | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(split, metric)
+        for i, kind in enumerate(("links", "non-links")):
+            if split["val"][i].size(1) == 0:
+                raise ValueError(
+                    f"'split' holds no {kind} under 'val': without validation pairs no epoch can be chosen"
+                )
+        self.split = dict(split)
+        self._judge = link_average_precision if metric is None else metric
+        check_callable(self._judge, "metric")
+        self.metric = "average precision" if metric is None else str(name_of(metric))
         self.data, self.eval_data = data, data if eval_data is None else eval_data
         self.num_neg = check_count(num_neg, "num_neg")
         self.links_per_epoch = None if links_per_epoch is None else check_count(links_per_epoch, "links_per_epoch")
         self.loader, self.call, self.inference = loader, call, inference
         self.links, at = links_of(data, directed=directed)
-        if self.links.size(1) == 0:
-            raise ValueError("the training graph has no link to learn from, besides what is held out")
         self.weight = None if link_weight is None else link_weight[at]
         if self.weight is not None and not bool(self.weight.any()):
             raise ValueError("'link_weight' is 0 for every link of the graph: there is nothing to learn from")
         self._generator = torch.Generator().manual_seed(seed)
         self._negatives = UniformNegatives(data.num_nodes, self.links, self._generator, directed=directed)
-        self.generators = [self._generator, *([] if loader is None else [loader.generator])]
+        self.generators: Sequence[torch.Generator] = [self._generator, *([] if loader is None else [loader.generator])]
 
     def check(self, model: nn.Module) -> None:
-        """Refuse features that are not finite, and a model that does not return a vector for each node."""
+        """Refuse a graph without links, features that are not finite, and a model without a vector for each node."""
+        if self.links.size(1) == 0:
+            raise ValueError("the training graph has no link to learn from, besides what is held out")
         for name, graph in (("data", self.data), ("eval_data", self.eval_data)):
             check_features(graph.x, model, f"{name}.x")
         h = self.encode(model)
@@ -249,20 +205,33 @@ class LinkTask(PairTask):
             yield batch if weight is None else replace(batch, weight=weight[batch.picked])
 
     def loss(self, model: nn.Module, batch: LinkBatch, extra: Callable[[Tensor], Tensor] | None) -> Tensor | None:
-        """Return the cross-entropy of the links and of the non-links, each with its own mean."""
+        """Return the loss of a batch, ``None`` where all its links have the weight 0."""
         if batch.weight is not None and not bool(batch.weight.any()):
             return None
-        scores = decoder_of(model)(call_model(model, batch.graph, self.call), batch.pairs)
+        return self.loss_of(model, call_model(model, batch.graph, self.call), batch, extra)
+
+    def loss_of(
+        self, model: nn.Module, h: Tensor, batch: LinkBatch, extra: Callable[[Tensor], Tensor] | None
+    ) -> Tensor:
+        """Return the loss of the vectors that the model makes for the nodes of a batch."""
+        scores = decoder_of(model)(h, batch.pairs)
         num = batch.picked.numel()
         return add_extra(link_loss(scores[:num], scores[num:], batch.weight), extra, scores)
 
     def encode(self, model: nn.Module) -> Tensor:
         """Return the vectors of all nodes of ``eval_data``, in evaluation mode."""
-        return (
-            predict(model, self.eval_data, self.call)
-            if self.inference is None
-            else self.inference(model, self.eval_data)
-        )
+        if self.inference is not None:
+            return self.inference(model, self.eval_data)
+        return predict(model, self.eval_data, self.call)
+
+    def evaluate(self, model: nn.Module, epoch: int) -> Evaluation:
+        """Return the metric on the validation pairs, with the scores of all of them, links first."""
+        val, scores = self._measure(model, "val")
+        return Evaluation(val, scores)
+
+    def finish(self, model: nn.Module, best: Evaluation) -> tuple[Tensor, float, float | None]:
+        """Return the scores of the validation pairs, and the metric on the test pairs, if there are any."""
+        return best.logits, math.nan, self._measure(model, "test")[0] if "test" in self.split else None
 
     def identity(self) -> dict[str, Any]:
         """Return what tells one task from another in a checkpoint."""
@@ -270,12 +239,29 @@ class LinkTask(PairTask):
         return {
             **graph_tensors(self.data, "data"),
             **graph_tensors(self.eval_data, "eval_data"),
-            **super().identity(),
+            "val": self.split["val"][0],
+            "val_neg": self.split["val"][1],
+            "metric": self.metric,
             "link_weight": self.weight,
             "num_neg": self.num_neg,
             "links_per_epoch": self.links_per_epoch,
             "loader": None if loader is None else f"{loader.num_neighbors}, {loader.batch_size}",
+            "tag": self.tag,
         }
+
+    def without_test(self) -> "LinkTask":
+        """Return the same task without its test pairs."""
+        new = copy.copy(self)
+        new.split = {"val": self.split["val"]}
+        return new
+
+    def _measure(self, model: nn.Module, part: str) -> tuple[float, Tensor]:
+        h = self.encode(model)
+        links, rest = (score_in_chunks(decoder_of(model), h, pairs) for pairs in self.split[part])
+        scores = torch.cat([links, rest])
+        if scores.isnan().any():
+            raise FloatingPointError("a score is not a number; a smaller 'lr' may help")
+        return float(self._judge(links, rest)), scores
 
 
 def decoder_of(model: nn.Module) -> nn.Module:

@@ -5,8 +5,7 @@ from graphsparse.transfer.data.anchors import degree_matched_negatives
 from graphsparse.transfer.data.leak import assert_no_leak
 from graphsparse.transfer.data.link_split import split_links
 from graphsparse.transfer.data.pair import SharedNodePair
-from graphsparse.transfer.data.prepare import PreparedPair, prepare_pair
-from graphsparse.transfer.data.queries import Scorer
+from graphsparse.transfer.data.prepare import prepare_pair
 from graphsparse.transfer.data.split import LinkSplit
 from graphsparse.transfer.gitl import GITL
 from graphsparse.transfer.models.link_model import sage_encoder
@@ -25,8 +24,6 @@ __all__ = [
     "LinkSplit",
     "LinkTeacher",
     "MLPStudent",
-    "PreparedPair",
-    "Scorer",
     "SharedNodePair",
     "XMCPropagation",
     "assert_no_leak",

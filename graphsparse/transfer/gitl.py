@@ -137,7 +137,6 @@ class GITL(LinkPredictor):
         epochs: int = 60,
         student_epochs: int = 120,
         *,
-        scope: str | None = None,
         propagation: Propagation | Sequence[Propagation] | bool | None = None,
         links_per_epoch: int | None = None,
         guard: bool = False,
@@ -148,7 +147,6 @@ class GITL(LinkPredictor):
         Args:
             epochs: Epochs of the teacher.
             student_epochs: Epochs of the student.
-            scope: Scope of the teacher.
             propagation: As for the class; when ``None`` both kinds, of which the better is taken.
             links_per_epoch: Most links that are learned from in an epoch, for a dense source.
             guard: As for the class.
@@ -162,7 +160,6 @@ class GITL(LinkPredictor):
         later = replace(training, epochs=student_epochs)
         teacher = LinkTeacher(
             sage_encoder(64),
-            scope=scope,
             id_channels=64,
             input_dropout=0.5,
             links_per_epoch=links_per_epoch,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphsparse.ops.pairs import pair_keys
-from graphsparse.transfer.data import negatives
+from graphsparse.training import link_batches as negatives
 from graphsparse.training.link_batches import UniformNegatives
 
 

@@ -15,13 +15,13 @@ from graphsparse.nn import accelerate
 from graphsparse.nn.features import sparse_if_worth_it
 from graphsparse.nn.link_decoders import make_decoder
 from graphsparse.training import Evaluation, Training, build_model, predict
-from graphsparse.training.link_task import check_features, links_of
+from graphsparse.training.link_task import LinkTask, check_features
 from graphsparse.transfer.baselines.registry import BaselineOptions, register_baseline
 from graphsparse.transfer.data.node_features import take_rows
 from graphsparse.transfer.data.queries import check_dense_x
 from graphsparse.transfer.models.link_model import LinkModel
 from graphsparse.transfer.models.predictor import VectorPredictor
-from graphsparse.transfer.models.student import NodeMLP, StudentTask, encode_nodes
+from graphsparse.transfer.models.student import NodeMLP, encode_rows
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair
@@ -159,17 +159,16 @@ class PretrainedLinkPredictor(VectorPredictor):
         network = build_model(partial(NodeMLP, sizes, options.dropout), seed)
         decoder = build_model(partial(make_decoder, sizes[-1], directed=pair.directed), seed)
         model = LinkModel(network, decoder)
-        links = links_of(pair.graph("target", without=split, features=False), directed=pair.directed)[0]
-        second = StudentTask(
-            z,
-            links,
+        second = LinkTask(
+            Data(x=z, edge_index=pair.graph("target", without=split, features=False).edge_index),
             {"val": (split.val, split.val_neg)},
-            directed=pair.directed,
             links_per_epoch=options.links_per_epoch,
-            seed=seed,
+            directed=pair.directed,
+            inference=encode_rows,
+            seed=3 * seed + 1,
         )
         self.train(model, second, options.student_training, seed, "pretrained")
-        return self.vectors_state(encode_nodes(model, z), decoder, directed=pair.directed)
+        return self.vectors_state(encode_rows(model, second.data), decoder, directed=pair.directed)
 
     def _objective(self, source: Data, seed: int) -> nn.Module:
         width, hidden = source.x.size(1), self.settings.hidden

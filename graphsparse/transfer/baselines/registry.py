@@ -79,7 +79,13 @@ class BaselineOptions:
 class Baseline:
     """What a name of ``BASELINES`` stands for: makes a predictor and fits it."""
 
-    make: Callable[[BaselineOptions], LinkPredictor]
+    maker: Make
+
+    def make(self, options: BaselineOptions) -> LinkPredictor:
+        """Return a predictor that is not fitted."""
+        maker: Any = self.maker
+        found: LinkPredictor = maker() if isinstance(maker, type) else maker(options)
+        return found
 
     def __call__(
         self,
@@ -107,7 +113,7 @@ def register_baseline(name: str) -> Callable[[M], M]:
         A decorator of a class without arguments, or of a function from ``BaselineOptions`` to a predictor.
 
     Raises:
-        ValueError: If there is a baseline of this name.
+        ValueError: If the name is taken by something else.
 
     Example:
         ::
@@ -116,12 +122,16 @@ def register_baseline(name: str) -> Callable[[M], M]:
             class Popularity(LinkPredictor):
                 ...
     """
-    if name in BASELINES:
-        raise ValueError(f"there is a baseline {name!r} already")
 
-    def register(make: M) -> M:
-        found: Any = make
-        BASELINES[name] = Baseline((lambda options: found()) if isinstance(make, type) else found)
-        return make
+    def register(maker: M) -> M:
+        old = BASELINES.get(name)
+        if old is not None and _named(old.maker) != _named(maker):
+            raise ValueError(f"'name' is taken by {'.'.join(_named(old.maker))} (got {name!r})")
+        BASELINES[name] = Baseline(maker)  # the same again is a cell of a notebook that ran again
+        return maker
 
     return register
+
+
+def _named(maker: Any) -> tuple[str, str]:
+    return maker.__module__, getattr(maker, "__qualname__", repr(maker))

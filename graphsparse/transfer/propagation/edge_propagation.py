@@ -21,7 +21,7 @@ from graphsparse.utils.counter_random import mix64
 #: Weights among which :meth:`EdgeLabelPropagation.choose_lambda` chooses. With 0 a harmful step can be left out.
 LAMBDA_GRID = (0.0, 0.002, 0.1, 0.3, 0.5, 1.0)
 #: What is propagated, and where it is clipped after every round.
-BOUNDS = {"outcome": (1e-9, 1 - 1e-9), "residual": (-1.0, 1.0), "mass": (0.0, 1.0)}
+BOUNDS = {"residual": (-1.0, 1.0), "outcome": (1e-9, 1 - 1e-9)}
 #: Distance from 0 and 1 that a corrected score keeps, unless the score itself was nearer.
 EPS = 1e-6
 
@@ -56,17 +56,14 @@ class EdgeLabelPropagation:
 
     * ``"residual"``: :math:`g = y - p`, 0 for anchors without a label, added to the score with weight
       :math:`\lambda`: repairs over- and underconfidence around a node, and is 0 where nothing is known;
-    * ``"outcome"``: labels, starting from the scores; mixed with the score with weight :math:`\lambda`;
-    * ``"mass"``: labels or scores together with the evidence for them, which is 0 for anchors that have neither. A
-      query reads the ratio of both, and the mean training label if no evidence reached it; a query without a score
-      (NaN) takes what it reads. So pairs without a score get one, and are not taken for non-links.
+    * ``"outcome"``: :math:`g = y`, starting from the scores; mixed with the score with weight :math:`\lambda`.
 
-    Memory: about 40 bytes per anchor while fitting (56 in ``"mass"``), and 16 bytes per node and signal.
+    Memory: about 40 bytes per anchor while fitting, and 16 bytes per node.
 
     Args:
         K: Number of rounds.
         alpha: Share :math:`\alpha` of the neighbours in a round, in [0, 1].
-        mode: ``"residual"``, ``"outcome"`` or ``"mass"``.
+        mode: ``"residual"`` or ``"outcome"``.
         lam: Weight :math:`\lambda` in [0, 1] for as long as :meth:`choose_lambda` has found none since the anchors were
             taken in. ``None``: 0 with a warning, because no weight is safe without a validation.
         anchor_folds: Number of groups of anchors, see above; at least 2, or 0.
@@ -88,7 +85,7 @@ class EdgeLabelPropagation:
     Source: Zheng et al., *You Only Transfer What You Share: Intersection-Induced Graph Transfer Learning for Link
     Prediction*, 2023, arXiv 2302.14189; the residual mode is the "correct" step of Huang et al., *Combining Label
     Propagation and Simple Models Out-performs Graph Neural Networks*, ICLR 2021, arXiv 2010.13993, with pairs for
-    nodes. Isolated queries, groups of anchors and the mass mode are ours.
+    nodes. Isolated queries and groups of anchors are ours.
     """
 
     K: int = 5
@@ -121,7 +118,7 @@ class EdgeLabelPropagation:
                 in degree (:func:`~graphsparse.transfer.degree_matched_negatives`): with uniform ones a node of low
                 degree has negative anchors only, and all its candidates are pushed down.
             y: Labels ``[C]`` between 0 and 1, NaN for anchors without a label.
-            p: Scores of the anchors as probabilities ``[C]``; NaN for none, in ``"mass"`` only.
+            p: Scores of the anchors as probabilities ``[C]``.
             num_nodes: Number of nodes.
 
         Returns:
@@ -134,30 +131,31 @@ class EdgeLabelPropagation:
         """
         table = PairTable(anchors, num_nodes, "anchors")
         _check_probabilities(y, "y", len(table), nan=True)
-        _check_probabilities(p, "p", len(table), nan=self.mode == "mass")
-        labels = y[~y.isnan()]
-        prior = float(labels.mean(dtype=torch.float64)) if labels.numel() else 0.5
-        self._take_in(table, _signals(self.mode, table.sorted(y), table.sorted(p)), prior)
+        _check_probabilities(p, "p", len(table))
+        y, p = table.sorted(y), table.sorted(p)
+        if self.mode == "residual":
+            start = seed = (y - p).float().nan_to_num_(0.0)
+        else:
+            start, seed = p.float(), torch.where(y.isnan(), p, y).float()
+        self._take_in(table, start, seed)
         return self
 
-    def _take_in(self, table: PairTable, signals: list[tuple[Tensor, Tensor]], prior: float) -> None:
-        self._table, self._signals, self._prior = table, signals, prior
-        self._folds: dict[int, tuple[Tensor, list[Tensor]]] = {}
+    def _take_in(self, table: PairTable, start: Tensor, seed: Tensor) -> None:
+        self._table, self._start, self._seed = table, start, seed
+        self._folds: dict[int, tuple[Tensor, Tensor]] = {}
         self.chosen_lambda, self.tried = None, {}
-        self._count, self._sums, self._values = self._run(None)
+        self._count, self._sum, self._values = self._run(None)
 
     def state(self) -> dict[str, Any]:
         """Return what was fitted as tensors and plain values, for :meth:`restore`."""
         assert self._table is not None
-        signals = {f"signal.{i}.{j}": part for i, both in enumerate(self._signals) for j, part in enumerate(both)}
+        fitted = {"start": self._start, "seed": self._seed, "chosen_lambda": self.chosen_lambda}
         anchors = torch.stack([self._table.low, self._table.high])
-        plain = {"num_nodes": self._table.num_nodes, "prior": self._prior, "chosen_lambda": self.chosen_lambda}
-        return {"anchors": anchors, **signals, **plain}
+        return {"anchors": anchors, "num_nodes": self._table.num_nodes, **fitted}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Be as the object was that gave the state, bit for bit."""
-        signals = [(state[f"signal.{i}.0"], state[f"signal.{i}.1"]) for i in range(2 if self.mode == "mass" else 1)]
-        self._take_in(PairTable(state["anchors"], state["num_nodes"], "anchors"), signals, state["prior"])
+        self._take_in(PairTable(state["anchors"], state["num_nodes"]), state["start"], state["seed"])
         self.chosen_lambda = state["chosen_lambda"]
 
     @torch.no_grad()
@@ -166,7 +164,7 @@ class EdgeLabelPropagation:
 
         Args:
             queries: Undirected pairs ``[2, Q]``, in any direction; no self-loops.
-            p: Their scores as probabilities ``[Q]``; NaN for none, in ``"mass"`` only.
+            p: Their scores as probabilities ``[Q]``.
 
         Returns:
             Scores ``[Q]`` of the type of ``p``, higher = more likely a link. With weight 0 or without anchors they are
@@ -185,7 +183,7 @@ class EdgeLabelPropagation:
             )
             lam = 0.0
         changed = p.detach().clone()
-        if len(table) > 0 and (lam > 0 or (self.mode == "mass" and bool(p.isnan().any()))):
+        if len(table) > 0 and lam > 0:
             found, evidence = self._read(table, queries, p)
             for where in blocks(p.numel(), CACHED):
                 changed[where] = _mix(self.mode, p[where], found[where], evidence[where], lam)
@@ -239,41 +237,32 @@ class EdgeLabelPropagation:
         for where in blocks(p.numel()):
             pairs = queries[:, where].long()
             place = table.find(pairs)
-            sums, count = _at(pairs, self._count, self._sums)
+            count, total = _at(pairs, self._count), _at(pairs, self._sum)
             own = (place >= 0).nonzero().squeeze(1)
             if own.numel():
-                self._read_anchors(pairs, place, own, sums, count)
-            if self.mode == "mass":
-                total, mass = sums
-                # A pair without a score takes the prior where nothing else is known; any other keeps its score.
-                found[where] = torch.where(mass > 0, total / mass, self._prior)
-                evidence[where] = (mass > 0) | p[where].isnan()
-            else:
-                found[where] = torch.where(count > 0, sums[0] / count, 0.0)
-                evidence[where] = count > 0
+                self._read_anchors(pairs, place, own, count, total)
+            found[where] = torch.where(count > 0, total / count, 0.0)
+            evidence[where] = count > 0
         return found, evidence
 
-    def _read_anchors(self, pairs: Tensor, place: Tensor, own: Tensor, sums: list[Tensor], count: Tensor) -> None:
+    def _read_anchors(self, pairs: Tensor, place: Tensor, own: Tensor, count: Tensor, total: Tensor) -> None:
         """Replace the sums of queries that are anchors by ones that do not hold their own labels."""
         if self.anchor_folds == 0:
             count[own] -= 2
-            for total, values in zip(sums, self._values, strict=True):
-                total[own] -= 2 * values[place[own]]
+            total[own] -= 2 * self._values[place[own]]
             return
         fold = self._fold_of(pairs[:, own])
         for number in torch.bincount(fold).nonzero().view(-1).tolist():
             where = own[fold == number]
             if number not in self._folds:
                 self._folds[number] = self._run(number)[:2]
-            some, count[where] = _at(pairs[:, where], *self._folds[number])
-            for total, value in zip(sums, some, strict=True):
-                total[where] = value
+            count[where], total[where] = (_at(pairs[:, where], per_node) for per_node in self._folds[number])
 
     def _fold_of(self, pairs: Tensor) -> Tensor:
         assert self._table is not None
         return (mix64(pair_keys(pairs, self._table.num_nodes)) >> 32 & 0xFFFFFFFF) % self.anchor_folds
 
-    def _run(self, silent: int | None) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def _run(self, silent: int | None) -> tuple[Tensor, Tensor, Tensor]:
         """Propagate, perhaps with one group silent; return anchors at each node, sums of their values, and values."""
         table, weight = self._table, None
         assert table is not None
@@ -282,35 +271,20 @@ class EdgeLabelPropagation:
             for where, low, high in table.blocks():
                 weight[where] = (self._fold_of(torch.stack([low, high])) != silent).float()
         line = LineGraph(table, weight)
-        bounds = BOUNDS[self.mode]
-        values = [line.propagate(start, seed, self.K, self.alpha, bounds) for start, seed in self._signals]
-        return line.count, [line.node_sum(value) for value in values], values
+        values = line.propagate(self._start, self._seed, self.K, self.alpha, BOUNDS[self.mode])
+        return line.count, line.node_sum(values), values
 
     def _check_queries(self, queries: Tensor, p: Tensor) -> PairTable:
         if self._table is None:
             raise RuntimeError("'fit' must be called first")
         check_queries(queries, self._table.num_nodes, "queries")
-        _check_probabilities(p, "p", queries.size(1), nan=self.mode == "mass")
+        _check_probabilities(p, "p", queries.size(1))
         return self._table
 
 
-def _at(pairs: Tensor, count: Tensor, sums: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """Return the sums over the anchors at both ends of some pairs, and their number."""
-    both = [total.index_select(0, pairs[0]) + total.index_select(0, pairs[1]) for total in (*sums, count)]
-    return both[:-1], both[-1]
-
-
-def _signals(mode: str, y: Tensor, p: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return what is propagated, as pairs of start and seed, float32; in ``"mass"`` two, the second evidence."""
-    if mode == "residual":
-        residual = (y - p).float().nan_to_num_(0.0)
-        return [(residual, residual)]
-    known = torch.where(y.isnan(), p, y).float()
-    if mode == "outcome":
-        return [(p.float(), known)]
-    evidence = known.isfinite().float()
-    known.nan_to_num_(0.0)
-    return [(known, known), (evidence, evidence)]
+def _at(pairs: Tensor, per_node: Tensor) -> Tensor:
+    """Return the sum of a number per node over both ends of some pairs."""
+    return per_node.index_select(0, pairs[0]) + per_node.index_select(0, pairs[1])
 
 
 def _mix(mode: str, p: Tensor, found: Tensor, evidence: Tensor, lam: float) -> Tensor:
@@ -322,12 +296,10 @@ def _mix(mode: str, p: Tensor, found: Tensor, evidence: Tensor, lam: float) -> T
         changed = torch.minimum(torch.maximum(changed, old.clamp(max=EPS)), old.clamp(min=1 - EPS))
     else:
         changed = old + lam * (found - old)
-        if mode == "mass":
-            changed = torch.where(old.isnan(), found, changed)
     return torch.where(evidence, changed.to(p.dtype), p)
 
 
-def _check_probabilities(values: Tensor, name: str, num: int, *, nan: bool) -> None:
+def _check_probabilities(values: Tensor, name: str, num: int, *, nan: bool = False) -> None:
     """Refuse what is not a number between 0 and 1 for each pair, or NaN where that may be."""
     if not isinstance(values, Tensor) or not values.is_floating_point():
         raise TypeError(
