@@ -17,7 +17,8 @@ from tables import write_text
 from torch_geometric.nn import GCN
 
 from graphsparse.datasets import load
-from graphsparse.soups import train_ingredients
+from graphsparse.soups import Workers, train_ingredients
+from graphsparse.training import Training
 
 
 def main(argv=None):
@@ -44,9 +45,8 @@ def main(argv=None):
                 data,
                 args.ingredients,
                 folder,
-                epochs=args.epochs,
-                workers=workers,
-                threads=1,
+                training=Training(epochs=args.epochs),
+                workers=Workers(num=workers, threads=1),
             )
             seconds[workers] = time.perf_counter() - begin
             weights[workers] = [store.meta(i)["weights"] for i in range(len(store))]

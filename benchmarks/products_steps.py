@@ -167,7 +167,7 @@ def trained_model(folder, hidden):
 
 
 def inference(folder, hidden, batch_size):
-    from graphsparse.utils import layerwise_inference
+    from graphsparse.nn import layerwise_inference
 
     data, model = read_graph(folder), trained_model(folder, hidden)
     start = time.perf_counter()

@@ -114,7 +114,7 @@ def measure(args):
         else:
             soup = interpolation_soup(states, evaluator, granularity=args.granularity, split_validation=False)
             decisions = [(step["ingredient"], step["ratio"] if step["accepted"] else 1.0) for step in soup.trace]
-        right = round(soup.score * evaluator.num_nodes)
+        right = round(soup.val * evaluator.num_nodes)
     seconds = time.perf_counter() - begin
     return {"seconds": seconds, "memory": peak_gb() - before, "decisions": decisions, "right": right}
 

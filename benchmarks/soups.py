@@ -7,18 +7,17 @@ A repeat trains 8 ingredients from the same initial weights, with other batches 
 them. Ingredients, recipes and ratios are chosen on validation nodes alone. By default a recipe finds ratios on one half
 of them and accepts on the other; `all validation` marks those that use all for both. The best ingredient is that with
 the best score on all validation nodes. Test labels are read once, for the finished soups. The two large graphs are
-real, their features are computed from the structure, so accuracies are below published ones. Results are kept in a file
-of JSON lines, one repeat each: a run that was stopped goes on where it was, and `--report` makes tables of what is
-whole so far.
+real, their features are computed from the structure, so accuracies are below published ones. A run that was stopped
+goes on where it was: ingredients are in a store until the soups of their repeat are made, and results in a file of JSON
+lines, one repeat each. `--report` makes tables of what is whole so far.
 """
 
 import argparse
 import shutil
 import statistics
 import sys
-import tempfile
 import time
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
@@ -37,10 +36,10 @@ from graphsparse.soups import (
     greedy_soup,
     interpolation_soup,
     learned_soup,
-    partition_learned_soup,
     train_ingredients,
     uniform_soup,
 )
+from graphsparse.training import Training
 
 NETS = ("GCN", "SAGE", "GAT", "GCNII")
 SAMPLERS = ("full", "cluster", "neighbor")
@@ -62,10 +61,10 @@ RECIPES = {
     "uniform": uniform_soup,
     "greedy": greedy_soup,
     "interpolation": interpolation_soup,
-    "interpolation, all validation": lambda *given: interpolation_soup(*given, split_validation=False),
+    "interpolation, all validation": partial(interpolation_soup, split_validation=False),
     "learned": learned_soup,
-    "learned, all validation": lambda *given: learned_soup(*given, split_validation=False),
-    "partition learned": lambda *given: partition_learned_soup(*given, num_parts=16, parts_per_step=4),
+    "learned, all validation": partial(learned_soup, split_validation=False),
+    "partition learned": partial(learned_soup, num_parts=16, parts_per_step=4),
 }
 #: What is computed when nothing is said: networks, samplers and repeats. A repeat on a large graph takes ten minutes.
 CELLS = (NETS, SAMPLERS, 5)
@@ -95,46 +94,45 @@ def run(job, setting):
     large = data.num_nodes > 50_000
     how = (LARGE if large else SMALL) | ({"epochs": setting["epochs"]} if setting["epochs"] else {})
     options = (LARGE_OPTIONS if large else OPTIONS)[job["sampler"]]
+    training = Training(
+        epochs=how["epochs"] if job["sampler"] == "full" or setting["epochs"] else how["batched"],
+        lr=how["lr"],
+        weight_decay=how["weight_decay"],
+        seed=job["repeat"],
+    )
     begin = time.perf_counter()
-    # Two repeats may train at the same time, and a repeat that was killed starts anew.
-    folder = Path(tempfile.mkdtemp(prefix="soups_"))
-    try:
-        store = train_ingredients(
-            lambda: make_net(job["net"], data, how),
-            data,
-            setting["ingredients"],
-            folder,
-            sampler=job["sampler"],
-            sampler_options=options,
-            epochs=how["epochs"] if job["sampler"] == "full" or setting["epochs"] else how["batched"],
-            lr=how["lr"],
-            weight_decay=how["weight_decay"],
-            workers=0,
-            seed=job["repeat"],
-        )
-        trained = time.perf_counter() - begin
-        model = make_net(job["net"], data, how)
-        val = Evaluator(model, data)
-        soups, seconds = {}, {}
-        for name, recipe in RECIPES.items():
-            start = time.perf_counter()
-            soups[name] = recipe(store, val)
-            seconds[name] = round(time.perf_counter() - start, 2)
-        test = Evaluator(model, data, "test_mask", batch_norm="keep")  # soups come with their statistics
-        found = ensemble(store, test)
-        best = max(range(len(store)), key=lambda i: val.score(store[i]))
-        tests = {"mean ingredient": statistics.mean(found.ingredient_scores), "ensemble": found.score}
-        tests["best ingredient"] = found.ingredient_scores[best]
-        vals = {"best ingredient": val.score(store[best])}
-        for name, soup in soups.items():
-            tests[name], vals[name] = test.score(soup.state_dict), val.score(soup.state_dict)
-    finally:
-        shutil.rmtree(folder)
+    store = train_ingredients(
+        lambda: make_net(job["net"], data, how),
+        data,
+        setting["ingredients"],
+        job["store"],
+        training=training,
+        sampler=job["sampler"],
+        sampler_options=options,
+        workers=0,
+    )
+    trained = time.perf_counter() - begin
+    model = make_net(job["net"], data, how)
+    val = Evaluator(model, data)
+    soups, seconds = {}, {}
+    for name, recipe in RECIPES.items():
+        start = time.perf_counter()
+        soups[name] = recipe(store, val)
+        seconds[name] = round(time.perf_counter() - start, 2)
+    test = Evaluator(model, data, "test_mask", batch_norm="keep")  # soups come with their statistics
+    found = ensemble(store, test)
+    best = max(range(len(store)), key=lambda i: val.score(store[i]))
+    tests = {"mean ingredient": statistics.mean(found.ingredient_scores), "ensemble": found.score}
+    tests["best ingredient"] = found.ingredient_scores[best]
+    vals = {"best ingredient": val.score(store[best])}
+    for name, soup in soups.items():
+        tests[name], vals[name] = test.score(soup.state_dict), val.score(soup.state_dict)
     accepted = {
         name: sum(step["accepted"] for step in soup.trace if "accepted" in step) for name, soup in soups.items()
     }
     row = {"test": tests, "val": vals, "accepted": accepted, "mode": val.mode, "soup seconds": seconds}
-    return {**job, **row, "train seconds": round(trained, 1)}
+    shutil.rmtree(job["store"])  # each holds the graph
+    return {**{name: job[name] for name in KEYS}, **row, "train seconds": round(trained, 1)}
 
 
 def run_group(group, setting):
@@ -213,7 +211,9 @@ def main(argv=None):
     for data in args.data:
         nets, samplers, repeats = LARGE_CELLS.get(data, CELLS)
         cells = product([data], args.net or nets, args.sampler or samplers, range(args.repeats or repeats))
-        jobs += [dict(zip(KEYS, values, strict=True)) for values in cells]
+        for values in cells:
+            store = args.out / "ingredients" / "_".join(map(str, values))
+            jobs.append({**dict(zip(KEYS, values, strict=True)), "store": str(store)})
     path, setting = args.out / "soups.jsonl", {"ingredients": args.ingredients, "epochs": args.epochs}
     common = {"setting": setting | {"torch": torch.__version__}, "keys": KEYS}
     if args.report:

@@ -17,6 +17,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from graphsparse.tickets.mask_search import mask_search
+from graphsparse.tickets.search_task import SearchTask
+from graphsparse.tickets.untrained import search_supermask
 from own_process import peak_gb, run_apart, warm_up
 from tables import write_text
 from torch.optim import Adam
@@ -24,9 +27,6 @@ from torch_geometric.nn import GCN
 
 from graphsparse.datasets import load
 from graphsparse.nn import accelerate
-from graphsparse.tickets.mask_search import mask_search
-from graphsparse.tickets.search_task import SearchTask
-from graphsparse.tickets.untrained import search_supermask
 from graphsparse.training import build_model
 
 METHODS = {"UGT": ("ugt", {}), "multicoated 3": ("multicoated", {"coats": 3}), "dense, trained": None}

@@ -19,6 +19,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from graphsparse.tickets.mask_search import mask_search
+from graphsparse.tickets.search_task import SearchTask
+from graphsparse.tickets.untrained import search_supermask
 from own_process import peak_gb, reset_peak, run_apart, warm_up
 from plain_search import search as plain_search
 from tables import deviation, write_csv, write_text
@@ -27,9 +30,6 @@ from untrained_nets import make_net
 
 import graphsparse
 from graphsparse.datasets import load
-from graphsparse.tickets.mask_search import mask_search
-from graphsparse.tickets.search_task import SearchTask
-from graphsparse.tickets.untrained import search_supermask
 
 #: Data set, layers, width, sparsity, learning rate, epochs.
 CASES = {

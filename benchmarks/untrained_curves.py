@@ -23,16 +23,16 @@ from pathlib import Path
 
 import torch
 from cells import compute, whole
+from graphsparse.tickets.controls import run_controls
+from graphsparse.tickets.mask_search import mask_search
+from graphsparse.tickets.search_task import SearchTask
+from graphsparse.tickets.untrained import search_supermask
 from tables import deviation, versions, write_csv, write_text
 from torch_geometric.transforms import NormalizeFeatures
 from untrained_nets import make_net
 
 from graphsparse.datasets import load
 from graphsparse.plotting import plot_curves
-from graphsparse.tickets.controls import run_controls
-from graphsparse.tickets.mask_search import mask_search
-from graphsparse.tickets.search_task import SearchTask
-from graphsparse.tickets.untrained import search_supermask
 
 SPARSITIES = (0.3, 0.5, 0.8, 0.9, 0.95)
 GRID = (0, 0.01, 0.03, 0.05, 0.08, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)

@@ -27,6 +27,10 @@ from pathlib import Path
 
 import torch
 from cells import compute, whole
+from graphsparse.tickets.controls import DROPOUTS, WEIGHT_DECAY
+from graphsparse.tickets.mask_search import mask_search
+from graphsparse.tickets.search_task import SearchTask
+from graphsparse.tickets.untrained import search_supermask
 from tables import command, mean_and_std, versions, write_csv, write_text
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -37,10 +41,6 @@ from graphsparse.metrics import accuracy, mean_average_distance
 from graphsparse.nn import Supermask, accelerate
 from graphsparse.nn.dropout import set_dropout
 from graphsparse.plotting import plot_curves
-from graphsparse.tickets.controls import DROPOUTS, WEIGHT_DECAY
-from graphsparse.tickets.mask_search import mask_search
-from graphsparse.tickets.search_task import SearchTask
-from graphsparse.tickets.untrained import search_supermask
 from graphsparse.training import build_model, predict
 
 SHOWN = {"ugt": "untrained", "dense": "trained, PyG's start", "dense_kaiming": "trained, ticket's start"}

@@ -1,40 +1,40 @@
-"""Inference of sparse models in every form, beside the dense one: milliseconds, bytes and multiply-accumulates.
+"""Inference of sparse models beside the dense one: milliseconds, bytes and multiply-accumulates.
 
 python benchmarks/untrained_inference.py                                   # a minute, 1 thread
 python benchmarks/untrained_inference.py --out inference.csv --out inference.md
 
-Tickets: untrained GCNs of 2 x 256 for Cora, whose masks are searched for a few epochs at each sparsity. `dense` is
-PyG's model with zeros in its weights; what the other forms are is said by `graphsparse.nn.inference_form`, and * marks
-the one that `graphsparse.nn.fastest_form` chooses. Layers: one linear layer over dense input, weights at random places;
-`torch CSR` is torch's own product with a weight in compressed rows. "sparsity" is that of all parameters, "kB" what
-parameters and buffers take, "M MACs" the millions of multiply-accumulates that are carried out, zeros in dense tensors
-included. Every form is compared with the dense one before it is timed.
+Tickets: untrained GCNs of 2 x 256 for Cora, whose masks are searched for a few epochs at each sparsity. `PyG` is PyG's
+model with zeros in its weights, `accelerate` and `to_csr` what these functions of `graphsparse.nn` make of it. Layers:
+one linear layer over dense input, weights at random places; `torch CSR` is torch's own product with a weight in
+compressed rows. "sparsity" is that of all parameters, "kB" what parameters and buffers take, "M MACs" the millions of
+multiply-accumulates that are carried out, zeros in dense tensors included. All are compared with the dense one before
+they are timed, in turns, with what is constant kept from the runs before.
 """
 
 import argparse
 import csv
+import statistics
+import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch_geometric.data import Data
 from torch_geometric.nn import GCN
 
 from graphsparse.datasets import load, synthetic_citation
-from graphsparse.metrics import weight_sparsity
-from graphsparse.nn import Supermask, accelerate, fastest_form
+from graphsparse.metrics import count_macs, weight_sparsity
+from graphsparse.nn import FusedConv, Supermask, SupermaskLaw, accelerate, to_csr
 
-COLUMNS = ("what", "sparsity", "form", "ms", "kB", "M MACs", "chosen")
+COLUMNS = ("what", "sparsity", "form", "ms", "kB", "M MACs")
 
 
 def ticket(data, sparsity, hidden, epochs):
     """Return a plain model with the weights of an untrained ticket."""
     torch.manual_seed(0)
     model = GCN(data.num_features, hidden, 2, int(data.y.max()) + 1, dropout=0.5)
-    masked = Supermask(
-        accelerate(model), sparsity, law="signed_constant", transform="abs", scaled=True, total_steps=epochs
-    )
+    law = SupermaskLaw("signed_constant", scaled=True)
+    masked = Supermask(accelerate(model), sparsity, law=law, transform="abs", total_steps=epochs)
     optimizer = torch.optim.Adam(masked.parameters(), lr=0.01)
     for _ in range(epochs):
         masked.train()
@@ -70,47 +70,66 @@ class TorchCSR(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-def rows_of(what, choice):
-    """Return the figures of a choice as rows of the table."""
-    for row in choice.rows():
-        macs = row["multiply_accumulates"]
+class AsItRuns(nn.Module):
+    """A model whose weights count as dense tensors, zeros included, and whose sparse products count as such."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def parameters(self, recurse=True):
+        """Hide the parameters, whose zeros would not be counted."""
+        return iter(())
+
+    def modules(self):
+        """Hide the layers that have no messages: asked for them, they would compute in another way."""
+        return (module for module in super().modules() if not isinstance(module, FusedConv))
+
+    def forward(self, *given):
+        """Run the model."""
+        return self.model(*given)
+
+
+def bytes_of(model):
+    """Return the memory of parameters and buffers."""
+    tensors = [*model.parameters(), *model.buffers()]
+    parts = [(t.values(), t.crow_indices(), t.col_indices()) if t.layout == torch.sparse_csr else (t,) for t in tensors]
+    return sum(tensor.nbytes for part in parts for tensor in part)
+
+
+@torch.no_grad()
+def rows_of(what, model, given, budget, more=()):
+    """Return the figures of a model in every form as rows of the table."""
+    model = model.eval()
+    forms = {"PyG": model, "accelerate": accelerate(model), "to_csr": to_csr(model), **dict(more)}
+    expected = model(*given)
+    for made in forms.values():
+        for _ in range(2):  # the second run keeps what is constant
+            torch.testing.assert_close(made(*given), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    times, start = {name: [] for name in forms}, time.perf_counter()
+    while len(times["PyG"]) < 3 or (len(times["PyG"]) < 200 and time.perf_counter() - start < budget):
+        for name, made in forms.items():
+            for run in range(2):  # the first one fills the caches
+                begin = time.perf_counter()
+                made(*given)
+                if run:
+                    times[name].append(time.perf_counter() - begin)
+    for name, made in forms.items():
         yield {
             "what": what,
-            "sparsity": round(row["sparsity"], 4),
-            "form": row["form"],
-            "ms": row["left_out"] or round(row["milliseconds"], 3),
-            "kB": None if row["bytes"] is None else round(row["bytes"] / 1e3, 1),
-            "M MACs": None if macs is None else round(macs / 1e6, 2),
-            "chosen": "*" if row["chosen"] else "",
+            "sparsity": round(weight_sparsity(model), 4),
+            "form": name,
+            "ms": round(statistics.median(times[name]) * 1e3, 3),
+            "kB": round(bytes_of(made) / 1e3, 1),
+            "M MACs": round(count_macs(AsItRuns(made), *given) / 1e6, 2),
         }
-
-
-def layer_rows(width, density, num_rows, budget):
-    """Return the rows of a single layer, and one for torch's own sparse product."""
-    generator = torch.Generator().manual_seed(1)
-    data = Data(x=torch.randn(num_rows, width, generator=generator))
-    plain, what = layer(width, density), f"layer {width} x {width}, density {density:g}"
-    yield from rows_of(what, fastest_form(plain, data, budget=budget, call=on_features))
-    torch_csr = TorchCSR(plain)
-    with torch.no_grad():
-        torch.testing.assert_close(torch_csr(data.x), plain(data.x), rtol=1e-4, atol=1e-4)
-    # The only form there is of a layer without parameters: this times it as the others were.
-    (row,) = rows_of(what, fastest_form(torch_csr, data, ["dense"], budget=budget / 4, call=on_features))
-    weight = torch_csr.weight
-    held = (weight.values(), weight.crow_indices(), weight.col_indices(), torch_csr.bias)
-    kilobytes = round(sum(part.nbytes for part in held) / 1e3, 1)
-    yield row | {"sparsity": round(weight_sparsity(plain), 4), "form": "torch CSR", "kB": kilobytes, "chosen": ""}
-
-
-def on_features(model, data):
-    return model(data.x)
 
 
 def as_markdown(rows):
     """Return the table in Markdown."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---:|---|---:|---:|---:|---|"]
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---:|---|---:|---:|---:|"]
     for row in rows:
-        shown = ["" if row[name] is None else row[name] for name in COLUMNS]
+        shown = [row[name] for name in COLUMNS]
         lines.append("| " + " | ".join(f"{cell:,}" if isinstance(cell, float) else str(cell) for cell in shown) + " |")
     return "\n".join(lines)
 
@@ -149,11 +168,14 @@ def main(argv=None) -> list[dict]:
     try:
         data = load("Cora") if args.nodes is None else synthetic_citation(args.nodes)
         for sparsity in args.sparsity:
-            choice = fastest_form(ticket(data, sparsity, args.hidden, args.epochs), data, budget=args.budget)
-            rows += rows_of(f"GCN 2 x {args.hidden}", choice)
+            model = ticket(data, sparsity, args.hidden, args.epochs)
+            rows += rows_of(f"GCN 2 x {args.hidden}", model, (data.x, data.edge_index), args.budget)
+        x = torch.randn(args.rows, max(args.width, default=0), generator=torch.Generator().manual_seed(1))
         for width in args.width:
             for density in args.density:
-                rows += layer_rows(width, density, args.rows, args.budget)
+                plain, what = layer(width, density), f"layer {width} x {width}, density {density:g}"
+                given = (x[:, :width].contiguous(),)
+                rows += rows_of(what, plain, given, args.budget, [("torch CSR", TorchCSR(plain))])
     finally:
         torch.set_num_threads(threads)
     print(as_markdown(rows))

@@ -26,6 +26,8 @@ from pathlib import Path
 
 import torch
 from cells import compute
+from graphsparse.tickets.controls import DROPOUTS
+from graphsparse.tickets.search_task import SearchTask
 from tables import command, mean_and_std, versions, write_csv, write_text
 from untrained_curves import graph
 from untrained_depth import minus, search, train
@@ -41,8 +43,6 @@ from graphsparse.metrics import (
     max_softmax_score,
 )
 from graphsparse.plotting import plot_curves
-from graphsparse.tickets.controls import DROPOUTS
-from graphsparse.tickets.search_task import SearchTask
 from graphsparse.training import predict
 from graphsparse.transforms import LeaveOutClasses, PerturbEdges, PerturbFeatures
 

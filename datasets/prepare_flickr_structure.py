@@ -10,15 +10,17 @@ import numpy as np
 from torch_geometric.datasets import Flickr
 
 from graphsparse.datasets.cache import data_root
-from graphsparse.datasets.flickr_structure import FLICKR_FILE
+from graphsparse.datasets.structure import STRUCTURE_FILES
+
+FILE, _ = STRUCTURE_FILES["flickr-structure"]
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=data_root(), help="data root; the set goes to its folder 'flickr'")
-    parser.add_argument("--out", type=Path, help=f"file to write (default: {FLICKR_FILE} below the data root)")
+    parser.add_argument("--out", type=Path, help=f"file to write (default: {FILE} below the data root)")
     args = parser.parse_args(argv)
-    out = args.out or args.root / FLICKR_FILE
+    out = args.out or args.root / FILE
 
     data = Flickr(str(args.root / "flickr"))[0]
     one_way = data.edge_index[:, data.edge_index[0] <= data.edge_index[1]]

@@ -8,18 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from graphsparse.datasets.arxiv_structure import ARXIV_FILE
 from graphsparse.datasets.cache import data_root
 from graphsparse.datasets.ogb import load_ogb
+from graphsparse.datasets.structure import STRUCTURE_FILES
+
+FILE, _ = STRUCTURE_FILES["ogbn-arxiv-structure"]
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=data_root(), help="data root; the set goes to its folder 'ogb'")
-    parser.add_argument("--out", type=Path, help=f"file to write (default: {ARXIV_FILE} below the data root)")
+    parser.add_argument("--out", type=Path, help=f"file to write (default: {FILE} below the data root)")
     parser.add_argument("--no-download", action="store_true", help="use the files that are there, or fail")
     args = parser.parse_args(argv)
-    out = args.out or args.root / ARXIV_FILE
+    out = args.out or args.root / FILE
 
     data, _ = load_ogb("ogbn-arxiv", args.root / "ogb", download=not args.no_download)
     # 0, 1, 2 for training, validation, test

@@ -16,6 +16,7 @@ import torch_geometric.nn
 from graphsparse.datasets import load
 from graphsparse.soups import (
     Evaluator,
+    Workers,
     diagnose,
     ensemble,
     greedy_soup,
@@ -24,6 +25,7 @@ from graphsparse.soups import (
     train_ingredients,
     uniform_soup,
 )
+from graphsparse.training import Training
 from graphsparse.utils.atomic_write import atomic_write
 
 NETS = {"GCN": "GCN", "SAGE": "GraphSAGE", "GAT": "GAT"}
@@ -40,8 +42,8 @@ def main(argv=None) -> dict[str, float]:
     parser.add_argument("--sampler", default="full", choices=SAMPLERS)
     parser.add_argument("--num-parts", type=int, default=32, help="clusters, of which an eighth makes a batch")
     parser.add_argument("--epochs", type=int, default=150)
-    parser.add_argument("--backend", default="local", choices=["local", "ray"])
-    parser.add_argument("--workers", type=int, default=1, help="ingredients trained at once; 0 for this process")
+    parser.add_argument("--backend", default="local", choices=["here", "local", "ray"])
+    parser.add_argument("--workers", type=int, help="ingredients trained at once, by other processes")
     parser.add_argument("--granularity", type=int, default=20, help="ratios of the interpolation soup")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", type=Path, default=Path("out/ingredients"))
@@ -50,7 +52,7 @@ def main(argv=None) -> dict[str, float]:
     parser.add_argument("--fast", action="store_true", help="a few epochs of small networks, to try the script")
     args = parser.parse_args(argv)
     if args.fast:
-        args.epochs, args.hidden, args.num, args.workers, args.granularity = 5, 16, 3, 0, 5
+        args.epochs, args.hidden, args.num, args.backend, args.granularity = 5, 16, 3, "here", 5
 
     data = load(args.data)
     print(f"{args.data}: {data}")
@@ -68,11 +70,8 @@ def main(argv=None) -> dict[str, float]:
         args.store / f"{args.data}_{args.net}_{args.hidden}x{args.layers}_{args.seed}",
         sampler=args.sampler,
         sampler_options=options.get(args.sampler),
-        epochs=args.epochs,
-        backend=args.backend,
-        workers=None if args.backend == "ray" else args.workers,
-        seed=args.seed,
-        progress=True,
+        training=Training(epochs=args.epochs, seed=args.seed, progress=True),
+        workers=Workers(args.backend, num=args.workers),
     )
     validation = Evaluator(make_model(), data)
     diagnosis = diagnose(store, validation)

@@ -15,6 +15,7 @@ LAYERS = {
     "SAGEConv": (5, 3),
     "GINConv": (torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.Tanh()),),
     "GATConv": (5, 3, 2),
+    "GCN2Conv": (5, 0.1, 0.5, 2),
 }
 
 
@@ -33,10 +34,12 @@ def test_whole_graph(name, weighted):
     if weighted:
         weight[::3] = 0
         weight.requires_grad_()
-    options = {"edge_weight": weight, "learned": [weight]} if weighted else {}
-    expected = result(ours if weighted else theirs, x, edge_index, **options)
+    options = {"edge_index": edge_index} | ({"edge_weight": weight, "learned": [weight]} if weighted else {})
+    if name == "GCN2Conv":
+        options["x_0"] = x.clone()
+    expected = result(ours if weighted else theirs, x, **options)
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
-    close(result(compiled, x, edge_index, **options), expected)
+    close(result(compiled, x, **options), expected)
 
 
 @pytest.mark.parametrize("aggr", ["sum", "mean", "min", "max"])

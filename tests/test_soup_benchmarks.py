@@ -53,6 +53,25 @@ def test_a_second_run_trains_nothing(small_run, monkeypatch, capsys):
     assert "2 of them done before" in capsys.readouterr().out
 
 
+def test_a_repeat_that_was_stopped_trains_nothing_twice(small_run, tmp_path, monkeypatch):
+    """Stopped while soups are made: their ingredients are found in the store, which goes when the row is there."""
+    options = small_run[-1]
+
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    arguments = [*options, "--repeats", "1", "--workers", "0", "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(soups, "ensemble", stop)
+        with pytest.raises(KeyboardInterrupt):
+            soups.main(arguments)
+    assert len(list(tmp_path.glob("ingredients/cora_GCN_full_0/ingredients/*/DONE"))) == 3
+    monkeypatch.setattr("graphsparse.soups.workers.run_ingredient.fit", stop)
+    again = soups.main(arguments)
+    assert [line["method"] for line in again] == list(soups.METHODS)
+    assert not list(tmp_path.glob("ingredients/*"))
+
+
 def test_every_network_can_be_built():
     data = soups.graph("synthetic")
     for net in soups.NETS:

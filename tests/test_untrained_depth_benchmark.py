@@ -4,12 +4,12 @@ import statistics
 import pytest
 import torch
 import untrained_depth as depth
+from graphsparse.tickets.search_task import SearchTask
 from torch_geometric.nn import GCN
 from untrained_nets import make_net
 
 from graphsparse.datasets import synthetic_citation
 from graphsparse.nn import Supermask
-from graphsparse.tickets.search_task import SearchTask
 from graphsparse.training import predict
 from graphsparse.typing import has_module
 

@@ -5,12 +5,12 @@ import statistics
 import pytest
 import torch
 import untrained_reliability as reliability
+from graphsparse.tickets.search_task import SearchTask
 from torch_geometric.nn import GCN
 from torch_geometric.transforms import NormalizeFeatures
 from untrained_depth import search
 
 from graphsparse.datasets import synthetic_citation
-from graphsparse.tickets.search_task import SearchTask
 from graphsparse.transforms import LeaveOutClasses, PerturbEdges, PerturbFeatures
 from graphsparse.typing import has_module
 

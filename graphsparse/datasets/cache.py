@@ -1,18 +1,38 @@
-"""Where data sets lie, and where what we make of them goes.
+"""Where data sets lie, where what we make of them goes, and how the files of PyG and OGB are loaded safely.
 
 Shared by every loader here. PyG and OGB write a ``processed/`` folder beside the raw files; we never do, because the
 raw files may lie in a folder that is read-only, shared or under version control. :func:`private_copy` gives such a
 loader a folder of its own that looks like the original and may be written.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 import torch_geometric
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
+from torch_geometric.data.storage import BaseStorage, EdgeStorage, GlobalStorage, NodeStorage
+
+from graphsparse.ops.digest import digest
+
+# The functions that a pickled NumPy array and a pickled NumPy number name.
+_ARRAY, _NUMBER = np.empty(0).__reduce__()[0], np.int64(0).__reduce__()[0]
+
+# What the files hold besides tensors and plain Python: PyG's containers, and NumPy arrays in OGB's splits.
+_SAFE: list[Any] = [
+    *(Data, DataEdgeAttr, DataTensorAttr, HeteroData, BaseStorage, EdgeStorage, GlobalStorage, NodeStorage),
+    *(np.ndarray, np.dtype, _ARRAY, _NUMBER),
+    *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
+    # The names under which NumPy 1 wrote them; the official archives are that old.
+    *((_ARRAY, "numpy.core.multiarray._reconstruct"), (_NUMBER, "numpy.core.multiarray.scalar")),
+]
 
 
 def data_root() -> Path:
@@ -134,7 +154,7 @@ def _fingerprint(source: Path, files: Sequence[str], variant: str) -> str:
     for file in files:
         status = (source / file).stat()
         parts.append(f"{file} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return digest(parts)
 
 
 def _link(file: Path, link: Path) -> None:
@@ -144,3 +164,25 @@ def _link(file: Path, link: Path) -> None:
         link.symlink_to(file.resolve())
     except OSError:
         shutil.copy2(file, link)
+
+
+@contextmanager
+def safe_loading() -> Iterator[None]:
+    """Let ``torch.load`` accept the classes of PyG's and OGB's files, and no others, while ``weights_only`` stays on.
+
+    Example:
+        >>> with safe_loading():
+        ...     torch.serialization.get_safe_globals() != []
+        True
+    """
+    with torch.serialization.safe_globals(_SAFE):
+        yield
+
+
+def drop_notes(processed: Path) -> None:
+    """Delete the notes that PyG keeps beside a processed data set.
+
+    PyG reads them with safe loading off, to compare the transforms of then and now; without them it reads nothing.
+    """
+    for note in ("pre_transform.pt", "pre_filter.pt"):
+        (processed / note).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Two graphs cut out of one: what every recipe for intersecting graphs has in common."""
+"""Two graphs cut out of one: what every protocol of intersecting graphs has in common."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+
+from graphsparse.edges.undirected import UndirectedEdges, undirected_edges
+from graphsparse.ops.pairs import both_ways, key_pairs, pair_keys, unique_keys
 
 
 @dataclass(frozen=True)
@@ -28,18 +31,9 @@ class GraphPair:
 def cut_graph(
     nodes: Tensor, edges: Tensor, attributes: Mapping[str, Any], edge_attributes: Mapping[str, Tensor]
 ) -> Data:
-    """Return some nodes of a graph and the given edges between them, with the old number of each node as ``key``.
+    """Return some nodes of a graph, ascending, and the given edges between them, with old numbers as ``key``.
 
-    Args:
-        nodes: Old numbers of the nodes, ascending; all ends of edges are among them.
-        edges: Edges in old numbers, ``[2, E]``.
-        attributes: Attributes of the nodes of the old graph; those that are ``None`` are left out.
-        edge_attributes: Attributes of the edges.
-
-    Example:
-        >>> data = cut_graph(torch.tensor([1, 4]), torch.tensor([[4], [1]]), {"y": torch.arange(5)}, {})
-        >>> data.edge_index.tolist(), data.key.tolist(), data.y.tolist()
-        ([[1], [0]], [1, 4], [1, 4])
+    Attributes of nodes that are ``None`` are left out.
     """
     data = Data(edge_index=torch.searchsorted(nodes, edges.contiguous()), key=nodes, num_nodes=nodes.numel())
     for name, value in attributes.items():
@@ -54,34 +48,52 @@ def cut_graph(
 def both_directions(pairs: Tensor) -> Tensor:
     """Return undirected pairs in both directions, sorted, ``[2, 2P]``."""
     size = int(pairs.max()) + 1 if pairs.numel() else 1
-    codes = torch.cat([pairs[0] * size + pairs[1], pairs[1] * size + pairs[0]])
-    codes.numpy().sort()  # in place and vectorised; torch.sort returns an order as well
-    row = codes // size
-    return torch.stack([row, codes - row * size])
+    return key_pairs(both_ways(pair_keys(pairs, size), size), size)
 
 
 def kept_at_random(pairs: Tensor, num_nodes: int, drop: float, rng: np.random.Generator) -> Tensor:
     """Say of edges which are kept when each pair of nodes is dropped with a probability, both directions together.
 
-    Args:
-        pairs: Edges ``[2, E]``.
-        num_nodes: Number of nodes.
-        drop: The probability.
-        rng: Draws one number per different pair, in ascending order of smaller and larger end.
+    One number is drawn per different pair, in ascending order of smaller and larger end.
     """
-    low, high = torch.minimum(*pairs), torch.maximum(*pairs)
-    codes, place = np.unique((low * num_nodes + high).numpy(), return_inverse=True)
-    return torch.from_numpy(rng.random(len(codes)) >= drop)[torch.from_numpy(place)]
+    keys, place = np.unique(pair_keys(pairs, num_nodes).numpy(), return_inverse=True)
+    return torch.from_numpy(rng.random(len(keys)) >= drop)[torch.from_numpy(place)]
 
 
-def once(codes: Tensor) -> Tensor:
-    """Sort numbers in place, and return each once.
+def pair_sizes(source: Data, target: Data) -> dict[str, dict[str, float]]:
+    """Return ``num_nodes``, ``num_links``, ``mean_degree``, ``median_degree`` of all graphs derived from a pair.
+
+    Links are undirected. The nodes of the intersection are the shared ones.
 
     Example:
-        >>> once(torch.tensor([3, 1, 3]))
-        tensor([1, 3])
+        >>> graph = Data(edge_index=torch.tensor([[0], [1]]), key=torch.arange(2), num_nodes=2)
+        >>> pair_sizes(graph, graph)["union"]
+        {'num_nodes': 2, 'num_links': 1, 'mean_degree': 1.0, 'median_degree': 1.0}
     """
-    codes.numpy().sort()  # vectorised; unique of NumPy and torch are many times slower
-    new = torch.ones(codes.numel(), dtype=torch.bool)
-    torch.ne(codes[1:], codes[:-1], out=new[1:])
-    return codes[new]
+    size = int(max(source.key.max(), target.key.max())) + 1
+    nodes = [torch.zeros(size, dtype=torch.bool) for _ in range(2)]
+    links = []
+    for mask, graph in zip(nodes, (source, target), strict=True):
+        mask[graph.key] = True
+        links.append(undirected_edges(graph.key[graph.edge_index], size).key)
+    (in_source, in_target), (of_source, of_target) = nodes, links
+    shared = in_source & in_target
+    inner = [key[shared[key_pairs(key, size)].all(0)] for key in links]
+    return {
+        "target": _sizes(of_target, in_target),
+        "intersection": _sizes(inner[1], shared),
+        "enriched_intersection": _sizes(_both(*inner), shared),
+        "enriched_target": _sizes(_both(of_target, inner[0]), in_target),
+        "union": _sizes(_both(of_source, of_target), in_source | in_target),
+        "source": _sizes(of_source, in_source),
+    }
+
+
+def _both(one: Tensor, other: Tensor) -> Tensor:
+    return unique_keys(torch.cat([one, other]))
+
+
+def _sizes(key: Tensor, nodes: Tensor) -> dict[str, float]:
+    own = UndirectedEdges(key, nodes.numel()).degree()[nodes].numpy()
+    mean, median = (float(own.mean()), float(np.median(own))) if len(own) else (0.0, 0.0)
+    return {"num_nodes": len(own), "num_links": key.numel(), "mean_degree": mean, "median_degree": median}

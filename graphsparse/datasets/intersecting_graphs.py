@@ -1,21 +1,18 @@
 """Pairs of graphs that share nodes, by name."""
 
 import difflib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.datasets.arxiv_structure import arxiv_structure
 from graphsparse.datasets.cache import data_root
-from graphsparse.datasets.graph_pair import GraphPair
+from graphsparse.datasets.graph_pair import GraphPair, pair_sizes
 from graphsparse.datasets.load import load
 from graphsparse.datasets.multirel import RELATION_PAIRS, relation_pair
 from graphsparse.datasets.ogb import load_ogb
-from graphsparse.datasets.pair_sizes import pair_sizes
+from graphsparse.datasets.structure import read_structure
 from graphsparse.datasets.window_pair import coupling_source, window_pair
 from graphsparse.datasets.year_pair import citation_year_pair, edge_year_pair, paper_year_pair
 from graphsparse.utils.counter_random import check_seed
@@ -29,17 +26,10 @@ _PROTOCOLS = {
     "ogbl-citation2": ("paper_years",),
     "ogbl-collab": ("edge_years",),
 }
-#: Options of each protocol; the OGB sets take some more.
-_OPTIONS = {
-    "A": {"window", "drop"},
-    "B": {"window", "num_neighbors"},
-    "C": {"window"},
-    "relations": {"window"},
-    "citation_years": {"year"},
-    "paper_years": {"low", "high", "drop", "node_keep"},
-    "edge_years": {"low", "high", "node_keep"},
-}
-_OGB_OPTIONS = {"download", "meta_dict"}
+
+
+#: First year of the target and last year of the source of ``paper_years``.
+_PAPER_YEARS = {"ogbn-arxiv-structure": (2017, 2018), "ogbl-citation2": (2014, 2016)}
 
 
 class IntersectingGraphs:
@@ -53,10 +43,10 @@ class IntersectingGraphs:
     synthetic                                         :func:`graphsparse.datasets.window_pair.window_pair`
     cora-coauthor-citation, ...    ``relations``      two kinds of links on the same nodes; see
                                                       :func:`graphsparse.datasets.multirel.relation_pair`
-    ogbn-arxiv-structure           ``citation_years`` citations up to ``year`` (2018) and later ones
-    ogbn-arxiv-structure           ``paper_years``    papers up to ``high`` (2018) and from ``low`` (2017) on
-    ogbl-citation2                 ``paper_years``    papers up to ``high`` (2016) and from ``low`` (2014) on
-    ogbl-collab                    ``edge_years``     joint work up to ``high`` (2016) and from ``low`` (2015) on
+    ogbn-arxiv-structure           ``citation_years`` citations up to 2018 and later ones
+    ogbn-arxiv-structure           ``paper_years``    papers up to 2018 and from 2017 on
+    ogbl-citation2                 ``paper_years``    papers up to 2016 and from 2014 on
+    ogbl-collab                    ``edge_years``     joint work up to 2016 and from 2015 on
     ============================== ================== ================================================================
 
     The first protocol is the default. The keys of nodes are their numbers in the original graph. ogbn-arxiv has no
@@ -70,10 +60,7 @@ class IntersectingGraphs:
         seed: Draws what the protocol draws.
         root: Data root, as of :func:`graphsparse.datasets.load`; for the OGB sets the folder that
             :func:`graphsparse.datasets.load_ogb` takes.
-        **options: Further arguments of the protocol: ``window``, ``drop``, ``num_neighbors`` of ``A``, ``B``, ``C``;
-            ``window`` of ``relations``; ``year`` of ``citation_years``; ``low``, ``high``, ``drop``, ``node_keep`` of
-            ``paper_years``; ``low``, ``high``, ``node_keep`` of ``edge_years``; ``download`` and ``meta_dict`` of the
-            OGB sets.
+        download: Whether an OGB set that is not there may be downloaded.
 
     Attributes:
         source: The source, with ``key`` ``[N]``, and ``x``, ``y``, ``node_year``, ``edge_year`` where there are such.
@@ -82,7 +69,7 @@ class IntersectingGraphs:
             ``"all"``, or pairs ``[2, P]``.
 
     Raises:
-        TypeError: If the protocol takes no such argument.
+        TypeError: If an argument has the wrong type.
         ValueError: If there is no such name or protocol, or an argument is out of range.
         FileNotFoundError: If a file is missing; the message says which.
 
@@ -95,7 +82,13 @@ class IntersectingGraphs:
     """
 
     def __init__(
-        self, name: str, protocol: str | None = None, *, seed: int = 0, root: str | Path | None = None, **options: Any
+        self,
+        name: str,
+        protocol: str | None = None,
+        *,
+        seed: int = 0,
+        root: str | Path | None = None,
+        download: bool = True,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"'name' must be the name of a pair of graphs (got {type(name).__name__})")
@@ -108,14 +101,9 @@ class IntersectingGraphs:
         self.protocol = known[0] if protocol is None else protocol
         if self.protocol not in known:
             raise ValueError(f"'protocol' must be one of {known} for {self.name!r} (got {protocol!r})")
-        options_of = _OPTIONS[self.protocol] | (_OGB_OPTIONS if self.name.startswith("ogbl") else set())
-        if not options_of.issuperset(options):
-            raise TypeError(f"protocol {self.protocol!r} takes no argument {min(set(options) - options_of)!r}")
         self.seed = check_seed(seed)
-        self._options = options
-        self._data: Data | None = None
         folder = None if root is None else Path(root).expanduser()
-        self._pair: GraphPair = _BUILDERS[self.protocol](self, folder, dict(options))
+        self._whole, self._pair = self._cut(folder, download)
         self.source: Data = self._pair.source
         self.target: Data = self._pair.target
         self.hold_out: str | Tensor = self._pair.hold_out
@@ -138,64 +126,36 @@ class IntersectingGraphs:
         """
         if not self.source_needs_split:
             return self.source
-        assert self._data is not None
-        return coupling_source(self._data, self._pair, train)
+        return coupling_source(self._whole, self._pair, train)
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Return the sizes of all derived graphs, see :func:`graphsparse.datasets.pair_sizes.pair_sizes`."""
+        """Return the sizes of all derived graphs, see :func:`graphsparse.datasets.graph_pair.pair_sizes`."""
         return pair_sizes(self.source, self.target)
+
+    def _cut(self, root: Path | None, download: bool) -> tuple[Data, GraphPair]:
+        """Return the whole graph, where there is one, and the pair that the protocol makes of it."""
+        if self.protocol == "relations":
+            return Data(), relation_pair(self.name, data_root() if root is None else root)
+        if self.name.startswith("ogbl"):
+            data, _ = load_ogb(self.name, root, download=download)
+        elif self.name == "ogbn-arxiv-structure":
+            data = _arxiv(data_root() if root is None else root)
+        else:
+            data = load(self.name, root)
+            return data, window_pair(data, self.protocol, seed=self.seed)
+        if self.protocol == "edge_years":
+            return data, edge_year_pair(data, 2015, 2016)
+        if self.protocol == "citation_years":
+            return data, citation_year_pair(data, 2018)
+        return data, paper_year_pair(data, *_PAPER_YEARS[self.name], seed=self.seed)
 
     def __repr__(self) -> str:
         """Name the pair and what it was made with."""
-        options = "".join(f", {name}={value!r}" for name, value in self._options.items() if name != "meta_dict")
-        return f"{type(self).__name__}({self.name!r}, {self.protocol!r}, seed={self.seed}{options})"
+        return f"{type(self).__name__}({self.name!r}, {self.protocol!r}, seed={self.seed})"
 
 
-def _windows(graphs: IntersectingGraphs, root: Path | None, options: dict[str, Any]) -> GraphPair:
-    data = load(graphs.name, root)
-    if graphs.protocol == "C":
-        graphs._data = data
-    return window_pair(data, graphs.protocol, seed=graphs.seed, **options)
-
-
-def _relations(graphs: IntersectingGraphs, root: Path | None, options: dict[str, Any]) -> GraphPair:
-    return relation_pair(graphs.name, data_root() if root is None else root, seed=graphs.seed, **options)
-
-
-def _citation_years(graphs: IntersectingGraphs, root: Path | None, options: dict[str, Any]) -> GraphPair:
-    return citation_year_pair(_arxiv(root), options.pop("year", 2018), **options)
-
-
-def _paper_years(graphs: IntersectingGraphs, root: Path | None, options: dict[str, Any]) -> GraphPair:
-    if graphs.name == "ogbl-citation2":
-        data, low, high = _ogb(graphs.name, root, options), 2014, 2016
-    else:
-        data, low, high = _arxiv(root), 2017, 2018
-    return paper_year_pair(data, options.pop("low", low), options.pop("high", high), seed=graphs.seed, **options)
-
-
-def _edge_years(graphs: IntersectingGraphs, root: Path | None, options: dict[str, Any]) -> GraphPair:
-    data = _ogb(graphs.name, root, options)
-    return edge_year_pair(data, options.pop("low", 2015), options.pop("high", 2016), seed=graphs.seed, **options)
-
-
-def _ogb(name: str, root: Path | None, options: dict[str, Any]) -> Data:
-    data, _ = load_ogb(name, root, download=options.pop("download", True), meta_dict=options.pop("meta_dict", None))
-    return data
-
-
-def _arxiv(root: Path | None) -> Data:
+def _arxiv(root: Path) -> Data:
     """Return ogbn-arxiv with what is known of a paper when it is submitted as features."""
-    data = arxiv_structure(root, dim=1, undirected=False)
-    area = torch.nn.functional.one_hot(data.y, int(data.num_classes)).float()
-    data.x = torch.cat([area, (data.node_year.float().unsqueeze(1) - 2010) / 10], dim=1)
-    return data
-
-
-_BUILDERS: dict[str, Callable[[IntersectingGraphs, Path | None, dict[str, Any]], GraphPair]] = {
-    **dict.fromkeys(("A", "B", "C"), _windows),
-    "relations": _relations,
-    "citation_years": _citation_years,
-    "paper_years": _paper_years,
-    "edge_years": _edge_years,
-}
+    parts = read_structure("ogbn-arxiv-structure", root)
+    area = torch.nn.functional.one_hot(parts["y"]).float()
+    return Data(x=torch.cat([area, (parts["node_year"].float().unsqueeze(1) - 2010) / 10], dim=1), **parts)

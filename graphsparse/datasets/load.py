@@ -1,22 +1,19 @@
 """One function for every node-classification graph."""
 
 import difflib
-import functools
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.datasets.arxiv_structure import arxiv_structure
 from graphsparse.datasets.cache import data_root
-from graphsparse.datasets.flickr_structure import flickr_structure
 from graphsparse.datasets.pyg_source import PYG_SOURCES, read_pyg
 from graphsparse.datasets.split import stratified_split
+from graphsparse.datasets.structure import STRUCTURE_FILES, structure_graph
 from graphsparse.datasets.synthetic import synthetic_citation
 from graphsparse.ops.check import check_integer
+
+#: Every name that :func:`load` knows.
+NAMES = (*PYG_SOURCES, "synthetic", *STRUCTURE_FILES)
 
 
 def load(
@@ -26,7 +23,6 @@ def load(
     split: int = 0,
     normalize_features: bool = True,
     seed: int = 0,
-    **kwargs: Any,
 ) -> Data:
     """Return a graph for node classification, ready to train on.
 
@@ -56,8 +52,10 @@ def load(
     "columns" are those of ``edge_index``, which is what PyG makes of the raw files: both directions of every edge,
     except in the sets marked (d). Those are directed and stay so; make them undirected with
     ``torch_geometric.transforms.ToUndirected`` where a method needs it. WebKB, Actor and two of the airport graphs
-    have self-loops. Sets without an official split get a random one in which every class is divided 60/20/20 by
-    :func:`graphsparse.datasets.split.stratified_split`.
+    have self-loops. ``ogbn-arxiv-structure`` and ``flickr-structure`` are the official graphs, labels and splits with
+    128 structural features (FastRP), which see every edge but no label, in place of words: accuracies are below those
+    published and must not be compared with them. Sets without an official split get a random one in which every class
+    is divided 60/20/20.
 
     Args:
         name: One of the names above, in capitals or not.
@@ -72,16 +70,13 @@ def load(
             continuous, are never changed.
         seed: Seeds the random split of sets without an official one, the graph of ``synthetic``, and the features of
             ``ogbn-arxiv-structure`` and ``flickr-structure``.
-        **kwargs: Further arguments of :func:`graphsparse.datasets.synthetic_citation`,
-            :func:`graphsparse.datasets.arxiv_structure.arxiv_structure` or
-            :func:`graphsparse.datasets.flickr_structure.flickr_structure`; the other sets have none.
 
     Returns:
         ``Data`` with ``x`` ``[N, F]`` float32, ``edge_index`` ``[2, E]`` int64, ``y`` ``[N]`` int64, bool masks
         ``train_mask``, ``val_mask``, ``test_mask`` ``[N]``, ``num_classes`` and ``name``.
 
     Raises:
-        TypeError: If ``name`` is not a string, or the data set takes no such argument.
+        TypeError: If ``name`` is not a string.
         ValueError: If there is no such data set or split.
         FileNotFoundError: If a raw file is missing and cannot be downloaded; the message says which, where, and how to
             get it.
@@ -96,23 +91,29 @@ def load(
     if not isinstance(name, str):
         raise TypeError(f"'name' must be the name of a data set (got {name!r} of type {type(name).__name__})")
     key = name.lower()
-    if key not in _BUILDERS:
-        close = difflib.get_close_matches(key, _BUILDERS, n=1)
+    if key not in NAMES:
+        close = difflib.get_close_matches(key, NAMES, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
-        raise ValueError(f"there is no data set {name!r}{hint} Known are {', '.join(sorted(_BUILDERS))}")
+        raise ValueError(f"there is no data set {name!r}{hint} Known are {', '.join(sorted(NAMES))}")
     split = check_integer(split, "split")
-    build, bag_of_words = _BUILDERS[key]
-    data = build(data_root() if root is None else Path(root).expanduser(), split, seed, **kwargs)
-    if normalize_features and bag_of_words:
-        data.x = _normalize_rows(data.x)
+    folder = data_root() if root is None else Path(root).expanduser()
+    words = True
+    if key in PYG_SOURCES:
+        data, words = _from_pyg(key, folder, split, seed), PYG_SOURCES[key].bag_of_words
+    else:
+        _check_split(key, split, 1)
+        if key == "synthetic":
+            data = synthetic_citation(seed=seed)
+        else:
+            data, words = structure_graph(key, folder, seed), False
+    if normalize_features and words:
+        data.x = data.x / data.x.sum(dim=1, keepdim=True).clamp(min=1.0)
     data.name = key
     return data
 
 
-def _from_pyg(name: str, root: Path, split: int, seed: int, **kwargs: Any) -> Data:
+def _from_pyg(name: str, root: Path, split: int, seed: int) -> Data:
     """Build a data set that PyG can read."""
-    if kwargs:
-        raise TypeError(f"{name!r} takes no argument {sorted(kwargs)[0]!r}")
     dataset = read_pyg(PYG_SOURCES[name], name, root)
     data: Data = dataset[0]
     if "train_mask" not in data:
@@ -128,45 +129,8 @@ def _from_pyg(name: str, root: Path, split: int, seed: int, **kwargs: Any) -> Da
     return data
 
 
-def _synthetic(root: Path, split: int, seed: int, **kwargs: Any) -> Data:
-    """Build the random citation graph; ``root`` is not used."""
-    _check_split("synthetic", split, 1)
-    return synthetic_citation(seed=seed, **kwargs)
-
-
-def _arxiv_structure(root: Path, split: int, seed: int, **kwargs: Any) -> Data:
-    """Build ogbn-arxiv with structural features."""
-    _check_split("ogbn-arxiv-structure", split, 1)
-    return arxiv_structure(root, seed=seed, **kwargs)
-
-
-def _flickr_structure(root: Path, split: int, seed: int, **kwargs: Any) -> Data:
-    """Build Flickr with structural features."""
-    _check_split("flickr-structure", split, 1)
-    return flickr_structure(root, seed=seed, **kwargs)
-
-
 def _check_split(name: str, split: int, count: int) -> None:
     """Raise an error unless there is such a split."""
     if not 0 <= split < count:
         only = f"'split' must be 0 for {name!r}" if count == 1 else f"'split' must be in [0, {count}) for {name!r}"
         raise ValueError(f"{only} (got {split})")
-
-
-def _normalize_rows(x: Tensor) -> Tensor:
-    """Divide the rows of a non-negative matrix by their sums, if these are above 1; dense or CSR."""
-    if x.layout == torch.strided:
-        return x / x.sum(dim=1, keepdim=True).clamp(min=1.0)
-    row = torch.repeat_interleave(torch.arange(x.size(0)), x.crow_indices().diff())
-    total = torch.zeros(x.size(0)).index_add_(0, row, x.values()).clamp(min=1.0)
-    values = x.values() / total[row]
-    return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), values, x.shape, check_invariants=False)
-
-
-#: Name -> how to build it from (root, split, seed, further arguments), and whether its features are words.
-_BUILDERS: dict[str, tuple[Callable[..., Data], bool]] = {
-    **{name: (functools.partial(_from_pyg, name), source.bag_of_words) for name, source in PYG_SOURCES.items()},
-    "synthetic": (_synthetic, True),
-    "ogbn-arxiv-structure": (_arxiv_structure, False),
-    "flickr-structure": (_flickr_structure, False),
-}

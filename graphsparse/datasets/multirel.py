@@ -1,6 +1,5 @@
 """Several kinds of links on the same nodes: a dense one as the source, a sparse one as the target."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ from torch import Tensor
 
 from graphsparse.datasets.graph_pair import GraphPair, both_directions, cut_graph
 from graphsparse.datasets.load import load
-from graphsparse.datasets.window_pair import draw_windows
 
 #: Name -> file below ``multirel`` in the data root, and the kinds of links of source and target.
 RELATION_PAIRS: dict[str, tuple[str, str, str]] = {
@@ -22,7 +20,7 @@ RELATION_PAIRS: dict[str, tuple[str, str, str]] = {
 }
 
 
-def relation_pair(name: str, root: Path, *, seed: int = 0, window: Sequence[float] | None = None) -> GraphPair:
+def relation_pair(name: str, root: Path) -> GraphPair:
     """Return two kinds of links on the same nodes; any link of the target may be held out.
 
     ======================== ===== ========================== ======================= =========
@@ -42,25 +40,8 @@ def relation_pair(name: str, root: Path, *, seed: int = 0, window: Sequence[floa
 
     The features are words; ``freebase`` has none.
 
-    Args:
-        name: One of the names above.
-        root: Data root, which holds ``multirel/*.npz``; for Cora the files of ``load("cora")`` too.
-        seed: Draws the windows.
-        window: Cut both graphs to windows of the nodes, as :func:`window_pair` does; by default both have all.
-
-    Raises:
-        ValueError: If there is no such pair, or the window is out of range.
-        FileNotFoundError: If a file is missing.
-
-    Example:
-        ::
-
-            pair = relation_pair("freebase-mam-mdm", Path("data"))
-
     Source: HyperGCN (NeurIPS 2019) for Cora, HeCo (KDD 2021) for the others.
     """
-    if name not in RELATION_PAIRS:
-        raise ValueError(f"'name' must be one of {', '.join(RELATION_PAIRS)} (got {name!r})")
     stem, *kinds = RELATION_PAIRS[name]
     file = root / "multirel" / f"{stem}.npz"
     if not file.is_file():
@@ -72,13 +53,7 @@ def relation_pair(name: str, root: Path, *, seed: int = 0, window: Sequence[floa
         x = _words(stored) if "x_indptr" in stored else None
     if stem.startswith("cora"):
         x = load("cora", root).x  # the same nodes in the same order
-    masks = [torch.ones(size, dtype=torch.bool)] * 2
-    if window is not None:
-        masks = list(draw_windows(size, window, np.random.default_rng(seed)))
-    graphs = []
-    for mask, pairs in zip(masks, links, strict=True):
-        inside = both_directions(pairs[:, mask[pairs].all(0)])
-        graphs.append(cut_graph(mask.nonzero().view(-1), inside, {"x": x, "y": y}, {}))
+    graphs = [cut_graph(torch.arange(size), both_directions(pairs), {"x": x, "y": y}, {}) for pairs in links]
     return GraphPair(graphs[0], graphs[1], "all")
 
 

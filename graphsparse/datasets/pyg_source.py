@@ -13,8 +13,7 @@ from typing import Any
 from torch_geometric.data import InMemoryDataset
 from torch_geometric.datasets import Actor, Airports, CitationFull, HeterophilousGraphDataset, Planetoid, WebKB
 
-from graphsparse.datasets.cache import private_copy
-from graphsparse.datasets.safe_loading import drop_notes, safe_loading
+from graphsparse.datasets.cache import drop_notes, private_copy, safe_loading
 
 #: Seconds that a server has to answer before a download is given up; PyG itself would wait for minutes.
 _PATIENCE = 10.0

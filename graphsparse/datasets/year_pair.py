@@ -1,6 +1,5 @@
 """Source and target by years: of papers, of citations, of joint work."""
 
-import numbers
 from typing import Any
 
 import numpy as np
@@ -8,51 +7,32 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.datasets.graph_pair import GraphPair, cut_graph, kept_at_random, once
-from graphsparse.ops.check import check_share
+from graphsparse.datasets.graph_pair import GraphPair, cut_graph, kept_at_random
+from graphsparse.datasets.window_pair import DROP
+from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
 
 
-def paper_year_pair(
-    data: Data, low: int, high: int, *, drop: float = 0.8, node_keep: float = 1.0, seed: int = 0
-) -> GraphPair:
-    """Split a citation graph by the years of papers: the recipe for ogbl-citation2.
+def paper_year_pair(data: Data, low: int, high: int, *, seed: int = 0) -> GraphPair:
+    """Split a citation graph by the years of papers: the protocol of ogbl-citation2.
 
     The source has all papers up to the year ``high``, the target all from ``low`` on, so those between are shared. In
-    the target, a pair of shared papers loses its citations with probability ``drop``; the source keeps them. Papers
+    the target, a pair of shared papers loses its citations with probability 0.8; the source keeps them. Papers
     without any citation are left out. Links with a paper after ``high`` may be held out: these, and only these, are
     links with an end that the source does not have.
-
-    Args:
-        data: Graph with ``edge_index`` and ``node_year`` ``[N]`` or ``[N, 1]``; directions are kept.
-        low: First year of the target.
-        high: Last year of the source.
-        drop: See above.
-        node_keep: Take only so large a share of all papers, at random.
-        seed: Draws both.
-
-    Raises:
-        ValueError: If an argument is out of range, or the graph has no years.
 
     Source: the released code of Zheng et al., arXiv 2302.14189, in which papers of the year ``high`` were shared and
     held out alike.
     """
     year, edges = _node_year(data), data.edge_index
-    low, high = _year(low, "low"), _year(high, "high")
-    if low > high:
-        raise ValueError(f"'low' must not be after 'high' (got {low} and {high})")
     rng = np.random.default_rng(seed)
-    node_keep = check_share(node_keep, "node_keep")
-    kept = torch.ones(year.numel(), dtype=torch.bool)
-    if node_keep < 1:
-        kept = torch.from_numpy(rng.random(year.numel()) < node_keep)
-    edges = edges[:, kept[edges].all(0) & (edges[0] != edges[1])]
-    linked = torch.zeros_like(kept)
+    edges = edges[:, edges[0] != edges[1]]
+    linked = torch.zeros(year.numel(), dtype=torch.bool)
     linked[edges] = True
     source, target = linked & (year <= high), linked & (year >= low)
     source_edges, target_edges = (edges[:, mask[edges].all(0)] for mask in (source, target))
     shared = (year[target_edges] <= high).all(0)
     keep = ~shared
-    keep[shared] = kept_at_random(target_edges[:, shared], year.numel(), check_share(drop, "drop"), rng)
+    keep[shared] = kept_at_random(target_edges[:, shared], year.numel(), DROP, rng)
     attributes = _attributes(data, year)
     graphs = (
         cut_graph(source.nonzero().view(-1), source_edges, attributes, {}),
@@ -67,38 +47,20 @@ def citation_year_pair(data: Data, year: int) -> GraphPair:
     A citation is as old as the paper that cites. Both graphs have the papers that their citations join. Shared are
     papers that were there and are still cited; those that cite, in the target, are new. Links with an end that the
     source does not have may be held out.
-
-    Args:
-        data: Graph with ``edge_index`` from citing to cited paper and ``node_year`` ``[N]`` or ``[N, 1]``.
-        year: Last year of the source.
-
-    Raises:
-        ValueError: If no citation is as old, or none later, or the graph has no years.
     """
     node_year, edges = _node_year(data), data.edge_index
-    early = node_year[edges[0]] <= _year(year, "year")
+    early = node_year[edges[0]] <= year
     graphs = [
         _joined(edges[:, part], node_year.numel(), _attributes(data, node_year), {}, year) for part in (early, ~early)
     ]
     return GraphPair(graphs[0], graphs[1], "target_only_end")
 
 
-def edge_year_pair(data: Data, low: int, high: int, *, node_keep: float = 1.0, seed: int = 0) -> GraphPair:
-    """Split a graph by the years of its edges: the recipe for ogbl-collab.
+def edge_year_pair(data: Data, low: int, high: int) -> GraphPair:
+    """Split a graph by the years of its edges: the protocol of ogbl-collab.
 
     The source has the edges up to the year ``high``, the target those from ``low`` on; both have the nodes that their
     edges join. Links of the target that have no edge up to ``high`` there may be held out, whichever nodes they join.
-
-    Args:
-        data: Graph with both directions in ``edge_index``, and ``edge_year`` ``[E]`` or ``[E, 1]``. A pair of nodes may
-            have edges of several years.
-        low: First year of the target.
-        high: Last year of the source.
-        node_keep: Take only so large a share of all nodes, at random.
-        seed: Draws them.
-
-    Raises:
-        ValueError: If an argument is out of range, there are no such edges, or the graph has no years.
 
     Source: the released code of Zheng et al., arXiv 2302.14189, in which edges of the year ``high`` were in the source
     and held out alike, and both directions of a link were split apart.
@@ -107,27 +69,18 @@ def edge_year_pair(data: Data, low: int, high: int, *, node_keep: float = 1.0, s
     if edge_year is None or edge_year.numel() != data.edge_index.size(1):
         raise ValueError("'data' must hold the year of every edge in 'edge_year'")
     year = edge_year.view(-1).long()
-    low, high = _year(low, "low"), _year(high, "high")
-    if low > high:
-        raise ValueError(f"'low' must not be after 'high' (got {low} and {high})")
     size = int(data.num_nodes)
     edges = data.edge_index
-    node_keep = check_share(node_keep, "node_keep")
     inside = edges[0] != edges[1]
-    if node_keep < 1:
-        kept = torch.from_numpy(np.random.default_rng(seed).random(size) < node_keep)
-        inside &= kept[edges].all(0)
     graphs = []
     for part in (inside & (year <= high), inside & (year >= low)):
         attributes = {"x": data.get("x")}
         graphs.append(_joined(edges[:, part], size, attributes, {"edge_year": year[part]}, low))
     source, target = graphs
     links, years = target.edge_index, target.edge_year
-    code = torch.minimum(*links) * target.num_nodes + torch.maximum(*links)
-    early = once(code[years <= high])
-    late = once(code[years > high])
-    free = late[~torch.isin(late, early)]
-    return GraphPair(source, target, torch.stack([free // target.num_nodes, free % target.num_nodes]))
+    key = pair_keys(links, target.num_nodes)
+    early, late = unique_keys(key[years <= high]), unique_keys(key[years > high])
+    return GraphPair(source, target, key_pairs(late[~is_among(late, early)], target.num_nodes))
 
 
 def _joined(
@@ -150,9 +103,3 @@ def _node_year(data: Data) -> Tensor:
     if year is None or year.numel() != data.num_nodes:
         raise ValueError("'data' must hold the year of every node in 'node_year'")
     return year.view(-1).long()  # type: ignore[no-any-return]
-
-
-def _year(year: Any, name: str) -> int:
-    if isinstance(year, bool) or not isinstance(year, numbers.Integral):
-        raise TypeError(f"'{name}' must be a year (got {year!r} of type {type(year).__name__})")
-    return int(year)

@@ -84,9 +84,9 @@ def _from_callable(score: EdgeScore, edges: UndirectedEdges, edge_index: Tensor,
     best = values.new_full((edges.num_edges,), lowest)
     for where, low, high in entry_blocks(edge_index, num_src):
         edge = low != high
-        position = edges.position((low * edges.num_nodes + high)[edge])
+        position = edges.position(low[edge], high[edge])
         best.scatter_reduce_(0, position, values[where][edge], "amax")
-    return lambda u, v: best[edges.position(u * edges.num_nodes + v)]
+    return lambda u, v: best[edges.position(u, v)]
 
 
 def edge_score(

@@ -6,6 +6,7 @@ from torch import Tensor
 from graphsparse.edges.mask import mask_edges
 from graphsparse.edges.score import PairScore, pair_score
 from graphsparse.edges.undirected import UndirectedEdges, entry_blocks, undirected_edges
+from graphsparse.ops.pairs import pair_keys
 from graphsparse.ops.select import kth_smallest, num_removed
 from graphsparse.typing import EdgeScore
 
@@ -32,7 +33,8 @@ def edge_keep_mask(
         edge = (low != high).nonzero().squeeze(1)
         u, v = low[edge], high[edge]
         value = of_pair(u, v)
-        removed = (value < threshold) | ((value == threshold) & (u * edges.num_nodes + v <= last_key))
+        first = pair_keys((u, v), edges.num_nodes) <= last_key
+        removed = (value < threshold) | ((value == threshold) & first)
         keep[where][edge] = ~removed
     return keep
 

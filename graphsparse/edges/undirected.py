@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.pairs import both_ways, collect_keys, key_blocks, pair_keys
 
 
 class UndirectedEdges(NamedTuple):
@@ -28,10 +28,7 @@ class UndirectedEdges(NamedTuple):
 
     def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield ``(slice, u, v)`` for blocks of edges in canonical order."""
-        for where in blocks(self.num_edges):
-            key = self.key[where]
-            u = key // max(self.num_nodes, 1)
-            yield where, u, key - u * self.num_nodes
+        return key_blocks(self.key, self.num_nodes)
 
     def degree(self) -> Tensor:
         """Return the number of neighbours of every node as int64 ``[N]``."""
@@ -41,9 +38,21 @@ class UndirectedEdges(NamedTuple):
             degree += torch.bincount(v, minlength=self.num_nodes)
         return degree
 
-    def position(self, key: Tensor) -> Tensor:
-        """Return the canonical ids of the given keys, all of which must be there."""
-        return torch.searchsorted(self.key, key)
+    def csr(self) -> tuple[Tensor, Tensor]:
+        """Return ``(pointer [N + 1], neighbour [2M])``, int64, with both directions of every edge and each row sorted.
+
+        Besides its result it holds one block: on CPU both directions are sorted in place.
+        """
+        neighbour = both_ways(self.key, self.num_nodes)
+        for where in blocks(neighbour.numel()):
+            neighbour[where] %= self.num_nodes
+        pointer = torch.zeros(self.num_nodes + 1, dtype=torch.int64, device=self.key.device)
+        torch.cumsum(self.degree(), 0, out=pointer[1:])
+        return pointer, neighbour
+
+    def position(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return the canonical ids of the edges between some nodes, all of which must be there, in any direction."""
+        return torch.searchsorted(self.key, pair_keys((u, v), self.num_nodes))
 
 
 def entry_blocks(edge_index: Tensor, num_src: int | None = None) -> Iterator[tuple[slice, Tensor, Tensor]]:
@@ -81,35 +90,8 @@ def undirected_edges(edge_index: Tensor, num_nodes: int | tuple[int, int] | None
     num_src, num_dst = check_edge_index(edge_index, num_nodes)
     bipartite = isinstance(num_nodes, tuple)
     total = num_src + num_dst if bipartite else num_src
-    buffer = np.empty(edge_index.size(1), dtype=np.int64) if edge_index.device.type == "cpu" else None
-    keys = []
-    filled = 0
-    for _, low, high in entry_blocks(edge_index, num_src if bipartite else None):
-        key = (low * total + high)[low != high]
-        if buffer is None:
-            keys.append(key)
-        else:
-            buffer[filled : filled + key.numel()] = key.numpy()
-            filled += key.numel()
-    if buffer is None:
-        return UndirectedEdges(
-            torch.unique(torch.cat(keys)) if keys else edge_index.new_empty(0, dtype=torch.int64), total
-        )
-    return UndirectedEdges(torch.from_numpy(_sorted_unique(buffer, filled)), total)
-
-
-def _sorted_unique(values: np.ndarray, size: int) -> np.ndarray:
-    """Sort ``values[:size]`` in place, drop repetitions in place, and give the unused memory back."""
-    # NumPy's in-place sort of integers is vectorised and needs no index array; torch.sort returns one.
-    values[:size].sort()
-    kept = 0
-    for where in blocks(size):
-        block = values[where]
-        new = np.empty(len(block), dtype=bool)
-        new[0] = kept == 0 or block[0] != values[kept - 1]
-        np.not_equal(block[1:], block[:-1], out=new[1:])
-        unique = block[new]
-        values[kept : kept + len(unique)] = unique
-        kept += len(unique)
-    values.resize(kept, refcheck=False)
-    return values
+    ends = entry_blocks(edge_index, num_src if bipartite else None)
+    parts = (pair_keys((low, high), total, directed=True)[low != high] for _, low, high in ends)
+    if edge_index.device.type == "cpu":
+        return UndirectedEdges(collect_keys(parts, edge_index.size(1)), total)
+    return UndirectedEdges(torch.unique(torch.cat([edge_index.new_empty(0, dtype=torch.int64), *parts])), total)

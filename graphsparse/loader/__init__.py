@@ -1,13 +1,10 @@
 """Loaders of training batches, each seeded: clusters, neighbours, random walks, layer-wise samples."""
 
-from graphsparse.loader.batches import Batches
-from graphsparse.loader.cluster_data import ClusterData
-from graphsparse.loader.full import FullBatch
+from graphsparse.loader.batches import Batches, FullBatch
 from graphsparse.loader.layerwise import FastGCNBatches, LadiesBatches
 from graphsparse.loader.make import SAMPLERS, make_loader
 from graphsparse.loader.neighbor import NeighborBatches
-from graphsparse.loader.partition_file import stored_partition
-from graphsparse.loader.parts import ClusterBatches, RandomNodeBatches
+from graphsparse.loader.parts import ClusterBatches, ClusterData, RandomNodeBatches
 from graphsparse.loader.saint import SaintWalkBatches
 from graphsparse.loader.weighted_sums import check_sums_weighted_messages
 
@@ -24,5 +21,4 @@ __all__ = [
     "SaintWalkBatches",
     "check_sums_weighted_messages",
     "make_loader",
-    "stored_partition",
 ]

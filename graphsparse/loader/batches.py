@@ -34,16 +34,13 @@ class Batches(ABC):
         generator: Where all randomness comes from.
         needs_weighted_sums: Whether its batches estimate something only in models that sum messages with the weights
             of their edges, see :func:`~graphsparse.loader.check_sums_weighted_messages`.
-        keeps_targets: Whether a node that is computed in one layer is computed in those before it too.
     """
 
     needs_weighted_sums: bool = False
-    keeps_targets: bool = True
 
     def __init__(self, data: Data, seed: int) -> None:
-        check_count(seed, "seed", least=0)
         self.data = data
-        self.generator = new_generator(int(seed))
+        self.generator = new_generator(check_count(seed, "seed", least=0))
 
     @abstractmethod
     def __iter__(self) -> Iterator[Data]:
@@ -54,20 +51,39 @@ class Batches(ABC):
         """Return the number of batches of an epoch."""
 
 
-def check_graph(data: Data, *, train: bool = False, weights: bool = False) -> None:
-    """Refuse what no batch can be cut out of.
+class FullBatch(Batches):
+    """Gives the graph itself, once in every epoch.
 
     Args:
-        data: The graph.
-        train: Whether training nodes are needed.
-        weights: Whether edge weights are needed.
+        data: The graph, in any form that the model takes.
+        seed: Not used: there is nothing to draw.
 
     Raises:
-        TypeError: If ``data`` is no ``Data``, or a tensor of it has a type that cannot be cut.
-        ValueError: If something is missing or has the wrong shape, or a weight is negative or not finite.
+        TypeError: If ``data`` is no ``Data``.
+
+    Example:
+        >>> from graphsparse.testing import random_graph
+        >>> data = random_graph()
+        >>> [batch is data for batch in FullBatch(data)]
+        [True]
     """
-    if not isinstance(data, Data):
-        raise TypeError(f"'data' must be a torch_geometric Data (got {type(data).__name__})")
+
+    def __init__(self, data: Data, *, seed: int = 0) -> None:
+        _check_data(data)
+        super().__init__(data, seed)
+
+    def __iter__(self) -> Iterator[Data]:
+        """Yield the graph."""
+        yield self.data
+
+    def __len__(self) -> int:
+        """Return 1."""
+        return 1
+
+
+def check_graph(data: Data, *, train: bool = False, weights: bool = False) -> None:
+    """Refuse what no batch can be cut out of, with training nodes and edge weights where these are needed."""
+    _check_data(data)
     if data.get("edge_index") is None:
         raise ValueError(f"'data' must hold 'edge_index' to be cut into batches (got {sorted(data.keys())})")
     num_nodes = data.num_nodes
@@ -87,6 +103,11 @@ def check_graph(data: Data, *, train: bool = False, weights: bool = False) -> No
         _check_weight(data.get("edge_weight"), data.edge_index.size(1))
 
 
+def _check_data(data: Data) -> None:
+    if not isinstance(data, Data):
+        raise TypeError(f"'data' must be a torch_geometric Data (got {type(data).__name__})")
+
+
 def _check_weight(weight: Tensor | None, num_edges: int) -> None:
     if weight is None:
         raise ValueError(NEEDS_WEIGHTS)
@@ -98,12 +119,6 @@ def _check_weight(weight: Tensor | None, num_edges: int) -> None:
 
 def _shape(value: object) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-
-
-def check_flag(value: bool, name: str) -> None:
-    """Refuse what is neither true nor false."""
-    if not isinstance(value, bool):
-        raise TypeError(f"'{name}' must be True or False (got {value!r} of type {type(value).__name__})")
 
 
 def train_nodes(data: Data) -> Tensor:

@@ -19,24 +19,6 @@ def uniform(*size: int, generator: torch.Generator) -> Tensor:
     return torch.rand(*size, dtype=torch.float64, generator=generator)
 
 
-def with_replacement(weight: Tensor, num: int, generator: torch.Generator) -> Tensor:
-    """Draw independently, each time with a probability in proportion to a weight.
-
-    Args:
-        weight: Weights ``[n]``, not negative, or their running sum divided by its last value, see :func:`cumulative`.
-        num: Number of draws.
-        generator: Source of all randomness.
-
-    Returns:
-        Positions ``[num]``; empty where every weight is 0.
-
-    Example:
-        >>> with_replacement(torch.tensor([0.0, 2.0, 0.0]), 3, new_generator(0))
-        tensor([1, 1, 1])
-    """
-    return from_cumulative(cumulative(weight), num, generator)
-
-
 def cumulative(weight: Tensor) -> Tensor:
     """Return the running sum of weights ``[n]``, divided by their sum, float64; empty where every weight is 0."""
     total = weight.to(torch.float64).cumsum(0)
@@ -46,31 +28,17 @@ def cumulative(weight: Tensor) -> Tensor:
 
 
 def from_cumulative(total: Tensor, num: int, generator: torch.Generator) -> Tensor:
-    """Draw as :func:`with_replacement` does, from what :func:`cumulative` returned."""
+    """Draw positions ``[num]`` independently, in proportion to weights of which :func:`cumulative` made ``total``.
+
+    Nothing is drawn where every weight is 0.
+
+    Example:
+        >>> from_cumulative(cumulative(torch.tensor([0.0, 2.0, 0.0])), 3, new_generator(0))
+        tensor([1, 1, 1])
+    """
     if total.numel() == 0:
         return torch.empty(0, dtype=torch.int64)
     return torch.searchsorted(total, uniform(num, generator=generator), right=True)
-
-
-def without_replacement(weight: Tensor, num: int, generator: torch.Generator) -> Tensor:
-    """Draw one after the other, in proportion to the weights of what is left.
-
-    Of independent exponential variables divided by the weights, the order is that of such draws.
-
-    Args:
-        weight: Weights ``[n]``, positive.
-        num: Number of draws, at most ``n``.
-        generator: Source of all randomness.
-
-    Returns:
-        Distinct positions ``[num]``, sorted.
-
-    Example:
-        >>> without_replacement(torch.ones(3), 3, new_generator(0))
-        tensor([0, 1, 2])
-    """
-    key = torch.empty(weight.numel(), dtype=torch.float64).exponential_(generator=generator) / weight
-    return key.topk(num, largest=False).indices.sort().values
 
 
 def distinct_below(limit: Tensor, num: int, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from graphsparse.utils.in_edges import InEdges
+from graphsparse.ops.pattern import Pattern
 
 
 class InGraph:
@@ -32,8 +32,10 @@ class InGraph:
     """
 
     def __init__(self, edge_index: Tensor, num_nodes: int) -> None:
-        edges = InEdges.sort(edge_index.as_subclass(Tensor), num_nodes)
-        self.rowptr, self.source, self._edge_id = edges.rowptr, edges.col, edges.edge_id
+        source, destination = edge_index.as_subclass(Tensor).cpu()
+        pattern = Pattern.build(destination, source, num_nodes, num_nodes)
+        self.rowptr, self.source = pattern.rowptr.long(), pattern.col
+        self._edge_id = None if pattern.perm is None else pattern.perm.long()
         self.num_nodes = num_nodes
         self._place = torch.full((num_nodes,), -1)
 

@@ -1,22 +1,15 @@
 """Batches in which every layer of a model has its own few edges: FastGCN and LADIES."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.loader.batches import (
-    Batches,
-    check_flag,
-    check_graph,
-    cut_out,
-    shuffled_groups,
-    train_nodes,
-)
-from graphsparse.loader.draws import cumulative, from_cumulative, with_replacement, without_replacement
+from graphsparse.loader.batches import Batches, check_graph, cut_out, shuffled_groups, train_nodes
+from graphsparse.loader.draws import cumulative, from_cumulative
 from graphsparse.loader.in_graph import InGraph
 from graphsparse.ops.check import check_count
 
@@ -24,44 +17,26 @@ from graphsparse.ops.check import check_count
 class LayerwiseBatches(Batches):
     """Shuffled training nodes, and for each layer, from the last one down, a sample of the edges into its nodes.
 
+    The nodes of a layer are nodes of the layer before, too, for models that take something from a node itself.
+
     Args:
         data: The graph, with ``train_mask`` and ``edge_weight``.
         num_layers: Message passing layers of the model.
         batch_size: Seeds in a batch.
-        layer_size: Draws for a layer; or one number for each layer, the first layer's first.
-        debias: Whether to weigh what is drawn; otherwise the mean over it is taken, see :class:`FastGCNBatches`.
-        keep_targets: Whether the nodes of a layer are nodes of the layer before, too.
+        layer_size: Draws for a layer.
         seed: Seed of the batches.
     """
 
     needs_weighted_sums = True
 
     def __init__(
-        self,
-        data: Data,
-        *,
-        num_layers: int = 2,
-        batch_size: int = 512,
-        layer_size: int | Sequence[int] = 512,
-        debias: bool = True,
-        keep_targets: bool = True,
-        seed: int = 0,
+        self, data: Data, *, num_layers: int = 2, batch_size: int = 512, layer_size: int = 512, seed: int = 0
     ) -> None:
-        check_count(num_layers, "num_layers")
-        check_count(batch_size, "batch_size")
-        check_flag(debias, "debias")
-        check_flag(keep_targets, "keep_targets")
-        sizes: tuple[Any, ...] = (
-            tuple(layer_size) if isinstance(layer_size, list | tuple) else (layer_size,) * num_layers
-        )
-        for size in sizes:
-            check_count(size, "layer_size")
-        if len(sizes) != num_layers:
-            raise ValueError(f"'layer_size' must hold one number for each of {num_layers} layers (got {layer_size!r})")
+        self.num_layers = check_count(num_layers, "num_layers")
+        self.batch_size = check_count(batch_size, "batch_size")
+        self.layer_size = check_count(layer_size, "layer_size")
         check_graph(data, train=True, weights=True)
         super().__init__(data, seed)
-        self.layer_size, self.batch_size = sizes, batch_size
-        self.debias, self.keeps_targets = debias, keep_targets
         self._seeds = train_nodes(data)
         self._graph = InGraph(data.edge_index, data.num_nodes)
         self._weight = self._graph.by_destination(data.edge_weight.detach().cpu())
@@ -76,24 +51,21 @@ class LayerwiseBatches(Batches):
         return -(-self._seeds.numel() // self.batch_size)
 
     @abstractmethod
-    def _reweigh(self, source: Tensor, target: Tensor, weight: Tensor, num_targets: int, size: int) -> Tensor:
+    def _reweigh(self, source: Tensor, target: Tensor, weight: Tensor, num_targets: int) -> Tensor:
         """Return new weights ``[m]`` for all edges into some nodes, 0 for those that are not drawn."""
 
     def _batch(self, seeds: Tensor) -> Data:
         graph = self._graph
         layers: list[tuple[Tensor, Tensor, Tensor]] = []
         upper = seeds
-        for size in reversed(self.layer_size):
+        for _ in range(self.num_layers):
             place, target = graph.into(upper)
             source, weight = graph.source[place].long(), self._weight[place].double()
-            if self.debias:
-                weight = self._reweigh(source, target, weight, upper.numel(), size)
-            else:
-                weight = self._mean(source, target, upper.numel(), size)
+            weight = self._reweigh(source, target, weight, upper.numel())
             drawn = weight != 0
             source, weight = source[drawn], weight[drawn].to(self._weight.dtype)
             layers.insert(0, (source, upper[target[drawn]], weight))
-            upper = torch.unique(torch.cat([upper, source]) if self.keeps_targets else source)
+            upper = torch.unique(torch.cat([upper, source]))
         with graph.numbered(seeds) as position:
             others = torch.unique(torch.cat([source for source, _, _ in layers]))
             others = others[position[others] < 0]
@@ -107,16 +79,6 @@ class LayerwiseBatches(Batches):
             ]
         batch.batch_size = seeds.numel()
         return batch
-
-    def _mean(self, source: Tensor, target: Tensor, num_targets: int, size: int) -> Tensor:
-        """Draw nodes in proportion to 1 / degree, without replacement, and take the mean over the edges from them."""
-        candidates, inverse = torch.unique(source, return_inverse=True)
-        degree = self._graph.rowptr[candidates + 1] - self._graph.rowptr[candidates]
-        num = min(size, candidates.numel())
-        drawn = torch.zeros(candidates.numel(), dtype=torch.float64)
-        drawn[without_replacement(1 / degree.clamp(min=1).double(), num, self.generator)] = 1
-        weight = drawn[inverse]
-        return weight / sum_by(target, weight, num_targets).clamp(min=1)[target]
 
 
 class FastGCNBatches(LayerwiseBatches):
@@ -141,14 +103,7 @@ class FastGCNBatches(LayerwiseBatches):
         data: The graph, with ``train_mask``, and with :math:`P` as ``edge_weight``, not negative.
         num_layers: Message passing layers of the model.
         batch_size: Seeds in a batch.
-        layer_size: Draws :math:`s` for a layer; or one number for each layer, the first layer's first.
-        debias: Whether to weigh what is drawn. Otherwise, in both samplers of this kind, nodes are drawn without
-            replacement among those with an edge into the layer above, in proportion to 1 / in-degree, and the mean
-            over the edges from them is taken, whatever their weights: what the release of graph ladling does (there
-            FastGCN does not keep targets). It estimates a mean over neighbours, with a bias.
-        keep_targets: Whether the nodes of a layer are nodes of the layer before, too. It takes up to twice the memory;
-            without it a model must take nothing from a node itself, but its sampled neighbours: no root weight, no
-            residual connection, no jumping knowledge.
+        layer_size: Draws :math:`s` for a layer.
         seed: Seed of the batches.
 
     Raises:
@@ -166,36 +121,21 @@ class FastGCNBatches(LayerwiseBatches):
     Source: Chen, Ma and Xiao, *FastGCN*, arXiv 1801.10247, Section 3.1 and equation 10.
     """
 
-    def __init__(
-        self,
-        data: Data,
-        *,
-        num_layers: int = 2,
-        batch_size: int = 512,
-        layer_size: int | Sequence[int] = 512,
-        debias: bool = True,
-        keep_targets: bool = True,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            data,
-            num_layers=num_layers,
-            batch_size=batch_size,
-            layer_size=layer_size,
-            debias=debias,
-            keep_targets=keep_targets,
-            seed=seed,
-        )
-        square = self._weight.double().square()
-        self._share = sum_by(self._graph.source.long(), square, self._graph.num_nodes)
-        self._share /= self._share.sum().clamp(min=torch.finfo(torch.float64).tiny)
-        self._cumulative = cumulative(self._share)
+    @cached_property
+    def _share(self) -> Tensor:
+        """The probability of each node, ``[N]``."""
+        share = sum_by(self._graph.source.long(), self._weight.double().square(), self._graph.num_nodes)
+        return share / share.sum().clamp(min=torch.finfo(torch.float64).tiny)
 
-    def _reweigh(self, source: Tensor, target: Tensor, weight: Tensor, num_targets: int, size: int) -> Tensor:
-        draws = from_cumulative(self._cumulative, size, self.generator)
+    @cached_property
+    def _cumulative(self) -> Tensor:
+        return cumulative(self._share)
+
+    def _reweigh(self, source: Tensor, target: Tensor, weight: Tensor, num_targets: int) -> Tensor:
+        draws = from_cumulative(self._cumulative, self.layer_size, self.generator)
         drawn, times = torch.unique(draws, return_counts=True)
         factor = torch.zeros(self._graph.num_nodes, dtype=torch.float64)
-        factor[drawn] = times / (size * self._share[drawn])
+        factor[drawn] = times / (self.layer_size * self._share[drawn])
         return weight * factor[source]
 
 
@@ -206,8 +146,7 @@ class LadiesBatches(LayerwiseBatches):
     layer draws :math:`s` nodes with replacement from :math:`q_u \propto \lVert P_{U,u} \rVert^2`, weighs the edges from
     them by :math:`1 / (s q_u)`, and scales the weights of each row to their sum in :math:`P`; in a :math:`P` whose rows
     sum to 1 that is their division by their sum. Scaled, the estimate has less variance, and a bias of order
-    :math:`1 / s`; without it (``row_normalize=False``) there is no bias. Where there are no more neighbours than draws,
-    all of them are taken, and the sum is exact.
+    :math:`1 / s`. Where there are no more neighbours than draws, all of them are taken, and the sum is exact.
 
     A batch has the form of those of :class:`FastGCNBatches`, and the same conditions on the model hold.
 
@@ -215,10 +154,7 @@ class LadiesBatches(LayerwiseBatches):
         data: The graph, with ``train_mask``, and with :math:`P` as ``edge_weight``, not negative.
         num_layers: Message passing layers of the model.
         batch_size: Seeds in a batch.
-        layer_size: Draws :math:`s` for a layer; or one number for each layer, the first layer's first.
-        debias: Whether to weigh what is drawn, see :class:`FastGCNBatches`.
-        row_normalize: Whether to scale the weights of each row.
-        keep_targets: Whether the nodes of a layer are nodes of the layer before, too, see :class:`FastGCNBatches`.
+        layer_size: Draws :math:`s` for a layer.
         seed: Seed of the batches.
 
     Raises:
@@ -228,7 +164,7 @@ class LadiesBatches(LayerwiseBatches):
     Example:
         >>> from torch_geometric.transforms import GCNNorm
         >>> from graphsparse.testing import random_graph
-        >>> loader = LadiesBatches(GCNNorm()(random_graph()), batch_size=5, layer_size=[12, 8])
+        >>> loader = LadiesBatches(GCNNorm()(random_graph()), batch_size=5, layer_size=8)
         >>> batch = next(iter(loader))
         >>> int(batch.layer_edges[1][0][0].unique().numel()) <= 8
         True
@@ -236,44 +172,19 @@ class LadiesBatches(LayerwiseBatches):
     Source: Zou et al., *Layer-Dependent Importance Sampling*, arXiv 1911.07323, Section 4 and algorithm 1.
     """
 
-    def __init__(
-        self,
-        data: Data,
-        *,
-        num_layers: int = 2,
-        batch_size: int = 512,
-        layer_size: int | Sequence[int] = 512,
-        debias: bool = True,
-        row_normalize: bool = True,
-        keep_targets: bool = True,
-        seed: int = 0,
-    ) -> None:
-        check_flag(row_normalize, "row_normalize")
-        super().__init__(
-            data,
-            num_layers=num_layers,
-            batch_size=batch_size,
-            layer_size=layer_size,
-            debias=debias,
-            keep_targets=keep_targets,
-            seed=seed,
-        )
-        self.row_normalize = row_normalize
-
-    def _reweigh(self, source: Tensor, target: Tensor, weight: Tensor, num_targets: int, size: int) -> Tensor:
+    def _reweigh(self, source: Tensor, target: Tensor, weight: Tensor, num_targets: int) -> Tensor:
         candidates, inverse = torch.unique(source, return_inverse=True)
         share = sum_by(inverse, weight.square(), candidates.numel())
-        if int((share > 0).sum()) <= size:
+        if int((share > 0).sum()) <= self.layer_size:
             return weight
         share /= share.sum()
-        drawn, times = torch.unique(with_replacement(share, size, self.generator), return_counts=True)
+        draws = from_cumulative(cumulative(share), self.layer_size, self.generator)
+        drawn, times = torch.unique(draws, return_counts=True)
         factor = torch.zeros_like(share)
-        factor[drawn] = times / (size * share[drawn])
+        factor[drawn] = times / (self.layer_size * share[drawn])
         found = weight * factor[inverse]
-        if self.row_normalize:
-            total, part = sum_by(target, weight, num_targets), sum_by(target, found, num_targets)
-            found *= torch.where(part > 0, total / part, 0.0)[target]
-        return found
+        total, part = sum_by(target, weight, num_targets), sum_by(target, found, num_targets)
+        return found * torch.where(part > 0, total / part, 0.0)[target]
 
 
 def sum_by(group: Tensor, value: Tensor, num_groups: int) -> Tensor:

@@ -5,8 +5,7 @@ from typing import Any
 
 from torch_geometric.data import Data
 
-from graphsparse.loader.batches import Batches
-from graphsparse.loader.full import FullBatch
+from graphsparse.loader.batches import Batches, FullBatch
 from graphsparse.loader.layerwise import FastGCNBatches, LadiesBatches
 from graphsparse.loader.neighbor import NeighborBatches
 from graphsparse.loader.parts import ClusterBatches, RandomNodeBatches

@@ -2,15 +2,85 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.loader import ClusterData as PyGClusterData
 
 from graphsparse.loader.batches import Batches, check_graph, cut_out
 from graphsparse.loader.in_graph import InGraph
-from graphsparse.loader.partition_file import stored_partition
 from graphsparse.ops.check import check_count
+from graphsparse.ops.digest import digest
+from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.fingerprint import graph_fingerprint
+from graphsparse.utils.partition import partition_graph
+
+
+def stored_partition(
+    edge_index: Tensor,
+    num_parts: int,
+    num_nodes: int | None = None,
+    *,
+    node_weight: Tensor | None = None,
+    seed: int = 0,
+    save_dir: str | Path | None = None,
+) -> Tensor:
+    """Return what :func:`~graphsparse.utils.partition_graph` returns, from a file if it was computed before.
+
+    The name of the file follows from the graph and all arguments, so that a partition of another graph is never read.
+    It holds the parts alone, 8 bytes per node, and is there whole or not at all.
+
+    Args:
+        edge_index: Edges ``[2, E]``.
+        num_parts: Number of parts.
+        num_nodes: Number of nodes; the largest index plus one when ``None``.
+        node_weight: Weight of every node ``[N]``.
+        seed: Seed of the partition.
+        save_dir: Folder of the file, made when it is missing; nothing is kept when ``None``.
+
+    Returns:
+        Part of every node, int64 ``[N]``, on the device of ``edge_index``.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or the file is none of a partition; the message names it.
+        OSError: If the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> edge_index = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first, again = (stored_partition(edge_index, 2, save_dir=folder) for _ in range(2))
+        >>> torch.equal(first, again)
+        True
+    """
+    path = None
+    if save_dir is not None:
+        weight = [] if node_weight is None else [digest([node_weight])]
+        name = "-".join(["partition", graph_fingerprint(edge_index, num_nodes), str(num_parts), str(seed), *weight])
+        path = Path(save_dir) / f"{name}.pt"
+        if path.exists():
+            return _read(path, num_parts).to(edge_index.device)
+    part = partition_graph(edge_index, num_parts, num_nodes, node_weight=node_weight, seed=seed)
+    if path is not None:
+        with atomic_write(path) as temporary:
+            torch.save(part.cpu(), temporary)
+    return part
+
+
+def _read(path: Path, num_parts: int) -> Tensor:
+    try:
+        part = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file may raise anything
+        raise ValueError(f"{str(path)!r} cannot be read as a partition; delete it to compute it anew") from error
+    num_nodes = int(path.name.split("-")[1])
+    if not isinstance(part, Tensor) or part.dtype != torch.int64 or part.shape != (num_nodes,):
+        raise ValueError(f"{str(path)!r} holds no partition of {num_nodes} nodes; delete it to compute it anew")
+    if num_nodes and not (int(part.min()) >= 0 and int(part.max()) < num_parts):
+        raise ValueError(f"{str(path)!r} holds other than {num_parts} parts; delete it to compute it anew")
+    return part
 
 
 class ClusterBatches(Batches):
@@ -25,7 +95,6 @@ class ClusterBatches(Batches):
         data: The graph.
         num_parts: Number of parts :math:`K`.
         parts_per_batch: Parts in a batch :math:`q`; fewer in the last one where they do not come out even.
-        method: ``metis`` or ``random``, see :func:`~graphsparse.utils.partition_graph`.
         node_weight: Weight of every node ``[N]`` for the balance of the parts.
         partition_seed: Seed of the partition, which is apart from ``seed`` so that many trainings share one.
         save_dir: Folder to keep the partition in; one of another graph is never read.
@@ -50,7 +119,6 @@ class ClusterBatches(Batches):
         *,
         num_parts: int = 32,
         parts_per_batch: int = 4,
-        method: str = "metis",
         node_weight: Tensor | None = None,
         partition_seed: int = 0,
         save_dir: str | Path | None = None,
@@ -63,7 +131,6 @@ class ClusterBatches(Batches):
             data.edge_index,
             num_parts,
             data.num_nodes,
-            method=method,
             node_weight=node_weight,
             seed=partition_seed,
             save_dir=save_dir,
@@ -83,6 +150,56 @@ class ClusterBatches(Batches):
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
         return -(-self.num_parts // self.batch_size)
+
+
+class ClusterData(PyGClusterData):  # type: ignore[misc]
+    """A graph in the order of its clusters, for PyG's ``ClusterLoader``.
+
+    What differs from :class:`torch_geometric.loader.ClusterData`:
+
+    * the partition is that of :func:`~graphsparse.utils.partition_graph`, so no compiled package is needed. It is
+      computed on the undirected graph; the edges of the clusters stay those of ``data``, directions, self-loops and
+      repeated ones included;
+    * the file below ``save_dir`` is named after the graph and all arguments of the partition. PyG names it after the
+      number of parts alone and reads it for any other graph. It holds the parts only, so that it serves both sparse
+      formats, and it is written whole or not at all;
+    * nothing is printed.
+
+    As in PyG, the cut edges between the clusters of one batch are kept by ``ClusterLoader``, and a single cluster taken
+    by its number has none unless ``keep_inter_cluster_edges`` is set, in which case sources are numbered by their place
+    in the whole order.
+
+    Args:
+        data: The graph.
+        num_parts: Number of clusters.
+        seed: Seed of the partition.
+        save_dir: Folder to keep the partition in; nothing is kept when ``None``.
+        **options: ``keep_inter_cluster_edges`` and ``sparse_format`` of PyG's class.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or the file is damaged.
+        OSError: If the folder cannot be written.
+
+    Example:
+        >>> from torch_geometric.loader import ClusterLoader
+        >>> from graphsparse.testing import random_graph
+        >>> loader = ClusterLoader(ClusterData(random_graph(), 6), batch_size=2, shuffle=True)
+        >>> sum(batch.num_nodes for batch in loader)
+        60
+
+    Source: Chiang et al., *Cluster-GCN*, arXiv 1905.07953.
+    """
+
+    def __init__(
+        self, data: Data, num_parts: int, *, seed: int = 0, save_dir: str | Path | None = None, **options: Any
+    ) -> None:
+        check_graph(data)
+        self._seed, self._save_dir = seed, save_dir
+        super().__init__(data, num_parts, log=False, **options)
+
+    def _metis(self, edge_index: Tensor, num_nodes: int) -> Tensor:
+        return stored_partition(edge_index, self.num_parts, num_nodes, seed=self._seed, save_dir=self._save_dir)
 
 
 class RandomNodeBatches(Batches):

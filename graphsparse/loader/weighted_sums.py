@@ -3,9 +3,11 @@
 import inspect
 
 from torch import nn
-from torch_geometric.nn import GCN2Conv, GCNConv, GINConv, GraphConv, LGConv, MessagePassing, SAGEConv
+from torch_geometric.nn import GCN2Conv, GCNConv, GraphConv, LGConv, MessagePassing
 
 _ADVICE = "use layers that do not, such as GCN(..., normalize=False) on T.GCNNorm()(data), or GraphConv(aggr='add')"
+#: Layers of PyG that sum messages with the weights of their edges.
+_SUMS = (GCNConv, GCN2Conv, LGConv, GraphConv)
 
 
 def check_sums_weighted_messages(model: nn.Module, *, keeps_targets: bool = True) -> None:
@@ -14,9 +16,9 @@ def check_sums_weighted_messages(model: nn.Module, *, keeps_targets: bool = True
     FastGCN, LADIES and the normalisation of GraphSAINT make :math:`\sum_u w_{vu} h_u` right on average. A layer that
     takes a mean, a maximum or attention, that ignores the weights, or that normalises them once more makes something
     else of them. Taken are PyG's ``GCNConv``, ``GCN2Conv`` and ``LGConv`` with ``normalize=False`` and ``GraphConv``
-    with ``aggr="add"``, those of this package that derive from them, its ``SAGEConv`` with ``aggr="sum"`` and its
-    ``GINConv``; and layers of other origin that take ``edge_weight`` and have ``aggr="add"``: what those do with the
-    weights cannot be seen.
+    with ``aggr="add"``; the layers of this package that say so of themselves (:class:`~graphsparse.nn.FusedConv`),
+    such as ``SAGEConv`` with ``aggr="sum"`` and ``GINConv``; and layers of other origin that take ``edge_weight`` and
+    have ``aggr="add"``: what those do with the weights cannot be seen.
 
     Args:
         model: The model.
@@ -59,14 +61,14 @@ def _objection(layer: MessagePassing) -> str | None:
         return "takes no edge weights"
     if layer.aggr not in ("add", "sum"):
         return f"takes the {layer.aggr} of messages instead of their sum"
-    if isinstance(layer, GraphConv | SAGEConv | GINConv):
-        return None  # what SAGEConv calls `normalize` is done to its output
-    if getattr(layer, "normalize", False) is True:
+    # A layer of ours declares what it does, see `FusedConv`; `normalize` may mean something else there.
+    if getattr(layer, "normalises", getattr(layer, "normalize", False)) is True:
         return "normalises the weights again"
-    if isinstance(layer, GCNConv | GCN2Conv | LGConv) or not type(layer).__module__.startswith("torch_geometric."):
-        return None
-    return "is not known to sum messages with the weights as they are"
+    known = isinstance(layer, _SUMS) or not type(layer).__module__.startswith("torch_geometric.")
+    return (
+        None if getattr(layer, "weighted_sum", known) else "is not known to sum messages with the weights as they are"
+    )
 
 
 def _has_root(layer: MessagePassing) -> bool:
-    return isinstance(layer, GraphConv | GINConv) or (isinstance(layer, SAGEConv) and bool(layer.root_weight))
+    return bool(getattr(layer, "has_root", isinstance(layer, GraphConv)))

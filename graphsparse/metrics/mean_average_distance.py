@@ -1,28 +1,23 @@
 """How far apart the directions of the nodes' representations are: 0 where a deep network has smoothed them all away."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
-from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.blocks import row_blocks
 from graphsparse.utils.counter_random import CounterRandom, mix64
 
-#: Scalars of a block: temporaries of 4 MB in float64, whatever the numbers of nodes and edges.
-_BLOCK = 1 << 19
 
-
-def mean_average_distance(x: Tensor, edge_index: Tensor | None = None) -> float:
+def mean_average_distance(x: Tensor) -> float:
     r"""Return the mean average distance (MAD) between the rows of ``x``: 0 where all point in one direction, at most 2.
 
     .. math::
         \mathrm{MAD} = \operatorname{mean}_{i:\, D_i \neq 0} D_i, \quad
         D_i = \operatorname{mean}_{j:\, D_{ij} \neq 0} D_{ij}, \quad D_{ij} = 1 - \cos(x_i, x_j),
 
-    over all pairs, or over those of an edge list. Distances that are zero do not count, those of a row to itself among
-    them: of two clusters far apart every node sees the other cluster only.
+    over all pairs. Distances that are zero do not count, those of a row to itself among them: of two clusters far apart
+    every node sees the other cluster only.
 
-    All pairs take :math:`O(Nd)`. With unit rows :math:`u_i`, their mean :math:`\bar u` and the number :math:`g_i` of
+    It takes :math:`O(Nd)`. With unit rows :math:`u_i`, their mean :math:`\bar u` and the number :math:`g_i` of
     rows that point where row :math:`i` does, itself included,
 
     .. math::
@@ -35,38 +30,28 @@ def mean_average_distance(x: Tensor, edge_index: Tensor | None = None) -> float:
     rounded to float32; rows that point in different directions and still agree are less than
     :math:`10^{-14}` apart. A row of zeros has distance 1 to every other row, zero or not.
 
-    Sums are in float64. Beside its input a call holds a few numbers per node, and 8 bytes per edge two or three times.
+    Sums are in float64. Beside its input a call holds a few numbers per node.
 
     Args:
         x: Representations ``[N, d]``, floating point.
-        edge_index: Pairs ``(i, j)`` to look at, ``[2, E]``, in which ``i`` is the node that averages; a pair that is
-            there twice counts once, self-loops do not count. All pairs when ``None``.
 
     Returns:
         A number between 0 and 2; 0 where no distance is left, as for a single node.
 
     Raises:
-        TypeError: If ``x`` is not a dense floating point tensor, or ``edge_index`` not an integer tensor.
-        ValueError: If ``x`` is not ``[N, d]`` with at least one node and one column, or holds NaN or infinity, or an
-            index is out of range.
+        TypeError: If ``x`` is not a dense floating point tensor.
+        ValueError: If ``x`` is not ``[N, d]`` with at least one node and one column, or holds NaN or infinity.
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])
         >>> round(mean_average_distance(x[:3]), 4), round(mean_average_distance(x), 4)
         (1.0, 1.4167)
-        >>> round(mean_average_distance(x, torch.tensor([[0, 0, 0], [1, 2, 3]])), 4)
-        1.5
 
     Source: Chen et al., *Measuring and relieving the over-smoothing problem for graph neural networks from the
     topological view*, AAAI 2020, Section 3.
     """
     _check(x)
-    x = x.detach()
-    if edge_index is None:
-        total, count = _all_pairs(x)
-    else:
-        check_edge_index(edge_index, x.size(0))
-        total, count = _listed_pairs(x, edge_index.as_subclass(Tensor))
+    total, count = _all_pairs(x.detach())
     distance = total[count > 0] / count[count > 0]
     distance = distance[distance > 0]
     # A sum of squares may pass 2 by a rounding.
@@ -93,12 +78,6 @@ def _unit(rows: Tensor) -> Tensor:
     return rows / length.clamp_(min=1)
 
 
-def _blocks(num: int, width: int) -> Iterator[slice]:
-    step = max(1, _BLOCK // max(width, 1))
-    for start in range(0, num, step):
-        yield slice(start, min(start + step, num))
-
-
 def _all_pairs(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sum and the number of the non-zero distances of every row."""
     num, width = x.shape
@@ -107,7 +86,7 @@ def _all_pairs(x: Tensor) -> tuple[Tensor, Tensor]:
     direction = torch.empty(num, dtype=torch.int64, device=x.device)
     factor = CounterRandom(0, "direction").words(2 * width, device=x.device).view(2, width)
     factor = (factor[0] << 32) + factor[1]
-    for where in _blocks(num, width):
+    for where in row_blocks(num, width):
         unit = _unit(x[where])
         mean += unit.sum(0)
         present[where] = unit.any(1)
@@ -115,7 +94,7 @@ def _all_pairs(x: Tensor) -> tuple[Tensor, Tensor]:
     num_present = int(present.count_nonzero())
     mean /= max(num_present, 1)
     spread = torch.empty(num, dtype=torch.float64, device=x.device)
-    for where in _blocks(num, width):
+    for where in row_blocks(num, width):
         spread[where] = (_unit(x[where]) - mean).square_().sum(1)
     spread[~present] = 0
     # Rows of zeros lie outside the centred sum: each is 1 away from all others.
@@ -133,23 +112,3 @@ def _hash(rows: Tensor, factor: Tensor) -> Tensor:
     """
     bits = (rows + 0.0).view(torch.int32)  # -0.0 and 0.0 are one number
     return (mix64(bits.long()) * factor).sum(1)
-
-
-def _listed_pairs(x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sum and the number of the non-zero distances of every row to those it is paired with."""
-    num, width = x.shape
-    total = torch.zeros(num, dtype=torch.float64, device=x.device)
-    count = torch.zeros(num, dtype=torch.int64, device=x.device)
-    key = torch.unique(edge_index[0].long() * num + edge_index[1]).to(x.device)
-    for where in _blocks(key.numel(), width):
-        i = key[where] // num
-        j = key[where] - i * num
-        first, second = _unit(x[i]), _unit(x[j])
-        different = (first.float() != second.float()).any(1)
-        distance = (first - second).square_().sum(1) / 2
-        zero = ~(first.any(1) & second.any(1))
-        distance[zero], different[zero] = 1, True
-        different &= i != j
-        total.index_add_(0, i, distance.mul_(different))
-        count.index_add_(0, i, different.long())
-    return total, count

@@ -8,28 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 from torch_geometric.nn import MessagePassing
-from torch_geometric.nn import conv as pyg
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from graphsparse.nn.dropout import FastDropout
-from graphsparse.nn.gat_conv import GATConv
-from graphsparse.nn.gcn2_conv import GCN2Conv
-from graphsparse.nn.gcn_conv import GCNConv
-from graphsparse.nn.gin_conv import GINConv
-from graphsparse.nn.graph import has_own_method
+from graphsparse.nn.fused import FUSED, FusedConv, has_own_method
 from graphsparse.nn.linear import FASTER
-from graphsparse.nn.sage_conv import SAGEConv
 
-_OURS: dict[type[MessagePassing], type[MessagePassing]] = {
-    pyg.GATConv: GATConv,
-    pyg.GCN2Conv: GCN2Conv,
-    pyg.GCNConv: GCNConv,
-    pyg.GINConv: GINConv,
-    pyg.SAGEConv: SAGEConv,
-}
-_OUR_TYPES: tuple[Any, ...] = tuple(_OURS.values())
 #: Those that keep what is computed from constant features.
-_KEEPING: tuple[Any, ...] = (*_OUR_TYPES, *FASTER.values())
+_KEEPING: tuple[Any, ...] = (FusedConv, *FASTER.values())
 #: What PyG derives from the class of a layer, and puts into each object.
 _OF_CLASS = ("inspector", "_user_args", "_fused_user_args", "_edge_user_args")
 
@@ -100,7 +86,7 @@ def _exchange(
         # What runs is not what the tree of modules shows.
         left.append(f"{name or 'model'} ({'scripted' if isinstance(module, torch.jit.ScriptModule) else 'compiled'})")
         return module
-    ours = None if "forward" in vars(module) else _OURS.get(type(module))
+    ours = None if "forward" in vars(module) else FUSED.get(type(module))
     new: Any = _shallow_copy(module) if ours is None else _as_ours(module, ours)
     if "forward" not in vars(module):
         new.__class__ = FASTER.get(type(new), type(new))
@@ -112,11 +98,11 @@ def _exchange(
         new._modules[key] = None if child is None else _exchange(child, path, done, left, reuse, fast_dropout)
     if isinstance(new, _KEEPING):
         new.reuse_constant = reuse
-        if isinstance(new, GATConv):
+        if hasattr(new, "fast_dropout"):
             new.fast_dropout = fast_dropout
     elif isinstance(new, MessagePassing):
         left.append(f"{name or 'model'} ({type(new).__name__})")
-    if isinstance(new, BasicGNN) and all(isinstance(conv, _OUR_TYPES) for conv in new.convs):
+    if isinstance(new, BasicGNN) and all(isinstance(conv, FusedConv) for conv in new.convs):
         new.supports_edge_weight = True
     result: nn.Module = new
     return result

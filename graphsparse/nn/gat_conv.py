@@ -1,30 +1,27 @@
 """Graph attention with weights, and without a tensor of messages."""
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.nn import MessagePassing
+from torch_geometric import EdgeIndex
 from torch_geometric.nn import conv as pyg
 from torch_geometric.typing import Adj, OptPairTensor, OptTensor, Size
-from torch_geometric.utils import is_sparse
+from torch_geometric.utils import is_sparse, scatter
+from torch_geometric.utils.loop import compute_loop_attr
 
-from graphsparse.nn.attention_edges import AttentionEdges, attention_edges
-from graphsparse.nn.features import constant_features, to_dense
-from graphsparse.nn.gather_scatter import attention_softmax
-from graphsparse.nn.graph import (
-    end_nodes,
-    fused_reduction,
-    refuse_weights_of_matrix,
-    sees_messages,
-    to_edge_list,
-)
+from graphsparse.nn.features import to_dense
+from graphsparse.nn.fused import FusedConv, sees_messages
+from graphsparse.nn.gather_scatter import append_loops, attention_softmax, reduce_messages
+from graphsparse.nn.graph import end_nodes, held_of, refuse_weights_of_matrix, to_adjacency, to_edge_list
 from graphsparse.nn.linear import apply_linear
 from graphsparse.ops import Adjacency, dropout, spmm
+from graphsparse.ops.remember import remember
 
 
-class GATConv(pyg.GATConv):  # type: ignore[misc]
+class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
     r"""The graph attention operator with weighted edges, each head computed as a sparse product.
 
     .. math::
@@ -67,38 +64,10 @@ class GATConv(pyg.GATConv):  # type: ignore[misc]
     Source: Velickovic et al., arXiv 1710.10903, equations 1 to 6.
     """
 
-    SUPPORTS_ADJACENCY = True
-    # PyG makes code for these from those of the class it comes from, which may be made code that explains nothing.
-    propagate = MessagePassing.propagate
-    edge_updater = MessagePassing.edge_updater
-    # PyG looks these up in the source of the class by its name, which is also that of the class it comes from.
-    propagate_type: ClassVar[dict[str, Any]] = {"x": OptPairTensor, "alpha": Tensor}
-    edge_updater_type: ClassVar[dict[str, Any]] = {"alpha": OptPairTensor, "edge_attr": OptTensor}
-    reuse_constant: bool = True
+    replaces = pyg.GATConv
+    reductions = ("sum",)
+    weighted_sum = False
     fast_dropout: bool = False
-
-    def __init__(
-        self,
-        in_channels: int | tuple[int, int],
-        out_channels: int,
-        heads: int = 1,
-        concat: bool = True,
-        negative_slope: float = 0.2,
-        dropout: float = 0.0,
-        add_self_loops: bool = True,
-        edge_dim: int | None = None,
-        fill_value: float | Tensor | str = "mean",
-        bias: bool = True,
-        residual: bool = False,
-        *,
-        reuse_constant: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            in_channels, out_channels, heads, concat, negative_slope, dropout, add_self_loops, edge_dim, fill_value,
-            bias, residual, **kwargs,
-        )  # fmt: skip
-        self.reuse_constant = reuse_constant
 
     def forward(  # type: ignore[no-untyped-def]
         self,
@@ -129,39 +98,36 @@ class GATConv(pyg.GATConv):  # type: ignore[misc]
         if matrix and edge_weight is not None:
             refuse_weights_of_matrix()
         weighted = edge_weight is not None or (isinstance(edge_index, Adjacency) and edge_index.value is not None)
-        fused = fused_reduction(self, GATConv, source) == "sum"
+        fused = self.is_fused(source)
         details = self.lin_edge is not None or bool(return_attention_weights)
         if not weighted and (not fused or (matrix and details)):
             edges_of_pyg, _, size = to_edge_list(edge_index, None, size, self.flow)
-            return super().forward(to_dense(x), edges_of_pyg, edge_attr, size, return_attention_weights)
+            return pyg.GATConv.forward(self, to_dense(x), edges_of_pyg, edge_attr, size, return_attention_weights)
         if not fused:
             self._refuse_weights(source)
 
         ends = end_nodes(edge_index, source, target, size, self.flow)
-        (x_src, x_dst), root = self._transform(source, target, reuse=fused and self.reuse_constant)
-        edges = attention_edges(
-            edge_index, edge_weight, ends, add_self_loops=self.add_self_loops, flow=self.flow, fused=fused
-        )
-        alpha = self._attention(edges, x_src, x_dst, edge_attr)
+        source, target = self.constants(source, target, fused and self.reuse_constant)
+        x_src, x_dst = self._by_head(source, target)
+        edges = self._edges(edge_index, edge_weight, ends, self.flow, fused)
+        if edge_attr is not None and self.lin_edge is not None:
+            edge_attr = edges.extend(edge_attr, self.fill_value)
+        alpha = self._attention(edges.source, edges.target, edges.weight, ends[1], x_src, x_dst, edge_attr)
         drop = dropout if self.fast_dropout else F.dropout
         dropped = drop(alpha, p=self.dropout, training=self.training)
         if edges.adjacency is not None:
-            heads = [spmm(edges.adjacency, x_src[:, head], value=dropped[:, head]) for head in range(self.heads)]
-            out = torch.stack(heads, 1)
+            out = self._sum(edges.adjacency, x_src, dropped)
         else:
-            out = self.propagate(edges.edge_index, x=(x_src, x_dst), alpha=dropped, size=edges.ends)
-        out = out.flatten(1) if self.concat else out.mean(1)
-        if root is not None:
-            out = out + root
-        if self.bias is not None:
-            out = out + self.bias
+            out = self.propagate(edges.edge_index, x=(x_src, x_dst), alpha=dropped, size=ends)
+        out = self._join(out, target)
         if not return_attention_weights:
             return out
-        shown = edges.shown()
+        shown = edges.edge_index[0] != edges.edge_index[1]  # one of two self-loops of a node
+        shown[shown.numel() - edges.num_loops if edges.num_loops else 0 :] = True
         return out, (edges.edge_index[:, shown], dropped[shown])
 
     def _refuse_weights(self, x: Tensor) -> None:
-        why = sees_messages(self, GATConv, ("edge_update",))
+        why = sees_messages(self, ("edge_update",))
         if why is None and self.aggr not in ("add", "sum"):
             why = f"with aggr={self.aggr!r}"
         if why is None and x.dim() != 2:
@@ -169,31 +135,166 @@ class GATConv(pyg.GATConv):  # type: ignore[misc]
         if why is not None:
             raise ValueError(f"{type(self).__name__} takes no 'edge_weight' {why}")
 
-    def _transform(
-        self, source: Tensor, target: OptTensor, *, reuse: bool
-    ) -> tuple[tuple[Tensor, Tensor | None], Tensor | None]:
-        """Return the features of sources and destinations by head, ``[N, H, C]``, and the residual."""
+    def _by_head(self, source: Tensor, target: OptTensor) -> tuple[Tensor, OptTensor]:
+        """Return the features of sources and destinations by head, ``[N, H, C]``."""
         shape = (-1, self.heads, self.out_channels)
-        same = target is source
-        source = constant_features(source, reuse)
-        if target is not None:
-            target = source if same else constant_features(target, reuse)
-        root = None if self.res is None or target is None else self.res(target)
-        if self.lin is not None and same:
-            hidden = apply_linear(self.lin, source).view(shape)
-            return (hidden, hidden), root
         lin_src, lin_dst = (self.lin_src, self.lin_dst) if self.lin is None else (self.lin, self.lin)
-        hidden_dst = None if target is None else apply_linear(lin_dst, target).view(shape)
-        return (apply_linear(lin_src, source).view(shape), hidden_dst), root
+        x_src = apply_linear(lin_src, source).view(shape)
+        if target is None or (target is source and lin_src is lin_dst):
+            return x_src, None if target is None else x_src
+        return x_src, apply_linear(lin_dst, target).view(shape)
 
-    def _attention(self, edges: AttentionEdges, x_src: Tensor, x_dst: OptTensor, edge_attr: OptTensor) -> Tensor:
+    def _attention(
+        self,
+        source: Tensor,
+        target: Tensor,
+        weight: OptTensor,
+        num_dst: int,
+        x_src: Tensor,
+        x_dst: OptTensor,
+        edge_attr: OptTensor,
+    ) -> Tensor:
         """Return the coefficients ``[E, H]``."""
-        score = (x_src * self.att_src).sum(-1).index_select(0, edges.source)
+        score = (x_src * self.att_src).sum(-1).index_select(0, source)
         if x_dst is not None:
-            score = score + (x_dst * self.att_dst).sum(-1).index_select(0, edges.target)
+            score = score + (x_dst * self.att_dst).sum(-1).index_select(0, target)
         if edge_attr is not None and self.lin_edge is not None:
-            edge_attr = edges.extend(edge_attr.view(-1, 1) if edge_attr.dim() == 1 else edge_attr, self.fill_value)
             embedded = self.lin_edge(edge_attr).view(-1, self.heads, self.out_channels)
             score = score + (embedded * self.att_edge).sum(-1)
         score = F.leaky_relu(score, self.negative_slope)
-        return attention_softmax(score, edges.weight, edges.target, edges.num_dst)
+        return attention_softmax(score, weight, target, num_dst)
+
+    def _sum(self, adj: Adjacency, hidden: Tensor, alpha: Tensor) -> Tensor:
+        return torch.stack([spmm(adj, hidden[:, head], value=alpha[:, head]) for head in range(self.heads)], 1)
+
+    def _join(self, out: Tensor, target: OptTensor) -> Tensor:
+        """Put the heads together, and add residual and bias."""
+        out = out.flatten(1) if self.concat else out.mean(1)
+        if self.res is not None and target is not None:
+            out = out + self.res(target)
+        return out if self.bias is None else out + self.bias
+
+    def _edges(
+        self, edge_index: Any, edge_weight: OptTensor, ends: tuple[int, int], flow: str, fused: bool
+    ) -> "AttentionEdges":
+        """Return the edges over which the nodes attend; as a matrix too, kept while the same edges come, if `fused`."""
+        adj: Adjacency | None = None
+        if isinstance(edge_index, Adjacency) or is_sparse(edge_index):
+            adj = to_adjacency(edge_index, edge_weight, ends, flow=flow, sparse_tensor_values=False)
+            held: list[Any] = [adj.col, adj.pattern]
+            weight = adj.to_edge_index()[1] if isinstance(edge_index, Adjacency) else None
+        else:
+            held, weight = held_of(edge_index), None if edge_weight is None else edge_weight.view(-1)
+
+        def listed() -> Tensor:
+            if adj is not None:
+                return adj.to_edge_index()[0]
+            edges: Tensor = edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
+            return edges
+
+        num_loops = min(ends) if self.add_self_loops else 0
+        if num_loops == 0 and adj is not None:
+            return AttentionEdges(listed(), weight, 0, max(ends), flow, adj.with_value(None) if fused else None)
+
+        def build() -> tuple[OptTensor, OptTensor, Adjacency | None]:
+            edges, zero_or_one, looped = listed(), None, None
+            if num_loops:
+                ones = torch.ones(edges.size(1), device=edges.device)
+                has_loops = not fused or bool((edges[0] == edges[1]).any())
+                edges, zero_or_one = append_loops(edges, ones, ones.new_ones(num_loops))
+                zero_or_one = zero_or_one if has_loops else None
+            if fused:
+                looped = Adjacency.from_edge_index(edges if flow == "source_to_target" else edges.flip(0), None, ends)
+            # What is kept must not hold the list that it belongs to.
+            return edges if num_loops else None, zero_or_one, looped
+
+        found, zero_or_one, looped = remember(held, ("attention", ends, flow, num_loops), build) if fused else build()
+        if weight is not None:
+            weight = torch.cat([weight, weight.new_ones(num_loops)])
+            weight = weight if zero_or_one is None else weight * zero_or_one
+        weight = zero_or_one if weight is None else weight
+        return AttentionEdges(listed() if found is None else found, weight, num_loops, max(ends), flow, looped)
+
+    def operator(self, adj: Adjacency, dtype: torch.dtype) -> Adjacency:
+        """Return the graph with its weights, and one self-loop for each node in the place of those that are there."""
+        edges = self._edges(adj, None, (adj.num_src, adj.num_dst), "source_to_target", True)
+        assert edges.adjacency is not None
+        return edges.adjacency.with_value(edges.weight)
+
+    def edge_rows(self, adj: Adjacency, edge_attr: Tensor) -> Tensor:
+        """Return features for the entries of the :meth:`operator` of a graph, row by row."""
+        edges = self._edges(adj, None, (adj.num_src, adj.num_dst), "source_to_target", True)
+        assert edges.adjacency is not None
+        return edges.adjacency.pattern.from_edges(edges.extend(edge_attr, self.fill_value))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Return the nodes by head, one head beside the other."""
+        return apply_linear(self.lin_src if self.lin is None else self.lin, x)
+
+    def rows(  # type: ignore[override]
+        self, block: Adjacency, hidden: Tensor, hidden_dst: Tensor, x_dst: Tensor, edge_attr: OptTensor = None
+    ) -> Tensor:
+        """Return some rows of the output; features of the edges as :meth:`edge_rows` gives them, of these rows."""
+        (source, target), weight = block.to_edge_index()
+        shape = (-1, self.heads, self.out_channels)
+        if self.lin is None:
+            hidden_dst = apply_linear(self.lin_dst, x_dst)
+        hidden, hidden_dst = hidden.view(shape), hidden_dst.view(shape)
+        alpha = self._attention(source, target, weight, block.num_dst, hidden, hidden_dst, edge_attr)
+        return self._join(self._sum(block, hidden, alpha), x_dst)
+
+
+@dataclass
+class AttentionEdges:
+    """Edges with their weights, self-loops behind the others.
+
+    A self-loop of the graph itself, in place of which the node has one of those behind, stays in the list with
+    weight 0, which is to be deleted; so the list only depends on sizes.
+
+    Attributes:
+        edge_index: Edges ``[2, E]``.
+        weight: Weights ``[E]``, ``None`` where all are 1.
+        num_loops: How many self-loops are behind.
+        num_nodes: The larger number of sources and destinations.
+        flow: As in PyG's ``MessagePassing``.
+        adjacency: The edges without weights, whose edge list has their order; ``None`` if it is not needed.
+    """
+
+    edge_index: Tensor
+    weight: Tensor | None
+    num_loops: int
+    num_nodes: int
+    flow: str
+    adjacency: Adjacency | None
+
+    @property
+    def source(self) -> Tensor:
+        """Sources ``[E]``."""
+        return self.edge_index[0 if self.flow == "source_to_target" else 1]
+
+    @property
+    def target(self) -> Tensor:
+        """Destinations ``[E]``."""
+        return self.edge_index[1 if self.flow == "source_to_target" else 0]
+
+    def extend(self, edge_attr: Tensor, fill_value: float | Tensor | str) -> Tensor:
+        """Return edge features ``[E, D]``; those of the self-loops behind are a value, or reduced from the in-edges."""
+        edge_attr = edge_attr.view(-1, 1) if edge_attr.dim() == 1 else edge_attr
+        if self.num_loops == 0:
+            return edge_attr
+        given = slice(0, edge_attr.size(0))
+        if not isinstance(fill_value, str):
+            loops = compute_loop_attr(self.edge_index, edge_attr, self.num_loops, False, fill_value)
+            return torch.cat([edge_attr, loops])
+        # The features of a self-loop are those of the edges into the node, whatever the flow: so has PyG.
+        ends = self.edge_index[1, given]
+        if self.weight is None:
+            loops = scatter(edge_attr, ends, 0, self.num_nodes, fill_value)
+        else:
+            reduce = {"add": "sum", "amin": "min", "amax": "max"}.get(fill_value, fill_value)
+            if reduce not in ("sum", "mean", "min", "max", "mul"):
+                raise ValueError(f"'fill_value' {fill_value!r} does not go with weights or self-loops")
+            weight = self.weight[given]
+            weighted = edge_attr * weight.view(-1, 1).to(edge_attr.dtype)
+            loops = reduce_messages(weighted, weight, ends, self.num_nodes, reduce)
+        return torch.cat([edge_attr, loops[: self.num_loops]])

@@ -1,6 +1,7 @@
 """Weighted aggregation edge by edge, which compilers can trace, under the law that weight 0 is no edge."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,14 +12,13 @@ def reduce_messages(message: Tensor, weight: Tensor, target: Tensor, num_dst: in
     """Reduce weighted messages, as :func:`graphsparse.ops.spmm` does.
 
     Args:
-        message: One message for each edge, ``[E, F]``.
+        message: One message for each edge, times its weight, ``[E, F]``.
         weight: Weights of the edges, ``[E]``.
         target: Destinations of the edges, ``[E]``.
         num_dst: Number of destinations.
         reduce: ``"sum"``, ``"mean"``, ``"min"``, ``"max"`` or ``"mul"``.
     """
     weight = weight.view(-1, 1).to(message.dtype)
-    message = message * weight
     if reduce == "mul":
         return torch.as_tensor(scatter(message.masked_fill(weight == 0, 1), target, 0, num_dst, "mul"))
     if reduce in ("sum", "mean"):
@@ -38,7 +38,14 @@ def reduce_messages(message: Tensor, weight: Tensor, target: Tensor, num_dst: in
 
 
 def aggregate(
-    x: Tensor, edge_index: Tensor, edge_weight: Tensor, num_dst: int, reduce: str, *, flow: str = "source_to_target"
+    x: Tensor,
+    edge_index: Tensor,
+    edge_weight: Tensor,
+    num_dst: int,
+    reduce: str,
+    *,
+    flow: str = "source_to_target",
+    watch: Any = None,
 ) -> Tensor:
     """Gather the features of the sources and reduce them, weighted, at the destinations.
 
@@ -49,9 +56,14 @@ def aggregate(
         num_dst: Number of destinations.
         reduce: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``.
         flow: As in PyG's ``MessagePassing``: whether sources come first, or destinations.
+        watch: A layer whose hooks on messages see the weighted ones.
     """
     source, target = (0, 1) if flow == "source_to_target" else (1, 0)
-    message = x.index_select(0, edge_index[source])
+    x_j = x.index_select(0, edge_index[source])
+    message = x_j * edge_weight.view(-1, 1).to(x.dtype)
+    for hook in () if watch is None else watch._message_forward_hooks.values():
+        changed = hook(watch, ({"x_j": x_j, "edge_weight": edge_weight},), message)
+        message = message if changed is None else changed
     return reduce_messages(message, edge_weight, edge_index[target], num_dst, reduce)
 
 

@@ -1,21 +1,19 @@
 """GCNII without a tensor of messages."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.nn import MessagePassing
 from torch_geometric.nn import conv as pyg
 from torch_geometric.typing import Adj, OptTensor
 
 from graphsparse.nn.features import to_dense
-from graphsparse.nn.graph import fused_reduction
-from graphsparse.nn.normalised_graph import NormalisedGraph
-from graphsparse.nn.propagate import add, propagate
+from graphsparse.nn.gcn_conv import NormalisedConv
+from graphsparse.nn.propagate import add
 from graphsparse.ops import Adjacency
 
 
-class GCN2Conv(NormalisedGraph, pyg.GCN2Conv):  # type: ignore[misc]
+class GCN2Conv(NormalisedConv, pyg.GCN2Conv):  # type: ignore[misc]
     r"""The graph convolution of GCNII with initial residual and identity mapping, computed as one sparse product.
 
     .. math::
@@ -51,28 +49,7 @@ class GCN2Conv(NormalisedGraph, pyg.GCN2Conv):  # type: ignore[misc]
     Source: Chen et al., arXiv 2007.02133, equation 5.
     """
 
-    SUPPORTS_ADJACENCY = True
-    # PyG makes code for these from those of the class it comes from, which may be made code that explains nothing.
-    propagate = MessagePassing.propagate
-    # PyG looks these up in the source of the class by its name, which is also that of the class it comes from.
-    propagate_type: ClassVar[dict[str, Any]] = {"x": Tensor, "edge_weight": OptTensor}
-
-    def __init__(
-        self,
-        channels: int,
-        alpha: float,
-        theta: float | None = None,
-        layer: int | None = None,
-        shared_weights: bool = True,
-        cached: bool = False,
-        add_self_loops: bool = True,
-        normalize: bool = True,
-        *,
-        reuse_constant: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(channels, alpha, theta, layer, shared_weights, cached, add_self_loops, normalize, **kwargs)
-        self.reuse_constant = reuse_constant
+    replaces = pyg.GCN2Conv
 
     def forward(self, x: Tensor, x_0: Tensor, edge_index: Adj | Adjacency, edge_weight: OptTensor = None) -> Tensor:
         """Run the layer.
@@ -88,23 +65,20 @@ class GCN2Conv(NormalisedGraph, pyg.GCN2Conv):  # type: ignore[misc]
             ValueError: If ``x`` is a pair, or does not fit the graph or ``x_0``, or weights come with a matrix, or are
                 compiled for an ``aggr`` other than a sum.
         """
-        self.refuse_pair(x)
-        x, x_0 = to_dense(x), to_dense(x_0)
-        if x_0.dim() != 2 or x_0.size(0) < x.size(0) or x_0.size(1) != x.size(-1):
-            raise ValueError(f"'x_0' must have the shape of 'x', {list(x.shape)} (got {list(x_0.shape)})")
-        if fused_reduction(self, GCN2Conv, x) != "sum":
-            return self._edge_by_edge(x, x_0, edge_index, edge_weight)
-        adj = self.normalised(x, edge_index, edge_weight)
-        return self._combine(*propagate(adj, x, "sum", self.reuse_constant), x_0)
+        return self.run(x, edge_index, edge_weight, x_0=to_dense(x_0))
 
-    def _edge_by_edge(self, x: Tensor, x_0: Tensor, edge_index: Adj | Adjacency, edge_weight: OptTensor) -> Tensor:
-        edge_index, edge_weight, done = self.edges_for_messages(x, edge_index, edge_weight)
-        if not done:
-            out: Tensor = super().forward(x, x_0, edge_index, edge_weight)
-            return out
-        return self._combine(self.propagate(edge_index, x=x, edge_weight=edge_weight), True, x_0)
+    def run(  # type: ignore[override]
+        self, x: Any, edge_index: Adj | Adjacency, edge_weight: OptTensor = None, *, x_0: Tensor
+    ) -> Tensor:
+        """Run the layer, for its ``forward``."""
+        if not isinstance(x, (tuple, list)):
+            x = to_dense(x)
+            if x_0.dim() != 2 or x_0.size(0) < x.size(0) or x_0.size(1) != x.size(-1):
+                raise ValueError(f"'x_0' must have the shape of 'x', {list(x.shape)} (got {list(x_0.shape)})")
+        return super().run(x, edge_index, edge_weight, x_0=x_0)
 
-    def _combine(self, near: Tensor, fresh: bool, x_0: Tensor) -> Tensor:
+    def finish(self, near: Tensor, target: OptTensor, fresh: bool, *, x_0: Tensor) -> Tensor:  # type: ignore[override]
+        """Add the initial residual, and map both."""
         near = near.mul_(1 - self.alpha) if fresh else near * (1 - self.alpha)
         x_0 = x_0[: near.size(0)]
         if self.weight2 is None:

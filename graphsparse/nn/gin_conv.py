@@ -1,30 +1,22 @@
 """Graph isomorphism network without a tensor of messages, with weights."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.nn import MessagePassing
 from torch_geometric.nn import conv as pyg
 from torch_geometric.typing import Adj, OptPairTensor, OptTensor, Size
 
-from graphsparse.nn.features import LinearInput, constant_features, to_dense
-from graphsparse.nn.gather_scatter import aggregate
-from graphsparse.nn.graph import (
-    end_nodes,
-    fused_reduction,
-    to_adjacency,
-    to_edge_list,
-    weighted_reduction,
-)
-from graphsparse.nn.propagate import add, propagate
+from graphsparse.nn.features import LinearInput, to_dense
+from graphsparse.nn.fused import FusedConv
+from graphsparse.nn.graph import is_traced
+from graphsparse.nn.propagate import add
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.remember import remember
 
 
-class GINConv(pyg.GINConv):  # type: ignore[misc]
+class GINConv(FusedConv, pyg.GINConv):  # type: ignore[misc]
     r"""The graph isomorphism operator with weighted edges, computed as one sparse product.
 
     .. math::
@@ -58,24 +50,8 @@ class GINConv(pyg.GINConv):  # type: ignore[misc]
     Source: Xu et al., arXiv 1810.00826, equation 4.1.
     """
 
-    SUPPORTS_ADJACENCY = True
-    # PyG makes code for these from those of the class it comes from, which may be made code that explains nothing.
-    propagate = MessagePassing.propagate
-    # PyG looks these up in the source of the class by its name, which is also that of the class it comes from.
-    propagate_type: ClassVar[dict[str, Any]] = {"x": OptPairTensor}
-    reuse_constant: bool = True
-
-    def __init__(
-        self,
-        nn: Callable[..., Any],
-        eps: float = 0.0,
-        train_eps: bool = False,
-        *,
-        reuse_constant: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(nn, eps, train_eps, **kwargs)
-        self.reuse_constant = reuse_constant
+    replaces = pyg.GINConv
+    has_root = True
 
     def reset_parameters(self) -> None:
         """Draw new weights, and give epsilon its first value."""
@@ -103,30 +79,38 @@ class GINConv(pyg.GINConv):  # type: ignore[misc]
             ValueError: If there are weights where none are taken, as for another aggregation, or ``x`` does not fit the
                 graph.
         """
-        source, target = x if isinstance(x, (tuple, list)) else (x, x)
-        reduce = fused_reduction(self, GINConv, source)
-        if reduce is None:
-            return self._edge_by_edge(x, edge_index, size, edge_weight)
-        ends = end_nodes(edge_index, source, target, size, self.flow)
-        adj = to_adjacency(edge_index, edge_weight, ends, flow=self.flow, sparse_tensor_values=False)
+        return self.run(x, edge_index, edge_weight, size)
+
+    def gather(self, operator: Adjacency, x: Tensor) -> tuple[Tensor, bool]:
+        """Return the sum of the neighbours, sparse features in a form that the network takes."""
+        if not isinstance(x, LinearInput) or self.reduction not in ("sum", "mean"):
+            return super().gather(operator, x)
+        reduce = self.reduction
+        shape = (operator.num_dst, x.size(1))
+        # The sum is as sparse as its parts only before it is taken: a linear layer is applied to the features.
+        found = LinearInput(
+            x,
+            shape,
+            lambda weight: spmm(operator, F.linear(x, weight.t()), reduce),
+            lambda: spmm(operator, x.to_dense(), reduce),
+        )
+        return found, False
+
+    def finish(self, near: Tensor, target: OptTensor, fresh: bool, **extra: Any) -> Tensor:
+        """Add the node itself, and run the network."""
         scale = self._root_scale()
-        features = constant_features(source, self.reuse_constant)
-        if target is not None:
-            target = features if target is source else constant_features(target, self.reuse_constant)
-        if isinstance(features, LinearInput) and reduce in ("sum", "mean"):
-            out: Tensor = self.nn(_sum(adj, features, target, reduce, scale))
-            return out
-        aggregated, fresh = propagate(adj, features, reduce, self.reuse_constant)
-        if target is not None:
-            aggregated = _add_root(aggregated, to_dense(target), scale, fresh)
+        if isinstance(near, LinearInput):
+            near = near if target is None else _with_root(near, target, scale)
+        elif target is not None:
+            near = _add_root(near, to_dense(target), scale, fresh)
         elif not fresh:
-            aggregated = aggregated.clone()  # who knows what the network does to it
-        result: Tensor = self.nn(aggregated)
-        return result
+            near = near.clone()  # who knows what the network does to it
+        out: Tensor = self.nn(near)
+        return out
 
     def _root_scale(self) -> Tensor | float:
         r"""Return :math:`1 + \epsilon`, as a number where it is not learned: that saves a tensor of its products."""
-        if self.eps.requires_grad:
+        if self.eps.requires_grad or is_traced():
             scale: Tensor = 1 + self.eps
             return scale
         if self.eps.device.type == "cpu":
@@ -134,38 +118,15 @@ class GINConv(pyg.GINConv):  # type: ignore[misc]
         # Reading a number from a GPU waits for all that was asked of it before.
         return remember([self.eps], "number", lambda: 1 + float(self.eps))
 
-    def _edge_by_edge(
-        self, x: Tensor | OptPairTensor, edge_index: Adj | Adjacency, size: Size, edge_weight: OptTensor
-    ) -> Tensor:
-        x = to_dense(x)
-        edges, weight, size = to_edge_list(edge_index, edge_weight, size, self.flow)
-        if weight is None:
-            out: Tensor = super().forward(x, edges, size)
-            return out
-        source, target = x if isinstance(x, tuple) else (x, x)
-        reduce = weighted_reduction(self, GINConv, edges, source)
-        num_dst = end_nodes(edge_index, source, target, size, self.flow)[1]
-        aggregated = aggregate(source, edges, weight, num_dst, reduce, flow=self.flow)
-        result: Tensor = self.nn(aggregated if target is None else aggregated + (1 + self.eps) * target)
-        return result
-
 
 def _add_root(out: Tensor, root: Tensor, scale: Tensor | float, fresh: bool) -> Tensor:
     return add(out, root, fresh, scale) if isinstance(scale, float) else add(out, scale * root, fresh)
 
 
-def _sum(adj: Adjacency, source: LinearInput, target: OptTensor, reduce: str, scale: Tensor | float) -> LinearInput:
-    """Return the sum over the neighbours and the node itself, which is as sparse as its parts only before it is taken.
-
-    So a linear layer is applied to the features, and its results are summed.
-    """
-
+def _with_root(near: LinearInput, target: Tensor, scale: Tensor | float) -> LinearInput:
     def multiply(weight: Tensor) -> Tensor:
-        out = spmm(adj, F.linear(source, weight.t()), reduce)
-        return out if target is None else _add_root(out, F.linear(target, weight.t()), scale, False)
+        return _add_root(F.linear(near, weight.t()), F.linear(target, weight.t()), scale, False)
 
-    def dense() -> Tensor:
-        out = spmm(adj, source.to_dense(), reduce)
-        return out if target is None else _add_root(out, to_dense(target), scale, False)
-
-    return LinearInput(source, (adj.num_dst, source.size(1)), multiply, dense)
+    return LinearInput(
+        near, (near.size(0), near.size(1)), multiply, lambda: _add_root(near.to_dense(), to_dense(target), scale, False)
+    )

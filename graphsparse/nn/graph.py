@@ -5,15 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
-from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.utils import is_sparse, is_torch_sparse_tensor
 
 from graphsparse.ops import Adjacency
 from graphsparse.ops.remember import remember
-
-_REDUCTIONS = {"add": "sum", "sum": "sum", "mean": "mean", "min": "min", "max": "max"}
-#: The methods of PyG that work on messages, and may have hooks.
-_METHODS = ("message", "aggregate", "message_and_aggregate", "update", "propagate", "edge_update", "edge_updater")
 
 
 def to_adjacency(
@@ -135,64 +130,11 @@ def with_loops_of_matrix(adj: Adjacency, matrix: Any, fill: float, dtype: torch.
     return remember([adj.col, adj], ("loops", is_torch_sparse_tensor(matrix), fill, dtype), add_loops)
 
 
-def fused_reduction(conv: MessagePassing, base: type[MessagePassing], x: Any) -> str | None:
-    """Return the reduction of the sparse product that stands for a layer; ``None`` if there is none.
-
-    There is none where something looks at the messages one by one: explanations, hooks, a subclass with messages of its
-    own, and compilers and function transforms, which cannot follow what is kept between calls.
-
-    Args:
-        conv: The layer.
-        base: The class of ours whose methods the product stands for.
-        x: Features of the sources.
-    """
-    if is_traced():
-        return None
-    if sees_messages(conv, base) is not None or x.dim() != 2 or conv.node_dim not in (-2, 0):
-        return None
-    return _REDUCTIONS.get(conv.aggr) if isinstance(conv.aggr, str) else None
-
-
 def is_traced() -> bool:
     """Say whether a compiler or a transform of functions runs the code, for which values and shapes are not known."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return True
     return torch._C._functorch.peek_interpreter_stack() is not None
-
-
-def sees_messages(conv: MessagePassing, base: type[MessagePassing], names: tuple[str, ...] = _METHODS) -> str | None:
-    """Say what looks at the messages of a layer one by one, ``None`` if nothing does.
-
-    Args:
-        conv: The layer.
-        base: The class of ours whose methods are known.
-        names: The methods that are of interest.
-    """
-    if conv.explain:
-        return "while it is explained"
-    for name in names:
-        if any(getattr(conv, f"_{name}_forward{kind}hooks", None) for kind in ("_pre_", "_")):
-            return f"with hooks on {name!r}"
-        if has_own_method(conv, name) or _original(type(conv), name) is not _original(base, name):
-            return f"with a method {name!r} of its own"
-    return None
-
-
-def has_own_method(conv: MessagePassing, name: str) -> bool:
-    """Say whether an object has another method than its class. PyG puts its own `propagate` there and back."""
-    method = vars(conv).get(name)
-    known = [getattr(type(conv), f"{prefix}{name}", None) for prefix in ("_orig_", "_jinja_")]
-    return method is not None and getattr(method, "__func__", method) not in known
-
-
-def _original(cls: type, name: str) -> Any:
-    """Return a method of a class; PyG replaces `propagate` and `edge_updater` of each class by one made for it."""
-    for base in cls.__mro__:
-        method = vars(base).get(name)
-        made = method is vars(base).get(f"_jinja_{name}") is not vars(base).get(f"_orig_{name}")
-        if method is not None and not made:
-            return method
-    return None
 
 
 def to_edge_list(
@@ -250,22 +192,3 @@ def end_nodes(
     if target is not None:
         return num_src, target.size(0)
     return num_src, num_src if known[1] is None else known[1]
-
-
-def weighted_reduction(conv: MessagePassing, base: type[MessagePassing], edge_index: Any, x: Tensor) -> str:
-    """Return the reduction of weighted messages that are computed edge by edge.
-
-    Raises:
-        ValueError: If the layer has none, or something wants to see messages, which carry no weights.
-    """
-    why = sees_messages(conv, base)
-    if why is None and (not isinstance(conv.aggr, str) or conv.aggr not in _REDUCTIONS):
-        why = f"with aggr={conv.aggr!r}"
-    if why is None and x.dim() != 2:
-        why = f"for features of {x.dim()} dimensions"
-    if why is not None:
-        raise ValueError(f"{type(conv).__name__} takes no 'edge_weight' {why}")
-    if is_sparse(edge_index):
-        refuse_weights_of_matrix()
-    assert isinstance(conv.aggr, str)
-    return _REDUCTIONS[conv.aggr]

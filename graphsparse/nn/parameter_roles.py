@@ -1,7 +1,7 @@
 """What becomes of every parameter of a model under a supermask."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from torch import nn
@@ -10,6 +10,8 @@ from torch.nn.modules.batchnorm import _NormBase
 #: ``weights``: masked entry by entry; ``columns``: masked by whole columns; ``dense``: frozen without a mask; ``zero``:
 #: frozen at zero; ``trained``: left to the optimiser; ``kept``: left as it is, as it wasn't trained before either.
 Role: TypeAlias = Literal["weights", "columns", "dense", "zero", "trained", "kept"]
+#: Roles of tensors that are drawn.
+FROZEN = ("weights", "columns", "dense")
 #: Chooses parameters by their name and value.
 ParameterFilter: TypeAlias = Callable[[str, nn.Parameter], bool]
 
@@ -22,13 +24,16 @@ class ParameterRole:
         names: All names it goes by, more than one where modules share it.
         parameter: The parameter.
         role: What becomes of it.
-        source: First name of the tensor whose frozen weights it uses, where they are not its own.
     """
 
     names: tuple[str, ...]
     parameter: nn.Parameter
     role: Role
-    source: str | None = None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it is drawn and never trained."""
+        return self.role in FROZEN
 
 
 def parameter_roles(
@@ -47,7 +52,7 @@ def parameter_roles(
         train: Says of a parameter whether it is trained, before anything else.
 
     Raises:
-        TypeError: If ``model`` is no module, or a filter is not callable or returns something else than a bool.
+        TypeError: If ``model`` is no module, or a filter is not callable.
         ValueError: If a parameter has no shape yet or is complex, if both filters claim it, or if nothing is masked.
 
     Example:
@@ -81,7 +86,7 @@ def parameter_roles(
                 f"'model' needs one forward pass first, for the shape of its weights (got {names[key][0]!r} without)"
             )
         roles.append(ParameterRole(tuple(names[key]), parameter, _role(names[key], parameter, module, select, train)))
-        if roles[-1].role in ("weights", "columns", "dense") and not parameter.is_floating_point():
+        if roles[-1].is_frozen and not parameter.is_floating_point():
             raise ValueError(f"'model' holds {names[key][0]!r} of type {parameter.dtype}, which cannot be masked")
     if not any(entry.role in ("weights", "columns") for entry in roles):
         raise ValueError("nothing is masked: " + ("'select' chose no parameter" if select else "'model' has no matrix"))
@@ -95,8 +100,9 @@ def _role(
     select: ParameterFilter | None,
     train: ParameterFilter | None,
 ) -> Role:
-    trained = _ask(train, "train", names, parameter)
-    chosen = _ask(select, "select", names, parameter)
+    trained, chosen = (
+        choice is not None and any(choice(name, parameter) for name in names) for choice in (train, select)
+    )
     if trained and chosen:
         raise ValueError(f"'select' and 'train' both claim {names[0]!r}")
     if trained:
@@ -106,16 +112,6 @@ def _role(
     if chosen:
         return masked
     return "dense" if select is not None and role == masked else role
-
-
-def _ask(choice: ParameterFilter | None, argument: str, names: list[str], parameter: nn.Parameter) -> bool:
-    if choice is None:
-        return False
-    answers = [choice(name, parameter) for name in names]
-    for answer in answers:
-        if not isinstance(answer, bool):
-            raise TypeError(f"'{argument}' must return a bool (got {answer!r} for {names[0]!r})")
-    return any(answers)
 
 
 def _default_role(name: str, parameter: nn.Parameter, module: nn.Module) -> Role:
@@ -130,3 +126,49 @@ def _default_role(name: str, parameter: nn.Parameter, module: nn.Module) -> Role
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return "columns"
     return "weights" if parameter.dim() >= 2 else "trained"
+
+
+def fold_roles(
+    model: nn.Module, roles: Sequence[ParameterRole], stages: Sequence[Sequence[str]]
+) -> list[ParameterRole]:
+    """Let the layers of each stage share their frozen weights and masks: they are one tensor with several names.
+
+    What is trained, such as normalisation, stays with each layer. Source: Yan et al., arXiv 2312.03236, Section 3.3.
+
+    Raises:
+        TypeError: If a stage is not a sequence of names.
+        ValueError: If a layer is unknown, in two stages, or differs in its frozen tensors from the first of its stage.
+
+    Example:
+        >>> model = nn.ModuleList([nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)])
+        >>> [entry.names for entry in fold_roles(model, parameter_roles(model), [["0", "1"]])]
+        [('0.weight', '1.weight')]
+    """
+    if isinstance(stages, str) or any(isinstance(s, str) or not all(isinstance(n, str) for n in s) for s in stages):
+        raise TypeError(f"'fold' must hold the names of the layers of every stage (got {stages!r})")
+    layers = [layer for stage in stages for layer in stage]
+    known = dict(model.named_modules())
+    for layer in layers:
+        if layer not in known or not layer:
+            raise ValueError(f"'fold' names {layer!r}, which is no layer of the model")
+        if layers.count(layer) > 1 or any(layer.startswith(f"{other}.") for other in layers):
+            raise ValueError(f"'fold' names {layer!r} twice, or within another layer")
+    folded = {entry.names[0]: entry for entry in roles}
+    for first, *others in stages:
+        for layer in others:
+            ours, theirs = (
+                {
+                    name.removeprefix(f"{prefix}."): (entry.role, tuple(entry.parameter.shape))
+                    for name, entry in folded.items()
+                    if name.startswith(f"{prefix}.") and entry.is_frozen
+                }
+                for prefix in (layer, first)
+            )
+            if ours != theirs or not ours:
+                raise ValueError(
+                    f"'fold' holds {first!r} and {layer!r}, whose frozen tensors differ: {theirs} and {ours}"
+                )
+            for name in ours:
+                entry, other = folded[f"{first}.{name}"], folded.pop(f"{layer}.{name}")
+                folded[f"{first}.{name}"] = replace(entry, names=(*entry.names, *other.names))
+    return list(folded.values())

@@ -1,29 +1,18 @@
 """GraphSAGE without a tensor of messages, with weights."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.nn import MessagePassing
 from torch_geometric.nn import conv as pyg
-from torch_geometric.nn.aggr import Aggregation
 from torch_geometric.typing import Adj, OptPairTensor, OptTensor, Size
 
-from graphsparse.nn.features import constant_features, to_dense
-from graphsparse.nn.gather_scatter import aggregate
-from graphsparse.nn.graph import (
-    end_nodes,
-    fused_reduction,
-    to_adjacency,
-    to_edge_list,
-    weighted_reduction,
-)
+from graphsparse.nn.fused import FusedConv
 from graphsparse.nn.linear import apply_linear
-from graphsparse.nn.propagate import add, propagate_and_transform
 from graphsparse.ops import Adjacency
 
 
-class SAGEConv(pyg.SAGEConv):  # type: ignore[misc]
+class SAGEConv(FusedConv, pyg.SAGEConv):  # type: ignore[misc]
     r"""The GraphSAGE operator with weighted edges, computed as one sparse product.
 
     .. math::
@@ -70,28 +59,18 @@ class SAGEConv(pyg.SAGEConv):  # type: ignore[misc]
     Source: Hamilton, Ying and Leskovec, arXiv 1706.02216, algorithm 1.
     """
 
-    SUPPORTS_ADJACENCY = True
-    # PyG makes code for these from those of the class it comes from, which may be made code that explains nothing.
-    propagate = MessagePassing.propagate
-    # PyG looks these up in the source of the class by its name, which is also that of the class it comes from.
-    propagate_type: ClassVar[dict[str, Any]] = {"x": OptPairTensor}
-    reuse_constant: bool = True
+    replaces = pyg.SAGEConv
+    near, own = "lin_l", "lin_r"
 
-    def __init__(
-        self,
-        in_channels: int | tuple[int, int],
-        out_channels: int,
-        aggr: str | list[str] | Aggregation | None = "mean",
-        normalize: bool = False,
-        root_weight: bool = True,
-        project: bool = False,
-        bias: bool = True,
-        *,
-        reuse_constant: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(in_channels, out_channels, aggr, normalize, root_weight, project, bias, **kwargs)
-        self.reuse_constant = reuse_constant
+    @property
+    def is_linear(self) -> bool:
+        """Whether the output is linear in the weights, for a given sum of what :meth:`prepare` gives."""
+        return not self.normalize
+
+    @property
+    def has_root(self) -> bool:
+        """Whether something of the node itself is added."""
+        return bool(self.root_weight)
 
     def forward(
         self,
@@ -113,36 +92,13 @@ class SAGEConv(pyg.SAGEConv):  # type: ignore[misc]
             ValueError: If there are weights where none are taken, as for another aggregation, or ``x`` does not fit the
                 graph.
         """
-        source, target = x if isinstance(x, (tuple, list)) else (x, x)
-        reduce = fused_reduction(self, SAGEConv, source)
-        if reduce is None:
-            return self._edge_by_edge(x, edge_index, size, edge_weight)
-        ends = end_nodes(edge_index, source, target, size, self.flow)
-        adj = to_adjacency(edge_index, edge_weight, ends, flow=self.flow, sparse_tensor_values=False)
-        features = constant_features(source, self.reuse_constant)
-        if target is not None and self.root_weight:
-            target = features if target is source else constant_features(target, self.reuse_constant)
-        if self.project:
-            features = apply_linear(self.lin, features).relu()
-        out, fresh = propagate_and_transform(adj, features, self.lin_l, reduce, self.reuse_constant)
-        return self._add_root(out, target, fresh)
+        return self.run(x, edge_index, edge_weight, size)
 
-    def _add_root(self, out: Tensor, target: Tensor | None, fresh: bool = False) -> Tensor:
-        if self.root_weight and target is not None:
-            out = add(out, apply_linear(self.lin_r, target), fresh)
+    def prepare(self, x: Tensor) -> Tensor:
+        """Project the features."""
+        return apply_linear(self.lin, x).relu() if self.project else x
+
+    def finish(self, near: Tensor, target: OptTensor, fresh: bool, **extra: Any) -> Tensor:
+        """Add what the node itself gives."""
+        out = super().finish(near, target, fresh)
         return F.normalize(out, p=2.0, dim=-1) if self.normalize else out
-
-    def _edge_by_edge(
-        self, x: Tensor | OptPairTensor, edge_index: Adj | Adjacency, size: Size, edge_weight: OptTensor
-    ) -> Tensor:
-        x = to_dense(x)
-        edges, weight, size = to_edge_list(edge_index, edge_weight, size, self.flow)
-        if weight is None:
-            out: Tensor = super().forward(x, edges, size)
-            return out
-        source, target = x if isinstance(x, tuple) else (x, x)
-        reduce = weighted_reduction(self, SAGEConv, edges, source)
-        num_dst = end_nodes(edge_index, source, target, size, self.flow)[1]
-        projected = self.lin(source).relu() if self.project else source
-        aggregated = aggregate(projected, edges, weight, num_dst, reduce, flow=self.flow)
-        return self._add_root(self.lin_l(aggregated), target)

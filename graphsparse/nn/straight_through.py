@@ -1,10 +1,13 @@
-"""Frozen weights times a mask whose gradient goes straight to the scores."""
+"""Frozen weights times a mask whose gradient goes straight to the scores, all tensors in flat vectors."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+
+from graphsparse.nn.parameter_roles import ParameterRole
 
 
 class MaskedTensor(NamedTuple):
@@ -24,19 +27,45 @@ class MaskedTensor(NamedTuple):
 
     def of_weights(self, flat: Tensor) -> Tensor:
         """Return the view of the flat weights that belongs to the tensor."""
-        num = 1
-        for size in self.shape:
-            num *= size
-        return flat[self.weight : self.weight + num].view(self.shape)
+        return flat[self.weight : self.weight + self.numel].view(self.shape)
 
     def of_scores(self, flat: Tensor) -> Tensor:
         """Return the view of the flat scores, of the tensor's shape or ``[columns]``."""
-        if self.columns:
-            return flat[self.score : self.score + self.shape[-1]]
-        num = 1
-        for size in self.shape:
-            num *= size
-        return flat[self.score : self.score + num].view(self.shape)
+        part = flat[self.score : self.score + self.num_scores]
+        return part if self.columns else part.view(self.shape)
+
+    @property
+    def numel(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+    @property
+    def num_scores(self) -> int:
+        """Number of scores."""
+        return self.shape[-1] if self.columns else self.numel
+
+
+def lay_out(entries: Sequence[ParameterRole]) -> tuple[dict[str, MaskedTensor], dict[str, MaskedTensor]]:
+    """Place frozen tensors one after another: those with a mask, and those without, by their first names.
+
+    Example:
+        >>> from graphsparse.nn.parameter_roles import parameter_roles
+        >>> masked, _ = lay_out(parameter_roles(torch.nn.Linear(3, 2, bias=False)))
+        >>> masked["weight"].shape
+        (2, 3)
+    """
+    masked: dict[str, MaskedTensor] = {}
+    dense: dict[str, MaskedTensor] = {}
+    weight = score = 0
+    for entry in entries:
+        place = MaskedTensor(tuple(entry.parameter.shape), weight, score, entry.role == "columns")
+        weight += place.numel
+        if entry.role == "dense":
+            dense[entry.names[0]] = place
+        else:
+            masked[entry.names[0]] = place
+            score += place.num_scores
+    return masked, dense
 
 
 Layout: TypeAlias = tuple[MaskedTensor, ...]

@@ -1,49 +1,22 @@
 """A mask that is searched over weights that are never trained."""
 
 import copy
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import weakref
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from graphsparse.nn.coats import ALPHA, CoatSpacing, coat_sparsities, mean_square
-from graphsparse.nn.flat_layout import draw_flat_scores, lay_out, one_of_each
-from graphsparse.nn.folding import fold_roles
-from graphsparse.nn.parameter_roles import ParameterFilter, ParameterRole, Role, parameter_roles
-from graphsparse.nn.ramp import Ramp, ramp_factor
-from graphsparse.nn.skeleton import copy_without, forget_weights, put_parameters, recurrent_layers
-from graphsparse.nn.straight_through import straight_through
-from graphsparse.nn.thresholds import (
-    ThresholdPlan,
-    Thresholds,
-    Transform,
-    compiled_count_coats,
-    parse_group,
-)
-from graphsparse.nn.weight_laws import SCORE_LAWS, WEIGHT_LAWS, ScoreLaw, WeightLaw, draw_weight
-from graphsparse.ops.check import check_sparsity
+from graphsparse.nn.parameter_roles import ParameterFilter, ParameterRole, Role, fold_roles, parameter_roles
+from graphsparse.nn.sparsities import RAMPS, Ramp, coat_sparsities, mean_square, ramp_factor
+from graphsparse.nn.straight_through import lay_out, straight_through
+from graphsparse.nn.thresholds import ThresholdPlan, Thresholds, Transform, parse_group
+from graphsparse.nn.weight_laws import SupermaskLaw, WeightLaw, draw_scores, draw_weight
+from graphsparse.ops.check import check_count, check_sparsity
+from graphsparse.ops.digest import digest
 from graphsparse.utils.counter_random import check_seed
-
-if TYPE_CHECKING:
-    from graphsparse.tickets.ticket import Ticket
-
-
-@dataclass(frozen=True)
-class SupermaskSparsity:
-    """Fractions that are exactly zero, counted, not nominal.
-
-    Args:
-        total: Of all masked weights together.
-        tensors: Of every masked tensor, by its name.
-    """
-
-    total: float
-    tensors: Mapping[str, float]
 
 
 class Supermask(nn.Module):
@@ -74,26 +47,15 @@ class Supermask(nn.Module):
         scope: ``"global"`` ranks all scores together, ``"layer"`` those of each tensor, ``"2:4"`` (any ``n:m``) keeps 2
             of every 4 weights along the input dimension, which is a sparsity of 0.5.
         transform: ``"identity"`` ranks the scores, ``"abs"`` their absolute values.
-        law: Law of the weights: ``"kaiming_uniform"``, ``"kaiming_normal"`` or ``"signed_constant"``.
-        scaled: Scale the weights so that the masked ones have the variance of the whole: by
-            :math:`1 / \sqrt{1 - \mathrm{sparsity}}`, and with several coats by :math:`1 / \sqrt{\mathrm{E}[m^2]}`
-            with the number :math:`m` of coats on a weight. ``"first"`` takes the sparsity of the first coat for any
-            number of them, as published; with more coats the signal then grows, which attention does not bear.
-        score_law: Law of the initial scores: ``"kaiming_uniform"``, ``"edge_popup"`` or ``"kaiming_normal_fan_out"``.
-        coats: Number of nested masks whose sum multiplies the weights.
-        coat_spacing: ``"uniform"``, ``"linear"`` or ``"adaptive_linear"``, see
-            :func:`~graphsparse.nn.coats.coat_sparsities`. The latter two need ``transform="abs"``.
-        coat_scores: Scores to space the coats by, those of a finished search with one coat; needed for
-            ``"adaptive_linear"``. ``"linear"`` takes the initial scores by default.
-        alpha: Threshold from which on ``"adaptive_linear"`` leaves a coat out.
+        law: How the weights are drawn: ``"kaiming_uniform"``, ``"kaiming_normal"`` or ``"signed_constant"``; a
+            :class:`~graphsparse.nn.SupermaskLaw` also says how they are scaled, and how scores are drawn.
+        coats: Number of nested masks whose sum multiplies the weights, or the sparsity of each, which does not fall:
+            see :func:`~graphsparse.nn.coat_sparsities`.
         select: Says by name and parameter what is masked. Other matrices are then frozen as a whole.
         train: Says by name and parameter what is trained from the model's own values.
-        fold: Names of layers that share their frozen weights, stage by stage, as
-            :func:`~graphsparse.nn.folding.folding_stages` divides them. What is trained is not shared.
-        share_masks: Share the masks of folded layers too.
-        ramp: ``"linear"`` or ``"cubic"`` growth of the sparsity from 0, or ``None``.
+        fold: Names of layers that share their frozen weights and masks, stage by stage. What is trained is not shared.
+        ramp: ``"linear"`` or ``"cubic"`` growth of the sparsity from 0, up to half of the training, or ``None``.
         total_steps: Calls of :meth:`step` of the whole training; ``None`` for the final sparsity from the start.
-        ramp_end: Fraction of ``total_steps`` after which the final sparsity holds.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -108,13 +70,13 @@ class Supermask(nn.Module):
         torch.Size([60, 3])
         >>> [name for name, _ in model.named_parameters()]
         ['scores']
-        >>> model.sparsity().total
-        0.7954545454545454
+        >>> round(model.sparsity(), 4)
+        0.7955
         >>> type(model.materialize()).__name__
         'GCN'
 
     Source: Huang et al., *You Can Have Better Graph Neural Networks by Not Training Weights at All*, arXiv 2211.15335;
-    coats: Yan et al., arXiv 2312.03236.
+    coats and folded layers: Yan et al., arXiv 2312.03236.
     """
 
     scores: nn.Parameter
@@ -129,62 +91,67 @@ class Supermask(nn.Module):
         seed: int = 0,
         scope: str = "global",
         transform: Transform = "identity",
-        law: WeightLaw = "kaiming_uniform",
-        scaled: bool | Literal["first"] = False,
-        score_law: ScoreLaw = "kaiming_uniform",
-        coats: int = 1,
-        coat_spacing: CoatSpacing = "uniform",
-        coat_scores: Tensor | None = None,
-        alpha: float = ALPHA,
+        law: WeightLaw | SupermaskLaw = "kaiming_uniform",
+        coats: int | Sequence[float] = 1,
         select: ParameterFilter | None = None,
         train: ParameterFilter | None = None,
         fold: Sequence[Sequence[str]] = (),
-        share_masks: bool = True,
         ramp: Ramp | None = "linear",
         total_steps: int | None = None,
-        ramp_end: float = 0.5,
     ) -> None:
         super().__init__()
         first = check_sparsity(sparsity)
         self.seed = check_seed(seed)
-        _check_group(scope, first)
-        for name, value, known in (("law", law, WEIGHT_LAWS), ("score_law", score_law, SCORE_LAWS)):
-            if value not in known:
-                raise ValueError(f"'{name}' must be one of {known} (got {value!r})")
-        if not isinstance(scaled, bool) and scaled != "first":
-            raise TypeError(f"'scaled' must be a bool or 'first' (got {scaled!r})")
-        if coat_spacing != "uniform" and transform != "abs":
-            raise ValueError(f"'coat_spacing' {coat_spacing!r} measures absolute scores and needs transform='abs'")
-        ramp_factor(0, total_steps, ramp, end=ramp_end)
-        self.ramp, self.total_steps, self.ramp_end = ramp, total_steps, ramp_end
-        self.law = law
-
-        roles = fold_roles(model, parameter_roles(model, select, train), fold, share_masks=share_masks)
-        frozen = [entry for entry in roles if entry.role in ("weights", "columns", "dense")]
-        self._names = {entry.names[0]: entry.names for entry in roles if entry.role not in ("trained", "kept")}
-        self._layout, self._dense, num = lay_out(frozen)
-        self._borrowed = {entry.names[0] for entry in frozen if entry.source is not None}
-        self._zero = {e.names[0]: tuple(e.parameter.shape) for e in roles if e.role == "zero"}
-        device, dtype = one_of_each([entry.parameter for entry in frozen])
-
-        self.register_buffer("frozen", torch.empty(num, device=device, dtype=dtype), persistent=False)
-        longest = max((e.parameter.numel() for e in roles if e.role == "zero"), default=0)
-        self.register_buffer("zeros", torch.zeros(longest, device=device, dtype=dtype), persistent=False)
-        self.scores = nn.Parameter(draw_flat_scores(self._layout, score_law, self.seed, device, dtype))
-        if coat_spacing == "linear" and coat_scores is None:
-            coat_scores = self.scores
-        sparsities = coat_sparsities(first, coats, coat_spacing, scores=coat_scores, alpha=alpha)
+        group = parse_group(scope)
+        if group is not None and abs(first - (1 - group[0] / group[1])) > 1e-9:
+            raise ValueError(f"'sparsity' must be {1 - group[0] / group[1]:g} for the scope {scope!r} (got {first})")
+        laws = law if isinstance(law, SupermaskLaw) else SupermaskLaw(law)
+        sparsities = _sparsities(first, coats)
+        if ramp not in RAMPS:
+            raise ValueError(f"'ramp' must be one of {RAMPS} (got {ramp!r})")
+        if total_steps is not None:
+            check_count(total_steps, "total_steps")
+        self.ramp, self.total_steps = ramp, total_steps
+        self.law = laws.weights
         #: What the frozen weights are scaled for: the mean square of the mask.
-        self.mean_square = mean_square(sparsities[:1] if scaled == "first" else sparsities) if scaled else 1.0
+        self.mean_square = 1.0
+        if laws.scaled:
+            self.mean_square = mean_square(sparsities[:1] if laws.scaled == "first" else sparsities)
+
+        roles = fold_roles(model, parameter_roles(model, select, train), fold)
+        frozen = [entry for entry in roles if entry.is_frozen]
+        self._names = {entry.names[0]: entry.names for entry in roles if entry.role not in ("trained", "kept")}
+        self._roles: dict[str, Role] = {name: entry.role for entry in roles if (name := entry.names[0]) in self._names}
+        self._layout, self._dense = lay_out(frozen)
+        self._zero = {e.names[0]: tuple(e.parameter.shape) for e in roles if e.role == "zero"}
+        plan = ThresholdPlan(
+            tuple(place.num_scores for place in self._layout.values()),
+            tuple(place.shape[-1] for place in self._layout.values()),
+            sparsities,
+            scope,
+            transform,
+        )
+        self._thresholds = Thresholds(plan)
+        devices, dtypes = ({getattr(entry.parameter, key) for entry in frozen} for key in ("device", "dtype"))
+        if len(devices) > 1 or len(dtypes) > 1:
+            raise ValueError(
+                "'model' must hold its weights on one device and in one type "
+                f"(got {sorted(map(str, devices))}, {sorted(map(str, dtypes))})"
+            )
+        like: dict[str, Any] = {"device": devices.pop(), "dtype": dtypes.pop()}
+        num = sum(entry.parameter.numel() for entry in frozen)
+        self.register_buffer("frozen", torch.empty(num, **like), persistent=False)
+        longest = max((e.parameter.numel() for e in roles if e.role == "zero"), default=0)
+        self.register_buffer("zeros", torch.zeros(longest, **like), persistent=False)
+        # Half precision would tie most scores.
+        wide = torch.promote_types(like["dtype"], torch.float32)
+        self.scores = nn.Parameter(torch.empty(sum(plan.sizes), device=like["device"], dtype=wide))
+        self._draw_scores(laws)
         self.redraw()
-        sizes = tuple(entry.of_scores(self.scores).numel() for entry in self._layout.values())
-        widths = tuple(entry.shape[-1] for entry in self._layout.values())
-        self._thresholds = Thresholds(ThresholdPlan(sizes, widths, sparsities, scope, transform))
         self._steps = 0
-        self._factor = torch.ones((), dtype=torch.float64)
         self._set_factor()
-        self._has_recurrent = bool(recurrent_layers(model))
-        self.model = copy_without(model, [name for names in self._names.values() for name in names])
+        self.model = _copy_without(model, [name for names in self._names.values() for name in names])
+        self._has_recurrent = bool(_recurrent_layers(self.model))
         self.train(model.training)
 
     @property
@@ -200,29 +167,29 @@ class Supermask(nn.Module):
     @property
     def current_sparsity(self) -> float:
         """Sparsity of the first coat that holds in training now."""
-        return self.plan.sparsities[0] * float(self._factor)
-
-    @property
-    def ramp_is_over(self) -> bool:
-        """Whether training has reached the final sparsity."""
-        return float(self._factor) == 1
+        return self.plan.sparsities[0] * self._factor
 
     @property
     def trains_as_it_evaluates(self) -> bool:
-        """Whether a step of training begins with the forward pass of an evaluation; dropout aside."""
-        return self.ramp_is_over
+        """Whether training begins with the forward pass of an evaluation, dropout aside: the ramp is over."""
+        return self._factor == 1
+
+    @torch.no_grad()
+    def _draw_scores(self, laws: SupermaskLaw) -> None:
+        for name, place in self._layout.items():
+            part = place.of_scores(self.scores)
+            shape = (1, place.shape[-1]) if place.columns else place.shape
+            part.copy_(draw_scores(shape, laws.scores, seed=self.seed, name=name, device=part.device).view(part.shape))
 
     @torch.no_grad()
     def redraw(self) -> None:
         """Draw the frozen weights anew from the seed: the bits they had, whatever was done to them since."""
-        for name, entry in (self._layout | self._dense).items():
-            if name in self._borrowed:
-                continue
+        for name, place in (self._layout | self._dense).items():
             square = self.mean_square if name in self._layout else 1.0
             drawn = draw_weight(
-                entry.shape, self.law, seed=self.seed, name=name, mean_square=square, device=self.frozen.device
+                place.shape, self.law, seed=self.seed, name=name, mean_square=square, device=self.frozen.device
             )
-            entry.of_weights(self.frozen).copy_(drawn)
+            place.of_weights(self.frozen).copy_(drawn)
 
     def step(self) -> None:
         """Say that the optimiser has taken a step: the ramp moves on."""
@@ -230,17 +197,10 @@ class Supermask(nn.Module):
         self._set_factor()
 
     def _set_factor(self) -> None:
-        self._factor.fill_(ramp_factor(self._steps, self.total_steps, self.ramp, end=self.ramp_end))
+        self._factor = ramp_factor(self._steps, self.total_steps, self.ramp)
 
     def _counts(self, *, final: bool) -> Tensor:
-        if not torch.compiler.is_compiling():
-            return self._thresholds.counts(self.scores, 1.0 if final else float(self._factor))
-        plan = self.plan
-        factor = torch.ones((), dtype=torch.float64) if final else self._factor
-        sizes, widths, sparsities = list(plan.sizes), list(plan.widths), list(plan.sparsities)
-        counts: Tensor = compiled_count_coats(
-            self.scores.detach(), factor, sizes, widths, sparsities, plan.scope, plan.transform
-        )
+        counts: Tensor = self._thresholds.counts(self.scores, 1.0 if final else self._factor)
         return counts
 
     def _weights(self, *, final: bool) -> dict[str, Tensor]:
@@ -253,21 +213,25 @@ class Supermask(nn.Module):
             coats=len(self.plan.sparsities),
             absolute=self.plan.transform == "abs",
         )
-        weights = dict(zip(self._layout, masked, strict=True))
-        weights |= {name: entry.of_weights(self.frozen) for name, entry in self._dense.items()}
+        weights = dict(zip(self._layout, masked, strict=True)) | self._unmasked()
+        return {name: weights[first] for first, names in self._names.items() for name in names}
+
+    def _unmasked(self) -> dict[str, Tensor]:
+        """What is frozen without a mask."""
+        weights = {name: place.of_weights(self.frozen) for name, place in self._dense.items()}
         for name, shape in self._zero.items():
             weights[name] = self.zeros[: torch.Size(shape).numel()].view(shape)
-        return {name: weights[first] for first, names in self._names.items() for name in names}
+        return weights
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model with its masked weights."""
         weights = self._weights(final=not self.training)
-        recurrent = recurrent_layers(self.model) if self._has_recurrent else []
-        forget_weights(recurrent)
+        recurrent = _recurrent_layers(self.model) if self._has_recurrent else []
+        _forget_weights(recurrent)
         try:
             return functional_call(self.model, weights, args, kwargs, tie_weights=False)
         finally:
-            forget_weights(recurrent)
+            _forget_weights(recurrent)
 
     def score_views(self) -> dict[str, Tensor]:
         """Return the scores of every masked tensor, by its name, as views of :attr:`scores`.
@@ -287,12 +251,11 @@ class Supermask(nn.Module):
             counts = counts.view(torch.bool)
         return {name: entry.of_scores(counts).expand(entry.shape) for name, entry in self._layout.items()}
 
-    def sparsity(self) -> SupermaskSparsity:
-        """Count what is zero at the final sparsity."""
-        zero = {name: mask.numel() - int(mask.count_nonzero()) for name, mask in self.masks().items()}
-        sizes = {name: torch.Size(entry.shape).numel() for name, entry in self._layout.items()}
-        tensors = {name: zero[name] / sizes[name] for name in sizes}
-        return SupermaskSparsity(sum(zero.values()) / sum(sizes.values()), tensors)
+    def sparsity(self) -> float:
+        """Return the fraction of the masked weights that is exactly zero at the final sparsity, counted."""
+        masks = self.masks().values()
+        zero = sum(mask.numel() - int(mask.count_nonzero()) for mask in masks)
+        return zero / sum(mask.numel() for mask in masks)
 
     @torch.no_grad()
     def materialize(self) -> nn.Module:
@@ -304,38 +267,22 @@ class Supermask(nn.Module):
         model = copy.deepcopy(self.model)
         weights = self._weights(final=True)
         for first, names in self._names.items():
-            put_parameters(model, dict.fromkeys(names, nn.Parameter(weights[first].clone())))
+            _put_parameters(model, dict.fromkeys(names, nn.Parameter(weights[first].clone())))
         return model.eval()
 
     def frozen_tensors(self) -> list[ParameterRole]:
-        """Return what is frozen of the model: names, role, weights (no copy), and the tensor they are borrowed from."""
-        places = self._layout | self._dense
-        owners = {entry.weight: name for name, entry in places.items() if name not in self._borrowed}
-        weights = {name: entry.of_weights(self.frozen) for name, entry in places.items()}
-        weights |= {name: self.zeros[: torch.Size(s).numel()].view(s) for name, s in self._zero.items()}
-        entries = []
-        for name, names in self._names.items():
-            parameter = nn.Parameter(weights[name], requires_grad=False)
-            role: Role = "zero" if name in self._zero else "dense" if name in self._dense else "weights"
-            if name in self._layout and self._layout[name].columns:
-                role = "columns"
-            source = owners[places[name].weight] if name in self._borrowed else None
-            entries.append(ParameterRole(names, parameter, role, source))
-        return entries
-
-    def to_ticket(self, **options: Any) -> "Ticket":
-        """Return the final mask as a ticket; see :func:`~graphsparse.tickets.from_supermask.ticket_from_supermask`."""
-        from graphsparse.tickets.from_supermask import ticket_from_supermask
-
-        return ticket_from_supermask(self, **options)
+        """Return what is frozen of the model: names, role, and weights (no copy)."""
+        weights = {name: place.of_weights(self.frozen) for name, place in self._layout.items()} | self._unmasked()
+        return [
+            ParameterRole(names, nn.Parameter(weights[name], requires_grad=False), self._roles[name])
+            for name, names in self._names.items()
+        ]
 
     def _recipe(self) -> Tensor:
         """Everything that the frozen weights depend on, as one number."""
-        tensors = {name: (entry.weight, entry.shape) for name, entry in (self._layout | self._dense).items()}
-        columns = [name for name, entry in self._layout.items() if entry.columns]
-        text = json.dumps([self.seed, self.law, self.mean_square, tensors, columns, list(self._layout)])
-        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        return torch.tensor(int.from_bytes(digest, "little", signed=True))
+        places = {name: list(place) for name, place in (self._layout | self._dense).items()}
+        found = digest([self.seed, self.law, self.mean_square, places, list(self._layout)])
+        return torch.tensor(int.from_bytes(bytes.fromhex(found), "little", signed=True))
 
     def state_dict(  # type: ignore[override]
         self, *, destination: dict[str, Any] | None = None, prefix: str = "", keep_vars: bool = False
@@ -343,7 +290,7 @@ class Supermask(nn.Module):
         """Return scores, what the model trains and buffers itself, and how far the ramp is; no frozen weights."""
         # A linear layer of PyG writes its weight without asking whether there is one.
         gone = [name for names in self._names.values() for name in names]
-        put_parameters(self.model, dict.fromkeys(gone, nn.Parameter(torch.empty(0))))
+        _put_parameters(self.model, dict.fromkeys(gone, nn.Parameter(torch.empty(0))))
         try:
             state: dict[str, Any] = super().state_dict(
                 destination=destination,  # type: ignore[arg-type]
@@ -351,7 +298,7 @@ class Supermask(nn.Module):
                 keep_vars=keep_vars,
             )
         finally:
-            put_parameters(self.model, dict.fromkeys(gone))
+            _put_parameters(self.model, dict.fromkeys(gone))
         for name in gone:
             state.pop(f"{prefix}model.{name}", None)
         return state
@@ -389,7 +336,39 @@ class Supermask(nn.Module):
         return f"sparsities={plan.sparsities}, scope={plan.scope!r}, transform={plan.transform!r}, seed={self.seed}"
 
 
-def _check_group(scope: str, sparsity: float) -> None:
-    group = parse_group(scope)
-    if group is not None and abs(sparsity - (1 - group[0] / group[1])) > 1e-9:
-        raise ValueError(f"'sparsity' must be {1 - group[0] / group[1]:g} for the scope {scope!r} (got {sparsity})")
+def _sparsities(first: float, coats: int | Sequence[float]) -> tuple[float, ...]:
+    if not isinstance(coats, Sequence):
+        return coat_sparsities(first, coats)
+    found = tuple(float(sparsity) for sparsity in coats)
+    if found[:1] != (first,) or list(found) != sorted(found) or found[-1] > 1:
+        raise ValueError(f"'coats' must be sparsities that begin with {first}, do not fall and end by 1 (got {coats})")
+    return found
+
+
+def _put_parameters(model: nn.Module, parameters: Mapping[str, nn.Parameter | None]) -> None:
+    """Set parameters by their names where they are registered, without the checks of an assignment."""
+    for name, parameter in parameters.items():
+        owner, _, local = name.rpartition(".")
+        model.get_submodule(owner)._parameters[local] = parameter
+
+
+def _copy_without(model: nn.Module, names: Collection[str]) -> nn.Module:
+    """Copy a model, with ``None`` in the places of some parameters, which are named by all their names."""
+    # A copy of each of these would only be thrown away.
+    memo = {id(model.get_parameter(name)): nn.Parameter(torch.empty(0)) for name in names}
+    new = copy.deepcopy(model, memo)
+    _put_parameters(new, dict.fromkeys(names))
+    return new
+
+
+def _recurrent_layers(model: nn.Module) -> list[nn.RNNBase]:
+    """Return the layers that remember their weights besides their parameters."""
+    return [module for module in model.modules() if isinstance(module, nn.RNNBase)]
+
+
+def _forget_weights(layers: Sequence[nn.RNNBase]) -> None:
+    """Make recurrent layers look for their weights again, and let go of those they had."""
+    for layer in layers:
+        nothing = nn.Parameter(torch.empty(0))
+        layer._flat_weights = [nothing] * len(layer._flat_weights_names)
+        layer._flat_weight_refs = [weakref.ref(nothing)] * len(layer._flat_weights_names)

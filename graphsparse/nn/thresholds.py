@@ -78,39 +78,14 @@ class ThresholdPlan:
             raise ValueError(f"'coats' must be 1 for the scope {self.scope!r} (got {len(self.sparsities)})")
 
 
-def count_coats(scores: Tensor, plan: ThresholdPlan, factor: float = 1.0, *, scratch: Tensor | None = None) -> Tensor:
-    r"""Return how many coats keep each score.
-
-    Args:
-        scores: Flat scores, floating point ``[n]``, without NaN.
-        plan: Tensors and rule.
-        factor: Fraction of the final sparsities that holds now, between 0 and 1.
-        scratch: A tensor like ``scores`` that is overwritten; it spares an allocation.
-
-    Returns:
-        uint8 ``[n]`` between 0 and the number of coats. On an accelerator nothing waits for the device.
-
-    Raises:
-        ValueError: If the scores hold NaN (seen on CPU only).
-
-    Example:
-        >>> plan = ThresholdPlan(sizes=(4,), widths=(4,), sparsities=(0.25, 0.5))
-        >>> count_coats(torch.tensor([0.3, 0.1, 0.2, 0.1]), plan)
-        tensor([2, 0, 2, 1], dtype=torch.uint8)
-    """
-    return _count(scores.detach(), plan, factor, scratch, None)[0]
-
-
 #: Largest removed key, for every coat; ``None`` where nothing is removed.
 _Found: TypeAlias = list[Tensor | None]
 
 
 def _count(
-    scores: Tensor, plan: ThresholdPlan, factor: float, scratch: Tensor | None, hint: list[_Found] | None
+    scores: Tensor, plan: ThresholdPlan, factor: float, scratch: Tensor, hint: list[_Found] | None
 ) -> tuple[Tensor, list[_Found]]:
     """Count coats, and return the thresholds of every part that is ranked by itself."""
-    if scratch is None:
-        scratch = torch.empty_like(scores)
     keys = torch.abs(scores, out=scratch) if plan.transform == "abs" else scores
     group = parse_group(plan.scope)
     if group is not None:
@@ -224,7 +199,7 @@ def _rank(groups: Tensor) -> Tensor:
 
 
 class Thresholds:
-    """The same with memory: for unchanged scores the thresholds of the last call are used again.
+    """Counts coats with memory: for unchanged scores the thresholds of the last call are used again.
 
     That the version counter of the tensor has not moved is only a hint, as fused optimisers do not move it. The
     comparison with the old thresholds then shows whether they still leave out exactly as many scores as they should,
@@ -246,8 +221,17 @@ class Thresholds:
         self._found: list[_Found] | None = None
         self._scratch: Tensor | None = None
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def counts(self, scores: Tensor, factor: float = 1.0) -> Tensor:
-        """Return what :func:`count_coats` does, at any time a tensor of its own."""
+        """Return how many coats keep each score, uint8 ``[n]``; on an accelerator nothing waits for the device.
+
+        Args:
+            scores: Flat scores, floating point ``[n]``, without NaN.
+            factor: Fraction of the final sparsities that holds now, between 0 and 1.
+
+        Raises:
+            ValueError: If the scores hold NaN (seen on CPU only).
+        """
         # A tensor made in inference mode could not be used in training afterwards.
         with torch.inference_mode(False), torch.no_grad():
             key = (scores.data_ptr(), scores._version, scores.device, scores.dtype, factor)
@@ -266,34 +250,3 @@ class Thresholds:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Start with nothing kept."""
         self.__init__(state["plan"])  # type: ignore[misc]
-
-
-@torch.library.custom_op("graphsparse::count_coats", mutates_args=())
-def compiled_count_coats(
-    scores: Tensor,
-    factor: Tensor,
-    sizes: list[int],
-    widths: list[int],
-    sparsities: list[float],
-    scope: str,
-    transform: str,
-) -> Tensor:
-    """Do what :func:`count_coats` does as one operation that ``torch.compile`` doesn't look into.
-
-    ``factor`` is a tensor on CPU, so that a ramp doesn't compile anew at every step.
-    """
-    plan = ThresholdPlan(tuple(sizes), tuple(widths), tuple(sparsities), scope, transform)  # type: ignore[arg-type]
-    return count_coats(scores, plan, float(factor))
-
-
-@compiled_count_coats.register_fake
-def _(
-    scores: Tensor,
-    factor: Tensor,
-    sizes: list[int],
-    widths: list[int],
-    sparsities: list[float],
-    scope: str,
-    transform: str,
-) -> Tensor:
-    return torch.empty(scores.shape, dtype=torch.uint8, device=scores.device)

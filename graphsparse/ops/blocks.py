@@ -24,6 +24,16 @@ def blocks(size: int, step: int = BLOCK) -> Iterator[slice]:
         yield slice(start, min(start + step, size))
 
 
+def row_blocks(num_rows: int, width: int) -> Iterator[slice]:
+    """Cut rows of so many numbers into blocks of at most :data:`BLOCK` numbers, one row at least.
+
+    Example:
+        >>> list(row_blocks(3, BLOCK // 2))
+        [slice(0, 2, None), slice(2, 3, None)]
+    """
+    return blocks(num_rows, max(1, BLOCK // max(width, 1)))
+
+
 def blocks_by_size(size: Tensor, limit: int = BLOCK) -> list[slice]:
     """Return consecutive blocks whose sizes, and one per item, add up to a limit or less; larger items stand alone.
 

@@ -1,9 +1,26 @@
 """Graph lottery tickets: sparse graphs and sparse models that belong together."""
 
-from graphsparse.tickets.random import find_random_ticket
-from graphsparse.tickets.recipe import train_teacher
-from graphsparse.tickets.teddy import find_teddy_ticket
+from graphsparse.tickets.compare import compare_tickets
+from graphsparse.tickets.distillation import Distillation
+from graphsparse.tickets.find import find_ticket, find_tickets
+from graphsparse.tickets.methods import L0, METHODS, Fixed, Magnitude, OneShot, Untrained
+from graphsparse.tickets.run import Found, PruningMethod, Target, TicketRun
 from graphsparse.tickets.ticket import Ticket
-from graphsparse.tickets.untrained import find_untrained_ticket
 
-__all__ = ["Ticket", "find_random_ticket", "find_teddy_ticket", "find_untrained_ticket", "train_teacher"]
+__all__ = [
+    "L0",
+    "METHODS",
+    "Distillation",
+    "Fixed",
+    "Found",
+    "Magnitude",
+    "OneShot",
+    "PruningMethod",
+    "Target",
+    "Ticket",
+    "TicketRun",
+    "Untrained",
+    "compare_tickets",
+    "find_ticket",
+    "find_tickets",
+]

@@ -1,36 +1,39 @@
-"""The ticket file: safetensors, with bit-packed masks, a JSON header and a checksum over both.
+"""The ticket file: safetensors with compressed masks, a JSON header, and a checksum over both.
 
 Tensors of the file::
 
-    edge_mask          the mask of the edges, 8 per byte; left out if there is no graph or every edge is left
-    dense/<name>       a tensor of the state dict as it is
-    mask/<name>        where a pruned tensor may be non-zero, 8 entries per byte
-    values/<name>      its entries there, in row-major order
-    frozen_masks       the masks of all tensors that were never trained, as graphsparse.tickets.mask_code writes them
+    dense/<name>    a tensor of the state dict as it is
+    values/<name>   the entries of a pruned tensor that its mask keeps, in row-major order
+    plane/<p>       where the masks of all tensors are above p, among the entries that are above p - 1
+    edge_mask       the mask of the edges, 8 per byte; left out if there is no graph or every edge is kept
 
-The header holds everything else: version of the format, names, shapes of pruned tensors, the configuration, the
-metrics, the fingerprint of the graph, and the seed and the law of tensors that were never trained. Nothing in the file
-is executed when it is read. Version 1 had no tensors of that last kind, and a mask of the edges always.
+The header holds everything else: names, shapes, the configuration, the metrics, the fingerprint of the graph, and the
+seed and the law of tensors that were never trained. Nothing in the file is executed when it is read.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
+import lzma
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from graphsparse.ops.digest import digest
 from graphsparse.utils.atomic_write import atomic_write
 
 FORMAT = "graphsparse-ticket"
-VERSION = 2
-#: Versions that can be read.
-READABLE = ("1", "2")
+VERSION = "3"
+#: No context bits: neighbouring bytes say little about each other. The window is short because it is hardly ever used.
+_LZMA: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 16, "lc": 0, "lp": 0, "pb": 0}]
+
+_Array = npt.NDArray[Any]
 
 
 def pack_bits(mask: Tensor) -> Tensor:
@@ -45,69 +48,59 @@ def unpack_bits(packed: Tensor, num: int) -> Tensor:
     return torch.from_numpy(np.unpackbits(packed.numpy(), count=num).astype(bool))
 
 
-def pack_state(state_dict: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a state dict as they are stored: pruned ones as mask and values."""
-    packed = {}
-    for name, tensor in state_dict.items():
-        tensor = tensor.detach().cpu()
-        if name in masks:
-            mask = masks[name].cpu()
-            packed[f"mask/{name}"] = pack_bits(mask)
-            packed[f"values/{name}"] = tensor[mask]
-        else:
-            # A copy of its own: tied tensors share memory, which safetensors refuses.
-            packed[f"dense/{name}"] = tensor.clone(memory_format=torch.contiguous_format)
-    return packed
+def pack_masks(masks: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return masks, bool or uint8 numbers of coats, as compressed planes, and what JSON must say of them.
 
-
-def unpack_state(
-    tensors: Mapping[str, Tensor], shapes: Mapping[str, list[int] | None]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the state dict and the masks that :func:`pack_state` stored.
-
-    The shape of a tensor that is stored as it is may be ``None``. A name without any tensor is left out.
+    The tensors are laid side by side, column by column, because columns of rare words are emptier than others. A plane
+    is compressed as bits, or, where few are set, as the distances between these.
     """
-    state_dict, masks = {}, {}
-    for name, shape in shapes.items():
-        if f"dense/{name}" in tensors:
-            dense = tensors[f"dense/{name}"]
-            state_dict[name] = dense if shape is None else dense.reshape(shape)
-            continue
-        if shape is None:
-            continue
-        values = tensors[f"values/{name}"]
-        mask = unpack_bits(tensors[f"mask/{name}"], int(np.prod(shape))).reshape(shape)
-        dense = torch.zeros(shape, dtype=values.dtype)
-        dense[mask] = values
-        state_dict[name], masks[name] = dense, mask
-    return state_dict, masks
+    counts = np.concatenate([np.zeros(0, np.uint8), *map(_by_columns, masks.values())])
+    planes, kinds = {}, []
+    for level in range(int(counts.max(initial=0))):
+        above = counts > level
+        few = 8 * np.count_nonzero(above) < above.size
+        packed = _distances(above) if few else np.packbits(above).tobytes()
+        code = lzma.compress(packed, format=lzma.FORMAT_RAW, filters=_LZMA)
+        planes[f"plane/{level}"] = torch.frombuffer(bytearray(code), dtype=torch.uint8)
+        kinds.append("distances" if few else "bits")
+        counts = counts[above]
+    tensors = {name: [_dtype_name(mask), list(mask.shape)] for name, mask in masks.items()}
+    return planes, {"planes": kinds, "tensors": tensors}
 
 
-def checksum(tensors: Mapping[str, Tensor], header: str) -> str:
-    """Return a digest of the header and of every tensor with its name, type and shape."""
-    digest = hashlib.sha256(header.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def unpack_masks(planes: Mapping[str, Tensor], description: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return what :func:`pack_masks` got."""
+    shapes = [shape for _, shape in description["tensors"].values()]
+    counts = np.zeros(sum(map(math.prod, shapes)), np.uint8)
+    left = np.arange(counts.size)
+    for level, kind in enumerate(description["planes"]):
+        code = planes[f"plane/{level}"].numpy().tobytes()
+        if kind == "distances":
+            left = left[np.cumsum(_numbers(_decompress(code, 8 * left.size)) + 1) - 1]
+        else:
+            bits = np.frombuffer(_decompress(code, (left.size + 7) // 8), np.uint8)
+            left = left[np.unpackbits(bits, count=left.size).view(bool)]
+        counts[left] += 1
+    masks, start = {}, 0
+    for name, (dtype, shape) in description["tensors"].items():
+        rows, columns = _rows_and_columns(shape)
+        part = counts[start : start + rows * columns].reshape(columns, rows).T
+        mask = torch.from_numpy(np.ascontiguousarray(part)).view(tuple(shape))
+        masks[name] = mask.view(torch.bool) if dtype == "bool" else mask
+        start += part.size
+    return masks
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and header, whole or not at all."""
     text = json.dumps(header, allow_nan=False, separators=(",", ":"))
-    metadata = {"format": FORMAT, "version": str(VERSION), "header": text, "sha256": checksum(tensors, text)}
+    metadata = {"format": FORMAT, "version": VERSION, "header": text, "digest": _checksum(tensors, text)}
     with atomic_write(path) as temporary:
         save_file(dict(tensors), temporary, metadata)
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors and header, checked.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a ticket, is of a newer format, or is not what was written.
-    """
+    """Read tensors and header, and refuse what is no ticket, is of another version, or is not what was written."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no ticket at {path}")
@@ -119,13 +112,47 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{path} is not a ticket, or only a part of one: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but not a ticket")
-    if metadata.get("version") not in READABLE:
+    if metadata.get("version") != VERSION:
         raise ValueError(
-            f"{path} has version {metadata.get('version')} of the ticket format, "
-            f"and this release reads {' and '.join(READABLE)}"
+            f"{path} has version {metadata.get('version')} of the ticket format, and this release reads version "
+            f"{VERSION} only: find the ticket anew, or read it with the release that wrote it"
         )
     text = metadata.get("header", "")
-    if checksum(tensors, text) != metadata.get("sha256"):
+    if _checksum(tensors, text) != metadata.get("digest"):
         raise ValueError(f"{path} is damaged or was edited: its checksum does not fit")
     header: dict[str, Any] = json.loads(text)
     return tensors, header
+
+
+def _checksum(tensors: Mapping[str, Tensor], header: str) -> str:
+    return digest([header, *(part for name in sorted(tensors) for part in (name, tensors[name]))], size=32)
+
+
+def _dtype_name(mask: Tensor) -> str:
+    return str(mask.dtype).removeprefix("torch.")
+
+
+def _rows_and_columns(shape: Sequence[int]) -> tuple[int, int]:
+    return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
+
+
+def _by_columns(mask: Tensor) -> _Array:
+    array = mask.detach().cpu().numpy().view(np.uint8)
+    return array.reshape(_rows_and_columns(array.shape)).T.reshape(-1)
+
+
+def _distances(marked: _Array) -> bytes:
+    """Return the number of unmarked entries before every marked one: the lowest bytes of all, then the next, ..."""
+    distances = np.diff(np.flatnonzero(marked), prepend=-1) - 1
+    return distances.astype("<i8").view(np.uint8).reshape(-1, 8).T.tobytes()
+
+
+def _numbers(data: bytes) -> _Array:
+    """Return the numbers that :func:`_distances` wrote byte by byte."""
+    lowest_first = np.frombuffer(data, np.uint8).reshape(8, -1).T
+    return np.ascontiguousarray(lowest_first).view("<i8").reshape(-1)
+
+
+def _decompress(data: bytes, limit: int) -> bytes:
+    """Return at most ``limit`` bytes, whatever the data claim."""
+    return lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=_LZMA).decompress(data, max_length=limit)

@@ -1,7 +1,7 @@
 """A graph lottery ticket: which edges and which weights are left, and the weights themselves."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.edges.mask import mask_data_edges
-from graphsparse.nn import FormChoice, fastest_form, inference_form
-from graphsparse.nn.inference_forms import FORMS, InferenceForm
+from graphsparse.nn import Supermask, to_csr
 from graphsparse.tickets import format as ticket_format
-from graphsparse.tickets.frozen_weights import FrozenWeights, pack, unpack
-from graphsparse.training import build_model
+from graphsparse.tickets.frozen import FrozenWeights
+from graphsparse.training import FitResult, Masks, build_model
 from graphsparse.typing import MakeModel
 from graphsparse.utils.fingerprint import graph_fingerprint
 
@@ -24,8 +23,8 @@ from graphsparse.utils.fingerprint import graph_fingerprint
 class Ticket:
     r"""A sparse graph and a sparse model that belong together.
 
-    A ticket is made by :func:`~graphsparse.tickets.find_teddy_ticket` and its siblings. It holds no code: the model is
-    built by the caller's ``make_model`` and gets the weights of the ticket.
+    A ticket is made by :func:`~graphsparse.tickets.find_ticket`, :meth:`from_fit` or :meth:`from_supermask`. It holds
+    no code: the model is built by the caller's ``make_model`` and gets the weights of the ticket.
 
     An untrained ticket says in ``frozen`` where its weights come from. Its file then holds the seed and the masks in
     few bytes, in place of the weights; they are drawn again when it is read.
@@ -49,10 +48,11 @@ class Ticket:
         >>> import tempfile
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.datasets import synthetic_citation
-        >>> from graphsparse.tickets import Ticket, find_teddy_ticket
+        >>> from graphsparse.tickets import Ticket, find_ticket
+        >>> from graphsparse.training import Training
         >>> data = synthetic_citation(1000, num_features=64, num_val=200, num_test=300)
         >>> make_model = lambda: GCN(64, 16, 2, 7)
-        >>> ticket = find_teddy_ticket(make_model, data, edge_sparsity=0.3, weight_sparsity=0.5, epochs=5)
+        >>> ticket = find_ticket(make_model, data, edge_sparsity=0.3, weight_sparsity=0.5, training=Training(epochs=5))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     ticket.save(f"{folder}/ticket.safetensors")
         ...     ticket = Ticket.load(f"{folder}/ticket.safetensors")
@@ -71,7 +71,7 @@ class Ticket:
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other."""
-        frozen = set() if self.frozen is None else set(self.frozen.names())
+        frozen = [] if self.frozen is None else self.frozen.names()
         for name, mask in self.weight_masks.items():
             if mask.dtype != torch.bool and not (mask.dtype == torch.uint8 and name in frozen):
                 raise TypeError(
@@ -87,19 +87,129 @@ class Ticket:
             raise ValueError(
                 f"'edge_mask' must be a bool vector (got {self.edge_mask.dtype}, shape {list(self.edge_mask.shape)})"
             )
-        if self.frozen is not None:
-            self._check_frozen(self.frozen)
 
-    def _check_frozen(self, frozen: FrozenWeights) -> None:
-        for name in frozen.names():
-            entry = frozen.tensors[frozen.same.get(name, name)]
-            if name not in self.state_dict or tuple(self.state_dict[name].shape) != entry.shape:
-                raise ValueError(f"'frozen' holds {name!r} of shape {list(entry.shape)}, unlike 'state_dict'")
-            if (entry.mask_shape is not None) != (name in self.weight_masks):
-                raise ValueError(f"'frozen' and 'weight_masks' disagree on whether {name!r} is masked")
+    @classmethod
+    def from_fit(
+        cls,
+        result: FitResult,
+        masks: Masks,
+        data: Data | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> "Ticket":
+        """Return a trained model and the masks that it was trained under as a ticket.
+
+        Args:
+            result: What :func:`~graphsparse.training.fit` returned.
+            masks: Which weights and which undirected edges of ``data`` are kept; the weights are put to 0 elsewhere. Of
+                a projection, ``Masks(result.weight_masks)``.
+            data: The graph before sparsification; ``None`` if the ticket belongs to none, as for tasks on many graphs.
+            config: How the ticket was found, in values that JSON can hold, the seed of the initial weights among them.
+            metrics: Further figures beside ``val``, ``test``, ``best_epoch`` and the counted sparsities.
+
+        Returns:
+            The ticket, on CPU.
+
+        Raises:
+            ValueError: If the masks do not fit the weights or the graph.
+
+        Example:
+            >>> from torch_geometric.nn import GCN
+            >>> from graphsparse.testing import random_graph
+            >>> from graphsparse.training import L0Projection, Masks, fit
+            >>> data = random_graph()
+            >>> result = fit(GCN(8, 16, 2, 3), data, epochs=5, project=lambda optimizer: L0Projection(optimizer, 0.5))
+            >>> Ticket.from_fit(result, Masks(result.weight_masks), data).metrics["weight_sparsity"]
+            0.5
+        """
+        state_dict = {name: tensor.detach().cpu() for name, tensor in masks.apply(result.state_dict).items()}
+        # A tied weight has one mask under each of its names, and counts once.
+        once = {mask.data_ptr(): name for name, mask in masks.weights.items()}
+        counted = {
+            "val": result.val,
+            "test": result.test,
+            "best_epoch": result.best_epoch,
+            "edge_sparsity": masks.edge_sparsity,
+            "weight_sparsity": Masks({name: masks.weights[name] for name in once.values()}).weight_sparsity,
+        }
+        found = counted | dict(metrics or {})
+        edge_mask = None if data is None or masks.edges is None else masks.edge_mask(data)
+        return cls(
+            state_dict=state_dict,
+            weight_masks={name: mask.cpu() for name, mask in masks.weights.items() if not mask.all()},
+            edge_mask=None if data is None else _edge_mask(data, edge_mask),
+            graph=None if data is None else graph_fingerprint(data.edge_index, data.num_nodes),
+            config=dict(config or {}),
+            metrics={name: value for name, value in found.items() if value is not None},
+        )
+
+    @classmethod
+    def from_supermask(
+        cls,
+        supermask: Supermask,
+        *,
+        data: Data | None = None,
+        edge_mask: Tensor | None = None,
+        config: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> "Ticket":
+        r"""Return the final mask of a supermask as a ticket whose file holds a seed in place of weights.
+
+        Args:
+            supermask: The supermask, on any device. It is left as it is.
+            data: The graph that the ticket belongs to, before sparsification; ``None`` if it belongs to none, as for
+                tasks on many graphs.
+            edge_mask: Which entries of the ``edge_index`` of ``data`` are left, bool ``[E]``; all by default.
+            config: How the mask was searched, in values that JSON can hold. Method, seed, sparsities, scope and
+                transform are added.
+            metrics: What was measured. The counted ``weight_sparsity`` is added.
+
+        Returns:
+            The ticket, on CPU. Its model gives the logits of ``supermask.materialize()``, bit for bit on CPU.
+
+        Raises:
+            TypeError: If ``supermask`` is none.
+            ValueError: If ``edge_mask`` does not fit ``data``, or the frozen weights are no longer those of their seed.
+
+        Example:
+            >>> from torch_geometric.nn import GCN
+            >>> from graphsparse.nn import Supermask
+            >>> from graphsparse.testing import random_graph
+            >>> data = random_graph()
+            >>> ticket = Ticket.from_supermask(Supermask(GCN(8, 16, 2, 3), 0.8, seed=1), data=data)
+            >>> ticket.summary()
+            'untrained: 298 of 298 entries of edge_index and 36 of 176 weights left; weight_sparsity 0.7955'
+            >>> ticket.materialize(lambda: GCN(8, 16, 2, 3))(data.x, data.edge_index).shape
+            torch.Size([60, 3])
+        """
+        if not isinstance(supermask, Supermask):
+            raise TypeError(f"'supermask' must be a Supermask (got {type(supermask).__name__})")
+        if edge_mask is not None and data is None:
+            raise ValueError("'edge_mask' needs 'data', the graph whose edges it refers to")
+        frozen, plan = FrozenWeights.of(supermask), supermask.plan
+        masks = {name: mask.cpu() for name, mask in supermask.masks().items()}
+        state_dict = {name: tensor.cpu() for name, tensor in supermask.materialize().state_dict().items()}
+        frozen.check(state_dict, masks)
+        described = {
+            "method": "untrained",
+            "seed": supermask.seed,
+            "sparsities": [float(sparsity) for sparsity in plan.sparsities],
+            "scope": plan.scope,
+            "transform": plan.transform,
+        }
+        return cls(
+            state_dict=state_dict,
+            weight_masks=frozen.all_masks(frozen.stored_masks(masks)),
+            edge_mask=None if data is None else _edge_mask(data, edge_mask),
+            graph=None if data is None else graph_fingerprint(data.edge_index, data.num_nodes),
+            config=described | dict(config or {}),
+            metrics={"weight_sparsity": supermask.sparsity()} | dict(metrics or {}),
+            frozen=frozen,
+        )
 
     def save(self, path: str | Path) -> None:
-        """Write the ticket to a file that holds masks as bits and only the remaining weights.
+        """Write the ticket to a file that holds compressed masks and only the remaining weights.
 
         The file is there whole or not at all.
 
@@ -111,23 +221,32 @@ class Ticket:
             ValueError: If ``config`` or ``metrics`` hold NaN, or a frozen tensor holds other weights than its seed and
                 mask give.
         """
-        header: dict[str, Any] = {
+        names, masks, frozen = [], dict(self.weight_masks), None
+        if self.frozen is not None:
+            names = self.frozen.names()
+            frozen = {**self.frozen.to_json(), "digest": self.frozen.check(self.state_dict, masks)}
+            trained = {name: mask for name, mask in masks.items() if name not in names}
+            masks = trained | self.frozen.stored_masks(masks)
+        tensors, described = ticket_format.pack_masks(masks)
+        for name, tensor in self.state_dict.items():
+            if name in names:
+                continue
+            if name in masks:
+                tensors[f"values/{name}"] = tensor.detach().cpu()[masks[name].cpu()]
+            else:
+                # A copy of its own: tied tensors share memory, which safetensors refuses.
+                tensors[f"dense/{name}"] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        if self.edge_mask is not None and not self.edge_mask.all():
+            tensors["edge_mask"] = ticket_format.pack_bits(self.edge_mask)
+        header = {
             "graph": self.graph,
             "num_edges": None if self.edge_mask is None else self.edge_mask.numel(),
             "config": dict(self.config),
             "metrics": dict(self.metrics),
+            "names": list(self.state_dict),
+            "masks": described,
+            "frozen": frozen,
         }
-        names = set() if self.frozen is None else set(self.frozen.names())
-        stored = {name: tensor for name, tensor in self.state_dict.items() if name not in names}
-        tensors = ticket_format.pack_state(stored, self.weight_masks)
-        header["shapes"] = {
-            name: list(tensor.shape) if f"values/{name}" in tensors else None
-            for name, tensor in self.state_dict.items()
-        }
-        if self.frozen is not None:
-            tensors["frozen_masks"], header["frozen"] = pack(self.frozen, self.state_dict, self.weight_masks)
-        if self.edge_mask is not None and not self.edge_mask.all():
-            tensors["edge_mask"] = ticket_format.pack_bits(self.edge_mask)
         ticket_format.write(path, tensors, header)
 
     @classmethod
@@ -139,7 +258,7 @@ class Ticket:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not a ticket, is damaged, was edited, or is of a newer format.
+            ValueError: If it is not a ticket, is damaged, was edited, or is of another version of the format.
         """
         tensors, header = ticket_format.read(path)
         try:
@@ -149,84 +268,56 @@ class Ticket:
 
     @classmethod
     def _unpack(cls, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> "Ticket":
-        state_dict, masks = ticket_format.unpack_state(tensors, header["shapes"])
-        frozen = edge_mask = None
-        if "frozen" in header:
-            frozen, drawn, more = unpack(tensors["frozen_masks"], header["frozen"])
-            state_dict |= drawn
-            masks |= more
-        # All names of the model, in its order.
-        state_dict = {name: state_dict[name] for name in header["shapes"]}
+        stored = ticket_format.unpack_masks(tensors, header["masks"])
+        state_dict: dict[str, Tensor] = {}
+        frozen, masks = None, stored
+        if header["frozen"] is not None:
+            frozen = FrozenWeights.from_json(header["frozen"])
+            state_dict = frozen.redraw(stored, header["frozen"]["digest"])
+            trained = {name: mask for name, mask in stored.items() if name not in state_dict}
+            masks = trained | frozen.all_masks(stored)
+        for name in header["names"]:
+            if name in state_dict:
+                continue
+            if name in masks:
+                values = tensors[f"values/{name}"]
+                state_dict[name] = torch.zeros(masks[name].shape, dtype=values.dtype)
+                state_dict[name][masks[name]] = values
+            else:
+                state_dict[name] = tensors[f"dense/{name}"]
+        edge_mask = None
         if "edge_mask" in tensors:
             edge_mask = ticket_format.unpack_bits(tensors["edge_mask"], header["num_edges"])
         elif header["num_edges"] is not None:
             edge_mask = torch.ones(header["num_edges"], dtype=torch.bool)
+        # All names of the model, in its order.
+        state_dict = {name: state_dict[name] for name in header["names"]}
         return cls(state_dict, masks, edge_mask, header["graph"], header["config"], header["metrics"], frozen)
 
     def materialize(
         self,
         make_model: MakeModel,
         *,
-        format: InferenceForm | Literal["auto"] = "dense",
-        data: Data | None = None,
-        log: Callable[[dict[str, Any]], None] | None = None,
+        format: Literal["dense", "csr"] = "dense",
     ) -> nn.Module:
         """Return a model with the weights of the ticket, in evaluation mode.
 
         As ``"dense"`` it is an ordinary PyG model: its keys are the original ones, the zeros are zeros in its dense
-        weights, and nothing keeps them zero if it is trained on. The other formats are for inference, and computing the
-        same in another way may be faster: see :func:`~graphsparse.nn.inference_form`. Which one is the fastest has to
-        be measured; ``"auto"`` does so, on a graph.
+        weights, and nothing keeps them zero if it is trained on. :func:`~graphsparse.nn.accelerate` makes it faster.
+        As ``"csr"`` it is for inference, and holds only the weights that are not zero:
+        :func:`~graphsparse.nn.to_csr`.
 
         Args:
             make_model: Builds the model the ticket was found for.
-            format: ``"dense"``, ``"sparse_features"``, ``"compact"``, ``"csr"``, or ``"auto"`` for what
-                :meth:`choose_format` chooses.
-            data: The graph to measure on, as the model is going to see it: for most tickets what :meth:`sparsify`
-                returns. Only for ``"auto"``.
-            log: Receives what was measured, a dictionary for each format: its milliseconds, bytes and
-                multiply-accumulates, and whether it was chosen, or why it was left out. Only for ``"auto"``.
+            format: ``"dense"`` or ``"csr"``.
 
         Raises:
-            ValueError: If that model has other keys or shapes, there is no such format, or ``data`` is missing.
+            ValueError: If that model has other keys or shapes, or there is no such format.
         """
-        if format not in (*FORMS, "auto"):
-            raise ValueError(f"'format' must be one of {FORMS} or 'auto' (got {format!r})")
-        if format == "auto":
-            if data is None:
-                raise ValueError("'data' must be given with format='auto', which measures on it (got None)")
-            choice = self.choose_format(make_model, data)
-            for row in choice.rows():
-                if log is not None:
-                    log(row)
-            return choice.model
+        if format not in ("dense", "csr"):
+            raise ValueError(f"'format' must be 'dense' or 'csr' (got {format!r})")
         model = self._plain(make_model)
-        return model if format == "dense" else inference_form(model, format)
-
-    def choose_format(self, make_model: MakeModel, data: Data, *, budget: float = 1.5) -> FormChoice:
-        """Measure the model in every format on a graph, and return the fastest with the figures and the reason.
-
-        Args:
-            make_model: Builds the model the ticket was found for, on the device of the graph.
-            data: The graph, as the model is going to see it.
-            budget: Seconds for the timed runs, as in :func:`~graphsparse.nn.fastest_form`.
-
-        Raises:
-            ValueError: If that model has other keys or shapes.
-
-        Example:
-            >>> from torch_geometric.nn import GCN
-            >>> from graphsparse.testing import random_graph
-            >>> from graphsparse.tickets import find_random_ticket
-            >>> data, make_model = random_graph(), lambda: GCN(8, 16, 2, 3)
-            >>> ticket = find_random_ticket(make_model, data, edge_sparsity=0.3, weight_sparsity=0.9, epochs=5)
-            >>> choice = ticket.choose_format(make_model, ticket.sparsify(data), budget=0.01)
-            >>> choice.reason
-            '...: ... ms, ...'
-            >>> choice.table["csr"].bytes < choice.table["dense"].bytes
-            True
-        """
-        return fastest_form(self._plain(make_model), data, budget=budget)
+        return model if format == "dense" else to_csr(model)
 
     def _plain(self, make_model: MakeModel) -> nn.Module:
         model = build_model(make_model, int(self.config.get("seed", 0)))
@@ -281,3 +372,21 @@ class Ticket:
     def __repr__(self) -> str:
         """Say what :meth:`summary` says; the tensors themselves would fill the screen."""
         return f"Ticket({self.summary()})"
+
+
+def _edge_mask(data: Data, edge_mask: Tensor | None) -> Tensor:
+    """Return the mask over the entries of ``edge_index``, all of which are kept by default."""
+    if data.get("edge_index") is None:
+        raise ValueError(
+            "'data' must hold 'edge_index', which the mask of a ticket refers to "
+            f"(got {sorted(data.keys())}; torch_geometric.utils.to_edge_index converts 'adj_t')"
+        )
+    num = data.edge_index.size(1)
+    if edge_mask is None:
+        return torch.ones(num, dtype=torch.bool)
+    if edge_mask.dtype != torch.bool or edge_mask.shape != (num,):
+        raise ValueError(
+            f"'edge_mask' must be bool and of one entry for each of the {num} entries of 'edge_index' "
+            f"(got {edge_mask.dtype}, shape {list(edge_mask.shape)})"
+        )
+    return edge_mask.cpu()

@@ -1,7 +1,7 @@
 """Training: tasks, one loop, masks, and projections that attach to any optimiser."""
 
 from graphsparse.training.distillation import distillation_loss
-from graphsparse.training.fit import fit, fit_graphs
+from graphsparse.training.fit import fit
 from graphsparse.training.graph_task import GraphTask
 from graphsparse.training.l0_projection import L0Projection
 from graphsparse.training.link_task import LinkTask, link_training
@@ -30,7 +30,6 @@ __all__ = [
     "clipped_adam",
     "distillation_loss",
     "fit",
-    "fit_graphs",
     "link_training",
     "predict",
     "seeded",

@@ -1,6 +1,5 @@
 """Projection on the l0 ball: the largest weights stay, any weight may come back."""
 
-import math
 import warnings
 from typing import Any, Literal
 
@@ -31,7 +30,6 @@ class L0Projection(StepProjection):
         total_steps: :math:`T`, after which the cubic schedule has reached ``sparsity``.
         freeze_after: Number of steps after which the zeros stay where they are; never when ``None``. A cubic schedule
             must have ended by then.
-        rounding: ``"floor"``, or ``"ceil"`` to replicate the released code.
 
     Raises:
         TypeError: If ``optimizer`` or ``sparsity`` has the wrong type.
@@ -63,7 +61,6 @@ class L0Projection(StepProjection):
         schedule: Literal["constant", "cubic"] = "constant",
         total_steps: int | None = None,
         freeze_after: int | None = None,
-        rounding: Literal["floor", "ceil"] = "floor",
     ) -> None:
         self.target = check_sparsity(sparsity)
         check_scope(scope)
@@ -71,8 +68,6 @@ class L0Projection(StepProjection):
             raise ValueError(f"'schedule' must be 'constant' or 'cubic' (got {schedule!r})")
         if schedule == "cubic" and (total_steps is None or total_steps < 1):
             raise ValueError(f"'total_steps' must be at least 1 for the cubic schedule (got {total_steps})")
-        if rounding not in ("floor", "ceil"):
-            raise ValueError(f"'rounding' must be 'floor' or 'ceil' (got {rounding!r})")
         if freeze_after is not None and freeze_after < 1:
             raise ValueError(f"'freeze_after' must be at least 1 (got {freeze_after})")
         if schedule == "cubic" and freeze_after is not None and freeze_after < (total_steps or 0):
@@ -83,7 +78,6 @@ class L0Projection(StepProjection):
         self.scope = scope
         self.total_steps = total_steps if schedule == "cubic" else None
         self.freeze_after = freeze_after
-        self.rounding = rounding
         self._frozen: list[Tensor] | None = None
         self._removed: list[Tensor] | None = None
         self._wiped_out: set[int] = set()
@@ -91,7 +85,7 @@ class L0Projection(StepProjection):
 
     def settings(self) -> dict[str, Any]:
         """Return what it was built with, as plain values, and how many scalars it covers."""
-        names = ("scope", "total_steps", "freeze_after", "rounding")
+        names = ("scope", "total_steps", "freeze_after")
         return {"sparsity": self.target, **{name: getattr(self, name) for name in names}, **super().settings()}
 
     @property
@@ -119,9 +113,6 @@ class L0Projection(StepProjection):
             return self.target
         return self.target * (1 - (1 - self.num_steps / self.total_steps) ** 3)
 
-    def _count(self, num: int) -> int:
-        return math.ceil(self.sparsity * num) if self.rounding == "ceil" else num_removed(self.sparsity, num)
-
     @torch.no_grad()
     def project(self) -> None:
         """Set the smallest weights to zero now."""
@@ -129,7 +120,9 @@ class L0Projection(StepProjection):
         if masks is None:
             if any(parameter.isnan().any() for parameter in self.parameters):
                 raise FloatingPointError(f"a weight is not a number after {self.num_steps} steps")
-            masks = smallest_masks([p.abs() for p in self.parameters], self._count, self.scope)
+            masks = smallest_masks(
+                [p.abs() for p in self.parameters], lambda num: num_removed(self.sparsity, num), self.scope
+            )
             if self.freeze_after is not None and self.num_steps >= self.freeze_after:
                 self._frozen = masks
         self._removed = masks

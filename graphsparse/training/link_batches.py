@@ -11,7 +11,8 @@ from torch_geometric.data import Data
 from graphsparse.loader import NeighborBatches
 from graphsparse.loader.batches import cut_out
 from graphsparse.loader.draws import start_of_order
-from graphsparse.ops.pairs import is_among, pair_keys
+from graphsparse.ops.blocks import blocks
+from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
 
 #: Rounds of drawing after which a graph counts as having too few non-links left.
 _ROUNDS = 200
@@ -91,9 +92,6 @@ class UniformNegatives:
         generator: Source of all randomness.
         directed: Whether ``(u, v)`` may be drawn where ``(v, u)`` is a link.
 
-    Raises:
-        ValueError: If every pair is a known link.
-
     Example:
         >>> links = torch.tensor([[0, 0], [1, 2]])
         >>> draw = UniformNegatives(3, links, torch.Generator().manual_seed(0))
@@ -104,8 +102,7 @@ class UniformNegatives:
 
     def __init__(self, num_nodes: int, known: Tensor, generator: torch.Generator, *, directed: bool = False) -> None:
         self.num_nodes, self.generator, self.directed = num_nodes, generator, directed
-        proper = known[:, known[0] != known[1]].cpu()
-        self._known = torch.unique(pair_keys(proper, num_nodes, directed=directed))
+        self._known = unique_keys(self._keys(known[:, known[0] != known[1]].cpu()))
         possible = num_nodes * (num_nodes - 1) // (1 if directed else 2)
         if self._known.numel() >= possible:
             raise ValueError(
@@ -114,28 +111,24 @@ class UniformNegatives:
 
     def __call__(self, num: int) -> Tensor:
         """Return ``num`` pairs, ``[2, num]``, on the CPU; the smaller end first unless directed."""
-        return torch.cat([self._draw(min(_BLOCK, num - start)) for start in range(0, num, _BLOCK)] or [_none()], 1)
+        parts = [self._draw(where.stop - where.start) for where in blocks(num, _BLOCK)]
+        return torch.cat(parts, 1) if parts else torch.empty(2, 0, dtype=torch.int64)
+
+    def _keys(self, pairs: Tensor) -> Tensor:
+        return pair_keys(pairs, self.num_nodes, directed=self.directed)
 
     def _draw(self, num: int) -> Tensor:
         parts, missing = [], num
         for _ in range(_ROUNDS):
             pairs = torch.randint(self.num_nodes, (2, missing), generator=self.generator)
-            pairs = pairs[:, pairs[0] != pairs[1]]
-            if not self.directed:
-                pairs = pairs.sort(0).values
-            keys = pair_keys(pairs, self.num_nodes, directed=self.directed)
-            parts.append(pairs[:, ~is_among(keys, self._known)])
-            missing -= parts[-1].size(1)
+            keys = self._keys(pairs[:, pairs[0] != pairs[1]])
+            parts.append(keys[~is_among(keys, self._known)])
+            missing -= parts[-1].numel()
             if missing == 0:
-                return torch.cat(parts, 1)
+                return key_pairs(torch.cat(parts), self.num_nodes)
         # Nearly all pairs are known links, so that a list of all pairs is not much longer than that of the known ones.
-        every = torch.arange(self.num_nodes)
-        pairs = torch.cartesian_prod(every, every).t()
-        pairs = pairs[:, pairs[0] != pairs[1] if self.directed else pairs[0] < pairs[1]]
-        left = pairs[:, ~is_among(pair_keys(pairs, self.num_nodes, directed=self.directed), self._known)]
-        parts.append(left[:, torch.randint(left.size(1), (missing,), generator=self.generator)])
-        return torch.cat(parts, 1)
-
-
-def _none() -> Tensor:
-    return torch.empty(2, 0, dtype=torch.int64)
+        pairs = torch.cartesian_prod(*[torch.arange(self.num_nodes)] * 2).t()
+        keys = self._keys(pairs[:, pairs[0] != pairs[1] if self.directed else pairs[0] < pairs[1]])
+        left = keys[~is_among(keys, self._known)]
+        parts.append(left[torch.randint(left.numel(), (missing,), generator=self.generator)])
+        return key_pairs(torch.cat(parts), self.num_nodes)

@@ -148,7 +148,7 @@ class Masks:
         kept = torch.ones(data.edge_index.size(1), dtype=torch.bool, device=data.edge_index.device)
         for where, low, high in entry_blocks(data.edge_index):
             edge = (low != high).nonzero().squeeze(1)
-            kept[where][edge] = mask[edges.position(low[edge] * edges.num_nodes + high[edge])]
+            kept[where][edge] = mask[edges.position(low[edge], high[edge])]
         return kept
 
     def fingerprint(self) -> str:

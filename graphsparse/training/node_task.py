@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.loader.weighted_sums import check_sums_weighted_messages
+from graphsparse.nn import Supermask
 from graphsparse.training.check import check_callable, check_data, check_labels, check_one_graph, check_output
 from graphsparse.training.identity import describe_loader, graph_tensors, name_of
 from graphsparse.training.shared_forward import SharedForward
@@ -139,7 +140,7 @@ class NodeTask:
         if loader is not None or not one:
             check_one_graph(model)
         if getattr(loader, "needs_weighted_sums", False) is True:
-            check_sums_weighted_messages(model, keeps_targets=getattr(loader, "keeps_targets", True))
+            check_sums_weighted_messages(model)
         used = {"data": (data, ("train_mask", "val_mask") if one else ("train_mask",))}
         if not one:
             used["eval_data"] = (eval_data, ("val_mask",))
@@ -232,7 +233,8 @@ class NodeTask:
         if self.inference is None:
             return predict(model, self.eval_data, self.call)
         with eval_mode(model), torch.no_grad():
-            return self.inference(model, self.eval_data)
+            # What goes layer by layer knows plain models, not the wrapper that puts weights into one.
+            return self.inference(model.materialize() if isinstance(model, Supermask) else model, self.eval_data)
 
 
 def observed_nodes(data: Data) -> Tensor:

@@ -1,12 +1,11 @@
 """Transfer: link prediction on a sparse graph, helped by a dense one through the nodes they share."""
 
 from graphsparse.transfer.baselines import BASELINES, BaselineOptions, register_baseline
-from graphsparse.transfer.data.anchors import degree_matched_negatives
 from graphsparse.transfer.data.leak import assert_no_leak
-from graphsparse.transfer.data.link_split import split_links
+from graphsparse.transfer.data.negatives import degree_matched_negatives
 from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.data.prepare import prepare_pair
-from graphsparse.transfer.data.split import LinkSplit
+from graphsparse.transfer.data.split import LinkSplit, split_links
 from graphsparse.transfer.gitl import GITL
 from graphsparse.transfer.models.link_model import sage_encoder
 from graphsparse.transfer.models.predictor import LinkPredictor

@@ -16,7 +16,7 @@ from graphsparse.edges.mask import fix_num_nodes_
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.check import check_count
 from graphsparse.typing import has_module, optional_module
-from graphsparse.utils.partition import partition_graph, symmetric_csr
+from graphsparse.utils.partition import partition_graph
 
 METHODS = ("metis", "rcm", "degree")
 #: Nodes of a part when ``num_parts`` is not given.
@@ -147,7 +147,7 @@ class ReorderNodes(BaseTransform):  # type: ignore[misc]
             return edges.degree().argsort(descending=True, stable=True)
         if num_nodes == 0:
             return edges.key
-        return torch.from_numpy(_cuthill_mckee(*symmetric_csr(edges))).to(edge_index.device)
+        return torch.from_numpy(_cuthill_mckee(*edges.csr())).to(edge_index.device)
 
     def __repr__(self) -> str:
         """Hold every argument: PyG compares the text to tell whether a stored data set is still the one asked for."""
@@ -165,7 +165,7 @@ def _cuthill_mckee(pointer: Tensor, neighbour: Tensor) -> np.ndarray:
     size = pointer.numel() - 1
     # The values are not read; the routine takes 32-bit indices only.
     values = np.ones(neighbour.numel(), dtype=np.int8)
-    matrix = csr_array((values, neighbour.int().numpy(), pointer.int().numpy()), shape=(size, size))
+    matrix = csr_array((values, neighbour.int().cpu().numpy(), pointer.int().cpu().numpy()), shape=(size, size))
     return np.asarray(reverse_cuthill_mckee(matrix, symmetric_mode=True)).astype(np.int64)
 
 

@@ -16,12 +16,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from graphsparse.ops.blocks import CACHED, blocks
 from graphsparse.ops.check import check_count, check_integer
 
 #: The odd constant that splitmix64 adds per draw, 2^64 divided by the golden ratio, as a signed number.
 GAMMA = -7046029254386353131
-#: Entries drawn at once: the six temporaries of a block stay in the cache of a core.
-_BLOCK = 1 << 15
 # Wichura, AS241 (Applied Statistics 37, 1988), PPND16: centre and middle region, highest power first.
 _CENTRE = (
     (2509.0809287301226727, 33430.575583588128105, 67265.770927008700853, 45921.953931549871457),
@@ -81,7 +80,8 @@ class CounterRandom:
         if not isinstance(name, str):
             raise TypeError(f"'name' must be a string (got {type(name).__name__})")
         text = int(seed).to_bytes(8, "little") + name.encode()
-        #: State of splitmix64 before the first draw.
+        #: State of splitmix64 before the first draw. Not `ops.digest`: tickets that hold a seed in place of weights,
+        #: and every published figure of a random split, follow from these bits.
         self.key = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
     def words(self, num: int, *, device: torch.device | str | None = None) -> Tensor:
@@ -110,10 +110,10 @@ class CounterRandom:
     ) -> Tensor:
         num = check_count(num, "num", least=0)
         out = torch.empty(num, dtype=dtype, device=device)
-        steps = torch.arange(1, min(_BLOCK, num) + 1, device=device) * GAMMA
-        for start in range(0, num, _BLOCK):
-            block = out[start : start + _BLOCK]
-            offset = (self.key + start * GAMMA + 2**63) % 2**64 - 2**63
+        steps = torch.arange(1, min(CACHED, num) + 1, device=device) * GAMMA
+        for where in blocks(num, CACHED):
+            block = out[where]
+            offset = (self.key + where.start * GAMMA + 2**63) % 2**64 - 2**63
             block.copy_(law(mix64(steps[: block.numel()] + offset) >> 32 & 0xFFFFFFFF))
         return out
 

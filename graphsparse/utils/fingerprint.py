@@ -1,11 +1,10 @@
 """A short name for a graph, equal for equal graphs."""
 
-import hashlib
-
 from torch import Tensor
 
 from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.digest import digest
 
 
 def graph_fingerprint(edge_index: Tensor, num_nodes: int | None = None) -> str:
@@ -25,12 +24,8 @@ def graph_fingerprint(edge_index: Tensor, num_nodes: int | None = None) -> str:
     Example:
         >>> import torch
         >>> graph_fingerprint(torch.tensor([[0, 1], [1, 0]]))
-        '2-2-c7eeb6b49f4d9d7a'
+        '2-2-0b6eb9d52ea22179'
     """
     num_nodes, _ = check_edge_index(edge_index, num_nodes)
-    digest = hashlib.blake2b(digest_size=8)
-    edge_index = edge_index.as_subclass(Tensor)
-    for row in edge_index:
-        for block in row.split(BLOCK):
-            digest.update(block.to("cpu").numpy().astype("<i8").tobytes())
-    return f"{num_nodes}-{edge_index.size(1)}-{digest.hexdigest()}"
+    parts = (part for row in edge_index.as_subclass(Tensor) for part in row.split(BLOCK))
+    return f"{num_nodes}-{edge_index.size(1)}-{digest(part.long() for part in parts)}"

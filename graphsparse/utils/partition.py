@@ -7,32 +7,12 @@ import pymetis
 import torch
 from torch import Tensor
 
-from graphsparse.edges.undirected import UndirectedEdges, undirected_edges
-from graphsparse.ops.blocks import BLOCK
-from graphsparse.ops.check import check_edge_index, check_integer
+from graphsparse.edges.undirected import undirected_edges
+from graphsparse.ops.check import check_count, check_edge_index, check_integer
 
-METHODS = ("metis", "random")
 # METIS counts weight in integers. Fractions are written in units of this share of the total: fine enough for 2.4M nodes
 # to be told apart, and far from an overflow.
 _TOTAL = 1 << 40
-
-
-def symmetric_csr(edges: UndirectedEdges) -> tuple[Tensor, Tensor]:
-    """Return ``(pointer [N + 1], neighbour [2M])`` of undirected edges as int64 on the CPU, each row sorted.
-
-    Besides its result it holds one block and, while sorting, nothing: both directions are sorted in place.
-    """
-    key, num_nodes, num_edges = edges.key, edges.num_nodes, edges.num_edges
-    both = np.empty(2 * num_edges, dtype=np.int64)
-    both[:num_edges] = key.cpu().numpy()
-    for where, u, v in edges.blocks():
-        both[num_edges + where.start : num_edges + where.stop] = (v * num_nodes + u).cpu().numpy()
-    both.sort()
-    for start in range(0, 2 * num_edges, BLOCK):
-        both[start : start + BLOCK] %= num_nodes
-    pointer = torch.zeros(num_nodes + 1, dtype=torch.int64)
-    torch.cumsum(edges.degree().cpu(), 0, out=pointer[1:])
-    return pointer, torch.from_numpy(both)
 
 
 def partition_graph(
@@ -40,7 +20,6 @@ def partition_graph(
     num_parts: int,
     num_nodes: int | None = None,
     *,
-    method: str = "metis",
     node_weight: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor:
@@ -50,17 +29,15 @@ def partition_graph(
     others. As long as there are at least as many nodes as parts, no part is empty. The result depends on the graph, not
     on the order or the direction of its edges.
 
-    ``metis`` cuts few edges. Without weights parts are within a few percent of equal size, apart from very small ones;
-    one call takes minutes at 60M undirected edges. Where there are fewer than four nodes per part, or at most eight
-    parts, METIS bisects recursively instead of cutting into all parts at once.
-    ``random`` ignores the edges. Part sizes differ by one node at most, and, with ``node_weight``, their weights by the
-    largest weight at most.
+    Without weights parts are within a few percent of equal size, apart from very small ones; one call takes minutes at
+    60M undirected edges. Where there are fewer than four nodes per part, or at most eight parts, METIS bisects
+    recursively instead of cutting into all parts at once. Of a graph without edges parts differ by one node at most,
+    and, with ``node_weight``, by the largest weight at most.
 
     Args:
         edge_index: Edges as ``[2, E]``, int64 or int32, in any order.
         num_parts: Number of parts. One part holds every node; more parts than nodes are refused.
         num_nodes: Number of nodes; the largest index plus one when ``None``.
-        method: ``metis`` or ``random``.
         node_weight: Weight of every node, ``[N]``, integers or floats; parts get about equal sums. METIS balances sums
             of one weight, so validation nodes are spread by ``1 + w * val_mask``: the larger ``w``, the more even
             they lie and the less even are part sizes. Integers are used as they are; floats, and integers with a
@@ -73,8 +50,8 @@ def partition_graph(
 
     Raises:
         TypeError: If an argument has the wrong type, or ``node_weight`` is boolean.
-        ValueError: If ``num_parts`` is below 1 or above the number of nodes, the method is unknown, an index is out of
-            range, or ``node_weight`` has the wrong shape, a negative or non-finite value, or no positive one.
+        ValueError: If ``num_parts`` is below 1 or above the number of nodes, an index is out of range, or
+            ``node_weight`` has the wrong shape, a negative or non-finite value, or no positive one.
 
     Example:
         >>> two_triangles = torch.tensor([[0, 1, 2, 3, 4, 5, 2], [1, 2, 0, 4, 5, 3, 3]])
@@ -85,20 +62,16 @@ def partition_graph(
     Source: Karypis and Kumar, *A fast and high quality multilevel scheme for partitioning irregular graphs*, SIAM J.
     Sci. Comput. 20 (1998); clusters for training: Chiang et al., arXiv 1905.07953, Section 3.1.
     """
-    if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(f"'method' must be one of {METHODS} (got {method!r})")
-    num_parts, seed = check_integer(num_parts, "num_parts"), check_integer(seed, "seed")
+    num_parts, seed = check_integer(num_parts, "num_parts"), check_count(seed, "seed", least=0)
     if num_nodes is not None:
         num_nodes = check_integer(num_nodes, "num_nodes")
     num_nodes, _ = check_edge_index(edge_index, num_nodes)
     weight = None if node_weight is None else _integer_weight(node_weight, num_nodes)
     if num_parts < 1 or num_parts > num_nodes > 0:
         raise ValueError(f"'num_parts' must be between 1 and the number of nodes, {num_nodes} (got {num_parts})")
-    if seed < 0:
-        raise ValueError(f"'seed' must not be negative (got {seed})")
     if num_parts == 1 or num_nodes == 0:
         return torch.zeros(num_nodes, dtype=torch.int64, device=edge_index.device)
-    part = _metis(edge_index, num_nodes, num_parts, weight, seed) if method == "metis" else None
+    part = _metis(edge_index, num_nodes, num_parts, weight, seed)
     if part is None:
         part = _deal_out(num_nodes, num_parts, weight, seed)
     return torch.from_numpy(part).to(edge_index.device)
@@ -135,7 +108,7 @@ def _metis(
     edges = undirected_edges(edge_index, num_nodes)
     if edges.num_edges == 0:
         return None  # there is nothing to cut, and only balance is left
-    pointer, neighbour = symmetric_csr(edges)
+    pointer, neighbour = (part.cpu().numpy() for part in edges.csr())
     del edges
     dtype = pymetis.zero_copy_dtype()
     # The k-way method leaves parts empty where parts are tiny.
@@ -143,8 +116,8 @@ def _metis(
     result = pymetis.part_graph(
         num_parts,
         pymetis.CSRAdjacency(
-            pointer.numpy().astype(dtype, copy=False),
-            neighbour.numpy().astype(dtype, copy=False),
+            pointer.astype(dtype, copy=False),
+            neighbour.astype(dtype, copy=False),
         ),
         vweights=None if weight is None else np.ascontiguousarray(weight, dtype=dtype),
         recursive=recursive,
@@ -170,30 +143,10 @@ def _fill_empty_parts_(part: np.ndarray, num_parts: int) -> None:
 
 
 def _deal_out(num_nodes: int, num_parts: int, weight: np.ndarray | None, seed: int) -> np.ndarray:
-    """Give every part one node in each round; with weights, the heaviest of the round to the lightest part.
-
-    Such a round never widens the gap between two parts beyond the difference of two weights.
-    """
+    """Give every part one node in each round, the heaviest first: no two parts differ by more than one weight."""
     order = np.random.default_rng(seed).permutation(num_nodes)
+    if weight is not None:
+        order = order[np.argsort(-weight[order], kind="stable")]
     part = np.empty(num_nodes, dtype=np.int64)
-    if weight is None:
-        part[order] = np.arange(num_nodes) % num_parts
-        return part
-    rounds = -(-num_nodes // num_parts)
-    # Places that nobody takes in the last round weigh nothing.
-    node = np.concatenate([order, np.full(rounds * num_parts - num_nodes, num_nodes)]).reshape(rounds, num_parts)
-    value = np.append(weight, 0)[node]
-    heaviest_first = np.argsort(-value, axis=1, kind="stable")
-    node = np.take_along_axis(node, heaviest_first, axis=1)
-    value = np.take_along_axis(value, heaviest_first, axis=1)
-    load = np.zeros(num_parts, dtype=np.int64)
-    part = np.append(part, 0)
-    everyone = np.arange(num_parts)
-    for nodes, values in zip(node, value, strict=True):
-        if values[0] == values[-1]:  # the gaps stay as they are
-            part[nodes] = everyone
-            continue
-        lightest_first = np.argsort(load, kind="stable")
-        load[lightest_first] += values
-        part[nodes] = lightest_first
-    return part[:num_nodes]
+    part[order] = np.arange(num_nodes) % num_parts
+    return part

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 import torch
+from intersecting import expected, random_pair
 
-from graphsparse.datasets.graph_pair import both_directions, cut_graph, kept_at_random
+from graphsparse.datasets.graph_pair import both_directions, cut_graph, kept_at_random, pair_sizes
 
 
 def test_cut():
@@ -33,3 +35,21 @@ def test_directions_are_dropped_together():
     assert abs(share - 0.4) < 5 * (0.24 / len(found)) ** 0.5
     assert kept_at_random(pairs, 30, 0.0, np.random.default_rng(0)).all()
     assert not kept_at_random(pairs, 30, 1.0, np.random.default_rng(0)).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sizes_against_sets(seed):
+    sources, target = random_pair(seed)
+    for graph in (sources[0], target):
+        graph.key = graph.key + 50  # not negative
+    for name, (nodes, links) in expected(sources, target).items():
+        found = pair_sizes(sources[0], target)[name]
+        degree = dict.fromkeys(nodes, 0)
+        for link in links:
+            for key in link:
+                degree[key] += 1
+        assert found["num_nodes"] == len(nodes)
+        assert found["num_links"] == len(links)
+        values = torch.tensor(sorted(degree.values()), dtype=torch.float64)
+        assert found["mean_degree"] == pytest.approx(float(values.mean()))
+        assert found["median_degree"] == float(values.quantile(0.5))

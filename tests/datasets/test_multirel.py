@@ -36,19 +36,7 @@ def test_sizes(data_root, name):
         assert pair.target.is_undirected()
 
 
-def test_windows(data_root):
-    whole, part = (relation_pair("freebase-mam-mdm", data_root, window=window) for window in (None, (0.4, 0.8)))
-    assert (part.source.num_nodes, part.target.num_nodes) == (2794, 2095)
-    inside = torch.isin(whole.target.edge_index, part.target.key).all(0)
-    assert part.target.num_edges == int(inside.sum())
-    assert np.isin(codes(part.target), codes(whole.target)).all()
-    other = relation_pair("freebase-mam-mdm", data_root, window=(0.4, 0.8), seed=1)
-    assert not torch.equal(other.target.key, part.target.key)
-
-
-def test_missing_names_and_files(tmp_path):
-    with pytest.raises(ValueError, match="'name' must be one of cora-coauthor-citation, .* .got 'imdb'"):
-        relation_pair("imdb", tmp_path)
+def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="freebase-mam-mdm: no file .*heco_freebase.npz"):
         relation_pair("freebase-mam-mdm", tmp_path)
 

@@ -13,7 +13,6 @@ import torch
 from torch_geometric.data import Data, HeteroData
 
 import graphsparse.datasets.ogb as module
-import graphsparse.datasets.ogb_files as ogb_files
 from graphsparse.datasets.ogb import load_ogb
 
 pytestmark = pytest.mark.once
@@ -339,7 +338,7 @@ def test_an_absent_set_is_downloaded_into_the_root(tmp_path, monkeypatch):
         fetched.append(url)
         return shutil.copy(archive, folder)
 
-    monkeypatch.setattr(ogb_files, "download_url", fetch)
+    monkeypatch.setattr(module, "download_url", fetch)
     for _ in range(2):
         _check_arxiv(load_ogb("ogbn-arxiv", tmp_path / "new")[0], arrays)
     assert fetched == ["https://snap.stanford.edu/ogb/data/nodeproppred/arxiv.zip"]

@@ -5,14 +5,14 @@ from pathlib import Path
 import ogb_sets as sets
 import pytest
 
-import graphsparse.datasets.ogb_files as module
-from graphsparse.datasets.ogb_files import download_ogb, missing_file, ogb_folder, ogb_meta, ogb_url, require_ogb
+import graphsparse.datasets.ogb as module
+from graphsparse.datasets.ogb import download_ogb, missing_file, ogb_folder, ogb_meta, ogb_url, require_ogb
 
 
 @pytest.mark.parametrize("name", ["ogbn-mag", "ogbl-collab", "ogbg-molhiv"])
 def test_the_description_is_ogbs(name):
     pandas = pytest.importorskip("pandas")
-    package = pytest.importorskip(module.PACKAGES[name[:4]])
+    package = pytest.importorskip(module._PACKAGES[name[:4]])
     table = pandas.read_csv(Path(package.__file__).with_name("master.csv"), index_col=0, keep_default_na=False)
     assert ogb_meta(name) == table[name].to_dict()
 

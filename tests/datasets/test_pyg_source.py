@@ -164,7 +164,7 @@ def _load_edges(name, root, barrier, results):
 
 
 def test_two_processes_at_once(data_root, cache):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # the imports of a new process would take longest
     barrier, results = context.Barrier(2), context.Queue()
     workers = [context.Process(target=_load_edges, args=("cora", data_root, barrier, results)) for _ in range(2)]
     for worker in workers:

@@ -1,9 +1,11 @@
-import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from graphsparse.datasets import load
-from graphsparse.datasets.window_pair import coupling_source, draw_windows, window_pair
+import graphsparse.datasets.window_pair as module
+from graphsparse.datasets import load, synthetic_citation
+from graphsparse.datasets.window_pair import common_neighbor_pairs, coupling_source, nearest_pairs, window_pair
 
 
 def key_links(graph):
@@ -12,7 +14,7 @@ def key_links(graph):
 
 @pytest.fixture(scope="module")
 def data():
-    return load("synthetic", num_nodes=300, avg_degree=4.0, num_features=50)
+    return synthetic_citation(300, num_features=50)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -34,20 +36,18 @@ def test_protocol_a(data, seed):
         assert graph.is_undirected()
         assert torch.equal(graph.x, data.x[graph.key])
         assert torch.equal(graph.y, data.y[graph.key])
-    whole = window_pair(data, "A", seed=seed, drop=0.0)
-    assert key_links(whole.target) == inside
     assert torch.equal(window_pair(data, "A", seed=seed).target.edge_index, pair.target.edge_index)
 
 
 def test_protocol_b_looks_at_features_only(data):
-    pair = window_pair(data, "B", num_neighbors=3)
+    pair = window_pair(data, "B")
     assert pair.hold_out == "all"
     links = {tuple(sorted(pair)) for pair in data.edge_index.t().tolist()}
     target = set(pair.target.key.tolist())
     assert key_links(pair.target) == {link for link in links if target.issuperset(link)}
     poorer = data.clone()
     poorer.edge_index = data.edge_index[:, :0]
-    assert torch.equal(window_pair(poorer, "B", num_neighbors=3).source.edge_index, pair.source.edge_index)
+    assert torch.equal(window_pair(poorer, "B").source.edge_index, pair.source.edge_index)
     del poorer.x
     poorer.num_nodes = data.num_nodes
     with pytest.raises(ValueError, match="protocol 'B' needs features"):
@@ -88,16 +88,31 @@ def test_sizes_on_real_graphs(data_root, name, nodes, source, target):
         assert window_pair(data, "B").source.num_edges == pytest.approx(2 * 11436, abs=20)  # ties between neighbours
 
 
-def test_bad_arguments(data):
-    with pytest.raises(ValueError, match="'protocol' must be 'A', 'B' or 'C' .got 'D'"):
-        window_pair(data, "D")
-    for error, match, window in (
-        (ValueError, "'window' must be .a, b. with a below b", (0.7, 0.3)),
-        (ValueError, "'window' must be .a, b. with a below b", (0.1, 0.3, 0.5)),
-        (TypeError, "'window' must be .a, b. .* .got 0.5 of type float", 0.5),
-        (ValueError, "'window' must be in .0, 1. .got 1.3", (0.3, 1.3)),
-    ):
-        with pytest.raises(error, match=match):
-            draw_windows(10, window, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="'drop' must be in"):
-        window_pair(data, "A", drop=2)
+@pytest.mark.parametrize("block", [1 << 24, 100])
+def test_nearest_against_all_similarities(block, monkeypatch):
+    monkeypatch.setattr(module, "_SIMILARITIES", block)
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)).double()
+    x[7] = 0
+    expected = set()
+    for u in range(40):
+        like = torch.cosine_similarity(x[u : u + 1], x).tolist()
+        near = sorted((v for v in range(40) if v != u and like[v] > 0), key=lambda v: -like[v])[:5]
+        expected |= {(min(u, v), max(u, v)) for v in near}
+    assert not any(7 in pair for pair in expected)
+    found = nearest_pairs(x, 5)
+    assert [tuple(pair) for pair in found.t().tolist()] == sorted(expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sets(st.frozensets(st.integers(0, 9), min_size=2, max_size=2), max_size=20), st.sets(st.integers(0, 9)))
+def test_common_neighbours_against_sets(links, among):
+    pairs = torch.tensor([sorted(link) for link in links], dtype=torch.int64).view(-1, 2).t()
+    near = {u: {v for link in links if u in link for v in link - {u}} for u in range(10)}
+    expected = sorted((u, v) for u in among for v in among if u < v and near[u] & near[v])
+    mark = torch.zeros(10, dtype=torch.bool)
+    mark[sorted(among)] = True
+    assert [tuple(pair) for pair in common_neighbor_pairs(pairs, mark).t().tolist()] == expected
+
+
+def test_a_single_node_is_near_to_none():
+    assert nearest_pairs(torch.ones(1, 2), 3).shape == (2, 0)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphsparse.edges.undirected import undirected_edges
+from graphsparse.ops.pairs import key_pairs
 
 # Any list of pairs: directed, with duplicates, with self-loops, with isolated nodes.
 edge_lists = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=60)
@@ -39,6 +40,20 @@ def test_more_entries_than_a_block():
     pieces = [(where, u * 100_000 + v) for where, u, v in edges.blocks()]
     assert [where.stop for where, _ in pieces] == [1 << 20, edges.num_edges][-len(pieces) :]
     assert torch.equal(torch.cat([key for _, key in pieces]), edges.key)
+    pointer, neighbour = edges.csr()
+    both = torch.cat([low[low != high], high[low != high]]), torch.cat([high[low != high], low[low != high]])
+    matrix = torch.sparse_coo_tensor(torch.stack(both), torch.ones(both[0].numel()), (100_000, 100_000)).coalesce()
+    assert torch.equal(
+        torch.stack([torch.arange(100_000).repeat_interleave(pointer.diff()), neighbour]), matrix.indices()
+    )
+
+
+@given(edge_lists)
+def test_csr_is_the_adjacency_of_networkx(pairs):
+    graph = reference(pairs)
+    pointer, neighbour = undirected_edges(tensor(pairs), 10).csr()
+    rows = [neighbour[a:b].tolist() for a, b in zip(pointer[:-1].tolist(), pointer[1:].tolist(), strict=True)]
+    assert rows == [sorted(graph.neighbors(v)) for v in range(10)]
 
 
 def test_bipartite_numbers_destinations_after_sources():
@@ -47,10 +62,10 @@ def test_bipartite_numbers_destinations_after_sources():
     assert [divmod(k, 5) for k in edges.key.tolist()] == [(0, 2), (1, 2), (1, 3)]
 
 
-def test_position_finds_every_key():
+def test_position_finds_every_edge():
     edges = undirected_edges(torch.randint(50, (2, 300), generator=torch.Generator().manual_seed(0)), 50)
     order = torch.randperm(edges.num_edges)
-    assert torch.equal(edges.position(edges.key[order]), order)
+    assert torch.equal(edges.position(*key_pairs(edges.key[order], 50).flip(0)), order)
 
 
 def test_input_is_not_changed():

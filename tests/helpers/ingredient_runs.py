@@ -1,5 +1,7 @@
 """Short trainings of ingredients, and samplers that note where they run, wait, fail or kill their own process."""
 
+import dataclasses
+import json
 import os
 import signal
 import time
@@ -10,11 +12,16 @@ from torch import nn
 from torch_geometric.nn import GCN
 
 from graphsparse.loader import RandomNodeBatches
+from graphsparse.soups.store import claim as claim_module
 from graphsparse.soups.store.store import IngredientStore
 from graphsparse.soups.workers.train_ingredients import train_ingredients
+from graphsparse.soups.workers.workers import Workers
 from graphsparse.testing import random_graph
+from graphsparse.training import Training
 
 EPOCHS = 6
+WORKERS = {"threads", "gpus", "checkpoint_every"}
+TRAINING = {field.name for field in dataclasses.fields(Training)} - WORKERS
 
 
 class Net(nn.Module):
@@ -78,10 +85,14 @@ class FailingBatches(RandomNodeBatches):
         return super().__iter__()
 
 
-def train(store, num=2, *, make_model=Net, data=None, **options):
-    """Train ingredients in this process unless told otherwise."""
-    options = {"epochs": EPOCHS, "workers": 0, "lr": 0.02, **options}
-    return train_ingredients(make_model, random_graph() if data is None else data, num, store, **options)
+def train(store, num=2, *, make_model=Net, data=None, backend=None, workers=0, **options):
+    """Train ingredients in this process unless told otherwise; options are those of the call, Training and Workers."""
+    options = {"epochs": EPOCHS, "lr": 0.02, **options}
+    training = Training(**{name: options.pop(name) for name in TRAINING & options.keys()})
+    how = {name: options.pop(name) for name in WORKERS & options.keys()}
+    workers = Workers(backend or ("here" if workers == 0 else "local"), num=workers or None, **how)
+    data = random_graph() if data is None else data
+    return train_ingredients(make_model, data, num, store, training=training, workers=workers, **options)
 
 
 def weights(store):
@@ -104,11 +115,17 @@ def assert_equal_states(first, second):
         assert all(torch.equal(first[i][name], second[i][name]) for name in first[i])
 
 
+def claim(folder, **note):
+    """Leave the claim of a living process, or what is said of it."""
+    me = {"host": claim_module._host(), "pid": os.getpid(), "start": None, "token": "other"}
+    (folder / "claim").write_text(json.dumps({**me, **note}))
+
+
 def leftovers(store):
     """Files that a finished store should not have."""
     names = ("state.pt", "FAILED")
     return [
         path
         for path in Path(store).rglob("*")
-        if path.name in names or path.name.startswith((".", "lease-", "failure-"))
+        if path.name in names or path.name.startswith((".", "claim", "failure-"))
     ]

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 
 import torch
-from torch_geometric.data import Data, HeteroData
+from torch_geometric.data import Data
 
 
 def random_pair(seed=0, *, num_keys=40, strings=False, num_sources=1, directed=False):
@@ -71,24 +71,3 @@ def key_of_node(pair, key_names="key"):
 def plant(split, **parts):
     """Return a split with other parts."""
     return dataclasses.replace(split, **parts)
-
-
-def bipartite_pair(seed=0, *, reverse=True):
-    """Return (source, target): queries and products, ``buys`` between them, ``like`` among products."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def graph(num_queries, num_products, degree):
-        data = HeteroData()
-        for kind, size in (("query", num_queries), ("product", num_products)):
-            data[kind].x = torch.randn(size, 3, generator=generator)
-            data[kind].key = [f"{kind}-{i}" for i in torch.randperm(60, generator=generator)[:size].tolist()]
-        count = degree * num_queries
-        ends = [torch.randint(size, (count,), generator=generator) for size in (num_queries, num_products)]
-        data["query", "buys", "product"].edge_index = torch.stack(ends)
-        if reverse:
-            data["product", "rev_buys", "query"].edge_index = torch.stack(ends[::-1])
-        like = torch.randint(num_products, (2, count), generator=generator)
-        data["product", "like", "product"].edge_index = like
-        return data
-
-    return graph(40, 45, 6), graph(35, 40, 3)

@@ -1,8 +1,22 @@
 """Models of every kind that a ticket must work for, and what they take."""
 
+import random
+from itertools import count
+
 import torch
 import torch.nn.functional as F
-from torch_geometric.nn import GAT, GCN, GIN, GCN2Conv, GCNConv, GraphSAGE
+from torch_geometric.nn import GAT, GCN, GIN, GCN2Conv, GCNConv, GraphSAGE, Sequential
+
+_count = count()
+
+
+def sequential(arguments, layers):
+    """PyG's ``Sequential``, which names the code that it makes by a random number, and takes any that has the name.
+
+    So two of them, made after the same seed, would be the first one.
+    """
+    random.seed(next(_count))
+    return Sequential(arguments, layers)
 
 
 class GCNII(torch.nn.Module):

@@ -6,7 +6,7 @@ import hashlib
 import torch
 from torch_geometric.data import Data
 
-from graphsparse.soups.states.states import mix
+from graphsparse.soups.states import mix
 from graphsparse.testing import random_graph
 from graphsparse.training import fit
 from graphsparse.utils.call_model import call_model

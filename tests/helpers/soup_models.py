@@ -1,12 +1,14 @@
 """Models whose states are mixed, and states that lie far enough apart to matter."""
 
 import torch
+from models import sequential
 from torch import nn
 from torch_geometric.nn import (
     GAT,
     GCN,
     GIN,
     MLP,
+    GATConv,
     GCN2Conv,
     GCNConv,
     GINConv,
@@ -22,7 +24,7 @@ from graphsparse.nn import accelerate
 
 
 class Deep(nn.Module):
-    """GCNII with a linear layer before and after."""
+    """GCNII with a linear layer before and after, as a module of one's own."""
 
     def __init__(self):
         super().__init__()
@@ -49,39 +51,27 @@ class Residual(nn.Module):
         return self.convs[2](x, edge_index).log_softmax(-1)
 
 
-class Shared(nn.Module):
-    """One layer used twice."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.again, self.last = GCNConv(8, 8), SAGEConv(8, 8), nn.Linear(8, 3)
-
-    def forward(self, x, edge_index):
-        x = self.first(x, edge_index).relu()
-        return self.last(self.again(self.again(x, edge_index).relu(), edge_index))
+def deep():
+    """GCNII in the form that can be cached, with work in place."""
+    layers = [(nn.Linear(8, 16), "x -> x"), (nn.ReLU(inplace=True), "x -> start")]
+    for i in range(3):
+        layers.append((GCN2Conv(16, 0.1, 0.5, i + 1), "x, start, edge_index -> x"))
+        layers.append((nn.ELU(inplace=True), "x -> x"))
+    return sequential("x, edge_index", [*layers, (nn.Linear(16, 3), "x -> x")])
 
 
-class SharedFirst(nn.Module):
-    """The first layer is used again where its input is no longer constant."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.last = GCNConv(8, 8), SAGEConv(8, 3)
-
-    def forward(self, x, edge_index):
-        return self.last(self.conv(self.conv(x, edge_index).relu(), edge_index), edge_index)
+def shared():
+    """One layer used three times, the first time on constant features."""
+    conv = GCNConv(8, 8)
+    layers = [(conv, "x, edge_index -> h"), (nn.ReLU(), "h -> h"), (conv, "h, edge_index -> h")]
+    return sequential("x, edge_index", [*layers, (conv, "h, edge_index -> h"), (nn.Linear(8, 3), "h -> h")])
 
 
-class Beside(nn.Module):
-    """A layer of several hops on the features, called between and after layers on hidden vectors."""
-
-    def __init__(self):
-        super().__init__()
-        self.convs = nn.ModuleList([GCNConv(8, 8), SGConv(8, 8, K=2), SAGEConv(8, 3), SGConv(8, 3, K=2)])
-
-    def forward(self, x, edge_index):
-        h = self.convs[0](x, edge_index).relu() + self.convs[1](x, edge_index)
-        return self.convs[2](h.relu(), edge_index) + self.convs[3](x, edge_index)
+def beside():
+    """Layers on the features after others on hidden vectors."""
+    layers = [(SAGEConv(8, 8), "x, edge_index -> h"), (nn.Tanh(), "h -> h"), (GCNConv(8, 8), "x, edge_index -> x")]
+    layers += [(GCN2Conv(8, 0.4, 0.5, 2), "h, x, edge_index -> h"), (GATConv(8, 3), "h, edge_index -> h")]
+    return sequential("x, edge_index", layers)
 
 
 #: Models that can be evaluated on the rows that count.
@@ -89,10 +79,14 @@ CACHED = {
     "GCN 1": lambda: GCN(8, 16, 1, 3),
     "GCN 2": lambda: GCN(8, 16, 2, 3, dropout=0.5),
     "GCN 3": lambda: GCN(8, 16, 3, 3),
+    "GCN, narrow": lambda: GCN(8, 4, 3, 3, act="elu"),
     "GCN, plain sum": lambda: GCN(8, 16, 2, 3, normalize=False),
-    "GCN, jumping knowledge": lambda: GCN(8, 16, 3, 3, jk="cat"),
+    "GCN, jk cat": lambda: GCN(8, 16, 3, 3, jk="cat"),
+    "GCN, jk max": lambda: GCN(8, 16, 3, 3, jk="max", act_first=True, norm="batch_norm"),
+    "GCN, jk lstm": lambda: GCN(8, 16, 2, 3, jk="lstm"),
     "GCN, batch normalisation": lambda: GCN(8, 16, 2, 3, norm="batch_norm"),
     "GCN, accelerated": lambda: accelerate(GCN(8, 16, 2, 3)),
+    "SAGE 1": lambda: GraphSAGE(8, 16, 1, 3),
     "SAGE 2": lambda: GraphSAGE(8, 16, 2, 3),
     "SAGE, sum": lambda: GraphSAGE(8, 16, 2, 3, aggr="add"),
     "SAGE, max": lambda: GraphSAGE(8, 16, 2, 3, aggr="max"),
@@ -100,19 +94,21 @@ CACHED = {
     "SAGE, unit rows": lambda: GraphSAGE(8, 16, 3, 3, normalize=True),
     "SAGE, no root": lambda: GraphSAGE(8, 16, 2, 3, root_weight=False),
     "SAGE, accelerated": lambda: accelerate(GraphSAGE(8, 16, 2, 3)),
+    "GIN 1": lambda: GIN(8, 16, 1, 3),
     "GIN": lambda: GIN(8, 16, 2, 3),
-    "GIN, epsilon": lambda: GIN(8, 16, 2, 3, train_eps=True),
+    "GIN, epsilon": lambda: GIN(8, 16, 2, 3, train_eps=True, jk="last"),
     "GAT": lambda: GAT(8, 16, 2, 3, heads=2),
+    "GAT, accelerated": lambda: accelerate(GAT(8, 16, 2, 3, residual=True)),
+    "GCNII": deep,
+    "shared layer": shared,
+    "layers beside each other": beside,
+}
+#: Models of other kinds, which are evaluated as they are.
+OTHERS = {
     "GATv2": lambda: GAT(8, 16, 3, 3, v2=True),
-    "GAT, accelerated": lambda: accelerate(GAT(8, 16, 2, 3)),
-    "GCNII": Deep,
+    "GCNII of one's own": Deep,
     "residual": Residual,
     "SGC": lambda: SGConv(8, 3, K=3),
-    "SGC, no bias, kept hops": lambda: SGConv(8, 3, K=2, bias=False, cached=True),
-    "SGC before SAGE": lambda: Two(layer=lambda *sizes: SGConv(*sizes, K=2)),
-    "SGC beside and after others": Beside,
-    "shared layer": Shared,
-    "shared first layer": SharedFirst,
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 META = {"val": 0.5, "train": 0.5, "best_epoch": 0, "epochs_run": 1, "seconds": 0.1, "attempts": 1, "notes": []}
 
 
-def main(job_file, store, key, threads, parent):
+def main(job_file, store, key, token, threads, parent):
     folder = Path(store) / "ingredients" / key
     notes = Path(store) / "notes"
     notes.mkdir(exist_ok=True)
@@ -43,7 +43,7 @@ def main(job_file, store, key, threads, parent):
         os.kill(os.getpid(), signal.SIGKILL)
     elif order == "full":
         print("Traceback: no space")
-        print(json.dumps({"errno": 28, "error": "No space left on device"}))
+        print("OSError: [Errno 28] No space left on device")
         return 13
     elif isinstance(order, float):
         time.sleep(order)

@@ -7,8 +7,8 @@ from torch_geometric.utils import subgraph
 from graphsparse.datasets import load
 from graphsparse.metrics import auroc
 from graphsparse.testing import random_graph
-from graphsparse.transfer.data.link_split import split_links
 from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.split import split_links
 
 
 def window_pair(data, seed=0, directed=False):

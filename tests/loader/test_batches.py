@@ -1,11 +1,13 @@
 import pytest
 import torch
+from models import MODELS
+from resuming import assert_same_result
 from torch_geometric.data import Data
 from torch_geometric.transforms import GCNNorm
 
+from graphsparse.loader import FullBatch
 from graphsparse.loader.batches import (
     Batches,
-    check_flag,
     check_graph,
     cut_out,
     shuffled_groups,
@@ -13,6 +15,7 @@ from graphsparse.loader.batches import (
 )
 from graphsparse.loader.in_graph import InGraph
 from graphsparse.testing import random_graph
+from graphsparse.training import build_model, fit
 
 
 def changed(**more):
@@ -95,10 +98,8 @@ def test_bad_graphs(data, error, message):
     assert message in str(found.value)
 
 
-def test_bad_flag():
+def test_a_good_graph():
     check_graph(changed(), train=True, weights=True)
-    with pytest.raises(TypeError, match="'flag' must be True or False"):
-        check_flag(1, "flag")
 
 
 def test_a_loader_needs_a_seed():
@@ -114,3 +115,18 @@ def test_a_loader_needs_a_seed():
         Empty(random_graph(), -1)
     with pytest.raises(TypeError, match="'seed'"):
         Empty(random_graph(), None)
+
+
+def test_a_full_batch_is_training_on_the_graph():
+    data = random_graph()
+    loader = FullBatch(data, seed=3)
+    assert len(loader) == len(list(loader)) == len(list(loader)) == 1
+    with_loader, without = (
+        fit(build_model(MODELS["GCN"], 0), data, epochs=5, loader=given) for given in (loader, None)
+    )
+    assert_same_result(with_loader, without)
+
+
+def test_a_full_batch_wants_a_graph():
+    with pytest.raises(TypeError, match="'data' must be a torch_geometric Data"):
+        FullBatch([random_graph()])

@@ -2,12 +2,16 @@ from itertools import combinations
 
 import pytest
 import torch
+from torch_geometric.data import Data
+from torch_geometric.loader import ClusterLoader
 
-from graphsparse.loader import ClusterBatches, RandomNodeBatches
+from graphsparse.loader import ClusterBatches, ClusterData, RandomNodeBatches, parts
+from graphsparse.loader.parts import stored_partition
 from graphsparse.testing import random_graph
 from graphsparse.utils import partition_graph
 
 DATA = random_graph()
+EDGES = DATA.edge_index
 
 
 def assert_induced(batch):
@@ -30,17 +34,16 @@ def test_clusters_with_the_edges_between_them():
         assert sorted(torch.cat([batch.n_id for batch in epoch]).tolist()) == list(range(60))
         for batch in epoch:
             assert_induced(batch)
-            parts = tuple(part[batch.n_id].unique().tolist())
-            assert sorted(batch.n_id.tolist()) == torch.isin(part, torch.tensor(parts)).nonzero().flatten().tolist()
-            seen.add(parts)
+            drawn = tuple(part[batch.n_id].unique().tolist())
+            assert sorted(batch.n_id.tolist()) == torch.isin(part, torch.tensor(drawn)).nonzero().flatten().tolist()
+            seen.add(drawn)
     # 24 pairs are drawn from 10; one given pair is missing with a probability of (3 / 5)^12 at most: 0.2 %
-    assert {parts for parts in seen if len(parts) == 2} == set(combinations(range(5), 2))
+    assert {drawn for drawn in seen if len(drawn) == 2} == set(combinations(range(5), 2))
 
 
 def test_many_trainings_share_a_partition(tmp_path):
     first, second = (
-        ClusterBatches(DATA, num_parts=6, parts_per_batch=1, method="random", save_dir=tmp_path, seed=seed)
-        for seed in (0, 1)
+        ClusterBatches(DATA, num_parts=6, parts_per_batch=1, save_dir=tmp_path, seed=seed) for seed in (0, 1)
     )
     assert len(list(tmp_path.iterdir())) == 1
     groups = [[tuple(batch.n_id.tolist()) for batch in loader] for loader in (first, second)]
@@ -51,8 +54,8 @@ def test_many_trainings_share_a_partition(tmp_path):
 def test_weights_of_nodes_reach_the_partition():
     weight = torch.ones(60)
     weight[:6] = 100
-    loader = ClusterBatches(DATA, num_parts=6, parts_per_batch=1, method="random", node_weight=weight)
-    assert [int((batch.n_id < 6).sum()) for batch in loader] == [1] * 6
+    loader = ClusterBatches(DATA, num_parts=6, parts_per_batch=1, node_weight=weight)
+    assert max(int((batch.n_id < 6).sum()) for batch in loader) <= 2
 
 
 def test_random_nodes():
@@ -73,7 +76,6 @@ def test_random_nodes():
         (ClusterBatches, {"num_parts": 61}, ValueError, "'num_parts' must be between 1 and the number of nodes"),
         (ClusterBatches, {"num_parts": 3, "parts_per_batch": 4}, ValueError, "'parts_per_batch' must be at most"),
         (ClusterBatches, {"parts_per_batch": 0}, ValueError, "'parts_per_batch' must be at least 1"),
-        (ClusterBatches, {"method": "louvain"}, ValueError, "'method'"),
         (RandomNodeBatches, {"num_parts": 61}, ValueError, "'num_parts' must be at most the number of nodes, 60"),
         (RandomNodeBatches, {"num_parts": 2.0}, TypeError, "'num_parts' must be an integer"),
     ],
@@ -81,3 +83,150 @@ def test_random_nodes():
 def test_bad_options(make, options, error, message):
     with pytest.raises(error, match=message):
         make(DATA, **options)
+
+
+def test_a_partition_is_computed_once(tmp_path, monkeypatch):
+    expected = partition_graph(EDGES, 4, 60)
+    assert torch.equal(stored_partition(EDGES, 4, 60), expected)
+    folder = tmp_path / "new" / "folder"
+    assert torch.equal(stored_partition(EDGES, 4, 60, save_dir=folder), expected)
+    assert len(list(folder.iterdir())) == 1
+    monkeypatch.setattr(parts, "partition_graph", None)
+    assert torch.equal(stored_partition(EDGES, 4, 60, save_dir=str(folder)), expected)
+
+
+def test_whatever_changes_the_parts_changes_the_file(tmp_path):
+    weight = torch.ones(60)
+    heavier, flipped = weight.clone(), EDGES.clone()
+    heavier[0] = 2
+    flipped[:, 0] = EDGES[:, 0].flip(0)
+    calls = [
+        ((EDGES, 4, 60), {}),
+        ((EDGES[:, 1:], 4, 60), {}),
+        ((flipped, 4, 60), {}),
+        ((EDGES, 5, 60), {}),
+        ((EDGES, 4, 61), {}),
+        ((EDGES, 4, 60), {"seed": 1}),
+        ((EDGES, 4, 60), {"node_weight": weight}),
+        ((EDGES, 4, 60), {"node_weight": heavier}),
+        ((EDGES, 4, 60), {"node_weight": weight.long()}),
+    ]
+    for args, options in [*calls, ((EDGES, 4, 60), {"node_weight": weight.clone()})]:
+        stored_partition(*args, **options, save_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(calls)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"nothing", "cannot be read as a partition"),
+        (torch.zeros(59).long(), "holds no partition of 60 nodes"),
+        (torch.zeros(60), "holds no partition of 60 nodes"),
+        (torch.full((60,), 4), "holds other than 4 parts"),
+        (torch.full((60,), -1), "holds other than 4 parts"),
+    ],
+)
+def test_a_damaged_file_is_said_to_be_one(content, message, tmp_path):
+    stored_partition(EDGES, 4, 60, save_dir=tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(ValueError, match=message) as error:
+        stored_partition(EDGES, 4, 60, save_dir=tmp_path)
+    assert str(path) in str(error.value)
+
+
+def test_nothing_half_written_stays(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(parts.torch, "save", fail)
+    with pytest.raises(OSError, match="no space"):
+        stored_partition(EDGES, 4, 60, save_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_arguments_leave_no_file(tmp_path):
+    with pytest.raises(TypeError, match="'node_weight' must be a dense tensor"):
+        stored_partition(EDGES, 4, 60, node_weight=[1] * 60, save_dir=tmp_path)
+    with pytest.raises(ValueError, match="'node_weight' must have shape"):
+        stored_partition(EDGES, 4, 60, node_weight=torch.ones(3), save_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def directed(seed=0, num_edges=300):
+    """A directed graph with a self-loop, a repeated edge, isolated nodes, and a number on every node and edge."""
+    generator = torch.Generator().manual_seed(seed)
+    edge_index = torch.randint(50, (2, num_edges), generator=generator)
+    edge_index[:, 0] = 3
+    edge_index[:, 1] = edge_index[:, 2]
+    x = torch.arange(60.0)[:, None]
+    return Data(x=x, edge_index=edge_index, edge_attr=torch.arange(float(num_edges)), train_mask=x[:, 0] < 20)
+
+
+def edges_of(batch):
+    ends = batch.x[:, 0].long()[batch.edge_index]
+    return sorted(zip(batch.edge_attr.long().tolist(), *ends.tolist(), strict=True))
+
+
+@pytest.mark.usefixtures("without_extensions")
+@pytest.mark.parametrize("sparse_format", ["csr", "csc"])
+def test_cluster_loader_gives_the_induced_subgraphs(sparse_format):
+    data = directed()
+    part = partition_graph(data.edge_index, 6, 60, seed=2)
+    clusters = ClusterData(data, 6, seed=2, sparse_format=sparse_format)
+    assert len(clusters) == 6
+    nodes = []
+    for batch in ClusterLoader(clusters, batch_size=3, shuffle=True):
+        inside = batch.x[:, 0].long()
+        nodes += inside.tolist()
+        assert torch.equal(batch.train_mask, inside < 20)
+        drawn = torch.isin(part, part[inside].unique())
+        assert len(inside) == drawn.sum()
+        kept = drawn[data.edge_index].all(0)
+        numbers = kept.nonzero().flatten()
+        assert edges_of(batch) == sorted(zip(numbers.tolist(), *data.edge_index[:, kept].tolist(), strict=True))
+    assert sorted(nodes) == list(range(60))
+
+
+def test_single_clusters():
+    data = directed()
+    part = partition_graph(data.edge_index, 4, 60)
+    for cluster in ClusterData(data, 4):
+        inside = cluster.x[:, 0].long()
+        kept = torch.isin(data.edge_index, inside).all(0)
+        assert len(part[inside].unique()) == 1
+        assert edges_of(cluster) == sorted(
+            zip(kept.nonzero().flatten().tolist(), *data.edge_index[:, kept].tolist(), strict=True)
+        )
+    number = sum(cluster.num_edges for cluster in ClusterData(data, 4, keep_inter_cluster_edges=True))
+    assert number == data.num_edges
+
+
+def test_another_graph_never_gets_a_stale_partition(tmp_path, capfd):
+    """PyG names the file after the number of parts alone."""
+    for seed, num_edges in ((0, 300), (1, 300), (0, 310)):
+        data = directed(seed, num_edges)
+        fresh = ClusterData(data, 5)
+        for _ in range(2):
+            stored = ClusterData(data, 5, save_dir=tmp_path)
+            assert torch.equal(stored.partition.node_perm, fresh.partition.node_perm)
+            assert torch.equal(stored.partition.index, fresh.partition.index)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_stored_partition_serves_both_formats(tmp_path):
+    data = directed()
+    ClusterData(data, 5, save_dir=tmp_path)
+    stored = ClusterData(data, 5, save_dir=tmp_path, sparse_format="csc")
+    assert stored.partition.sparse_format == "csc"
+    assert torch.equal(stored.partition.index, ClusterData(data, 5, sparse_format="csc").partition.index)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "options"), [(directed(), {"num_parts": 0}), (Data(x=torch.ones(3, 1)), {"num_parts": 2})]
+)
+def test_bad_clusters(data, options):
+    with pytest.raises(ValueError, match=r"'num_parts'|'data' must hold 'edge_index'"):
+        ClusterData(data, **options)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from graphsparse.metrics import auroc, average_precision, fpr_at_recall
+from graphsparse.ops.blocks import blocks
 
 
 @st.composite
@@ -31,7 +34,7 @@ def slow_fpr(score, positive, recall):
     return min(rates)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(scored())
 def test_equal_scikit_learn(case):
     score, positive = case
@@ -56,7 +59,7 @@ def test_equal_scikit_learn_on_many_scores():
     assert fpr_at_recall(*tensors) == false_rate[true_rate >= 0.95][0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(scored())
 def test_laws(case):
     score, positive = case
@@ -102,6 +105,19 @@ def test_enough_is_exactly_the_recall(percent, num):
     positive = torch.ones(num + 3, dtype=torch.bool)
     positive[[enough - 1, enough + 1, num + 2]] = False
     assert fpr_at_recall(score, positive, percent / 100) == 1 / 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int32])
+def test_types_and_blocks(dtype, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    positive = torch.arange(800) < 300
+    score = (torch.randn(800, generator=generator) * 4 + 2 * positive).round().to(dtype)
+    before = score.clone()
+    whole = [metric(score, positive) for metric in (auroc, average_precision, fpr_at_recall)]
+    assert whole[0] == pytest.approx(roc_auc_score(positive, score.double()), rel=1e-12)
+    monkeypatch.setattr("graphsparse.metrics.ranking.blocks", partial(blocks, step=3))
+    assert [metric(score, positive) for metric in (auroc, average_precision, fpr_at_recall)] == whole
+    assert torch.equal(score, before)  # only copies are sorted
 
 
 def test_infinities_are_scores():

@@ -69,6 +69,7 @@ def test_gradients():
 def test_product():
     message = torch.tensor([[2.0], [3.0], [5.0], [7.0]])
     target, weight = torch.tensor([0, 0, 2, 0]), torch.tensor([1.0, 2.0, 0.0, 0.0])
+    message = message * weight.view(-1, 1)
     assert reduce_messages(message, weight, target, 3, "mul").flatten().tolist() == [12, 1, 1]
 
 

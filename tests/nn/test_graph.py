@@ -1,20 +1,16 @@
-"""Edges in every form, and when a layer goes edge by edge."""
+"""Edges in every form."""
 
 import gc
-import inspect
 import weakref
 
 import pytest
 import torch
-import torch_geometric.nn as pyg
 from layers import FORMS, MATRICES, close, edge_by_edge, form, result, twins, unsorted_graph
 from torch import nn
 from torch_geometric import EdgeIndex
-from torch_geometric.explain import Explainer, GNNExplainer
 
 import graphsparse.nn as ours_module
-from graphsparse.nn import GATConv, GCNConv, GINConv, SAGEConv, accelerate
-from graphsparse.nn import graph as module
+from graphsparse.nn import GCNConv
 from graphsparse.nn.graph import end_nodes, to_adjacency, to_edge_list, with_loops_of_matrix
 from graphsparse.ops import Adjacency
 
@@ -211,130 +207,3 @@ def test_matrix_takes_no_weights_besides(name):
             with path(), pytest.raises(ValueError, match="a matrix, which holds its own values"):
                 layer(x, edges, edge_weight=weight)
     assert to_edge_list(edge_index, weight)[0] is edge_index
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_same_arguments_as_pyg(kind):
-    theirs, ours = getattr(pyg, kind), getattr(ours_module, kind)
-    for name in ("__init__", "forward"):
-        expected, found = (
-            [(n, p.default) for n, p in inspect.signature(getattr(cls, name)).parameters.items() if n != "kwargs"]
-            for cls in (theirs, ours)
-        )
-        assert found[: len(expected)] == expected
-        assert [n for n, _ in found[len(expected) :]] in (["reuse_constant"], ["edge_weight"], [])
-    with pytest.raises(TypeError, match="unexpected"):
-        ours(*LAYERS[kind], reuse=True)
-    assert issubclass(ours, theirs)
-
-
-def test_explanations():
-    edge_index, _, x = unsorted_graph()
-    model = pyg.GCN(5, 8, 2, 3)
-    masks = []
-    for one in (model, accelerate(model)):
-        torch.manual_seed(0)
-        one(x, edge_index)
-        explainer = Explainer(
-            model=one,
-            algorithm=GNNExplainer(epochs=5),
-            explanation_type="model",
-            node_mask_type="object",
-            edge_mask_type="object",
-            model_config={"mode": "multiclass_classification", "task_level": "node", "return_type": "raw"},
-        )
-        masks.append(explainer(x, edge_index, index=3).edge_mask)
-    close(masks[1:], masks[:1])
-    assert masks[0].count_nonzero() > 0
-    fast = accelerate(model)
-    fast.convs[0].explain = True
-    assert module.fused_reduction(fast.convs[0], GCNConv, x) is None
-    fast.convs[0].explain = None
-    assert module.fused_reduction(fast.convs[0], GCNConv, x) == "sum"
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_hooks_on_messages_fire(kind):
-    edge_index, _, x = unsorted_graph()
-    names = ["message", "aggregate", "propagate", *(["edge_update"] if kind == "GATConv" else [])]
-    for name in names:
-        for point in ("pre_hook", "hook"):
-            theirs, ours = twins(kind, *LAYERS[kind])
-            seen = []
-            for layer in (theirs, ours):
-                handle = getattr(layer, f"register_{name}_forward_{point}")(
-                    lambda conv, *_, seen=seen: seen.append(conv)
-                )
-            close([ours(x, edge_index)], [theirs(x, edge_index)])
-            assert seen.count(ours) == seen.count(theirs) == 1
-            handle.remove()
-            assert module.fused_reduction(ours, getattr(ours_module, kind), x) is not None
-
-
-@pytest.mark.parametrize("base", [GCNConv, SAGEConv, GINConv, GATConv])
-def test_subclass_with_its_own_messages(base):
-    edge_index, weight, x = unsorted_graph()
-
-    class Same(base):
-        pass
-
-    class Later(Same):
-        pass
-
-    class Silent(base):
-        def message(self, x_j):
-            return x_j * 0
-
-    class Counting(base):
-        def update(self, inputs):
-            return inputs + 1
-
-    for cls in (Same, Later, Silent, Counting):  # PyG keeps the code that it makes for a class by its name
-        cls.__name__ += base.__name__
-    args = LAYERS[base.__name__]
-    for cls in (Same, Later):
-        assert module.fused_reduction(cls(*args), base, x) is not None
-    for cls in (Silent, Counting):
-        layer = cls(*args)
-        assert module.fused_reduction(layer, base, x) is None
-        assert layer(x, edge_index).shape[0] == 12
-        if base in (SAGEConv, GINConv):
-            with pytest.raises(ValueError, match="with a method '(message|update)' of its own"):
-                layer(x, edge_index, edge_weight=weight)
-    silent = Silent(*args, **({"aggr": "sum"} if base is SAGEConv else {}))
-    plain = base(*args)
-    plain.load_state_dict(silent.state_dict())
-    nothing = torch.zeros_like(edge_index[:, :0])
-    if base is GATConv:
-        close([silent(x, edge_index)], [torch.zeros(12, 6) + silent.bias])
-    elif base is GCNConv:
-        close([silent(x, edge_index)], [torch.zeros(12, 3) + silent.bias])
-    else:
-        close([silent(x, edge_index)], [plain(x, nothing)])
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_transforms_of_functions(kind):
-    edge_index, weight, x = unsorted_graph()
-    theirs, ours = twins(kind, *LAYERS[kind])
-    found, expected = (
-        torch.func.grad(
-            lambda p, layer=layer: torch.func.functional_call(layer, p, (x, edge_index)).square().sum(),
-        )(dict(layer.named_parameters()))
-        for layer in (ours, theirs)
-    )
-    close(list(found.values()), list(expected.values()))
-    mapped = torch.func.vmap(lambda x: ours(x, edge_index))(torch.stack([x, 2 * x]))
-    close([mapped[1]], [theirs(2 * x, edge_index)])
-    weighted = torch.func.jvp(lambda w: ours(x, edge_index, edge_weight=w), (weight,), (torch.ones_like(weight),))
-    close([weighted[0]], [ours(x, edge_index, edge_weight=weight)])
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_reference_of_the_tests_is_the_other_path(kind):
-    x = unsorted_graph()[2]
-    layer = getattr(ours_module, kind)(*LAYERS[kind])
-    base = getattr(ours_module, kind)
-    assert module.fused_reduction(layer, base, x) is not None
-    with edge_by_edge():
-        assert module.fused_reduction(layer, base, x) is None

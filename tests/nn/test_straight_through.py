@@ -2,8 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from graphsparse.nn.straight_through import MaskedTensor, straight_through
+from graphsparse.nn.parameter_roles import parameter_roles
+from graphsparse.nn.straight_through import MaskedTensor, lay_out, straight_through
 
 LAYOUT = (
     MaskedTensor((3, 4), weight=0, score=0, columns=False),
@@ -117,3 +119,18 @@ def test_step_before_backward():
                 loss.backward()
         else:
             loss.backward()
+
+
+def test_places_by_hand():
+    model = nn.ModuleList([nn.Linear(3, 2), nn.Embedding(5, 4), nn.Linear(4, 1)])
+    masked, dense = lay_out([entry for entry in parameter_roles(model) if entry.is_frozen])
+    assert masked == {
+        "0.weight": MaskedTensor((2, 3), weight=0, score=0, columns=False),
+        "1.weight": MaskedTensor((5, 4), weight=6, score=6, columns=True),
+        "2.weight": MaskedTensor((1, 4), weight=26, score=10, columns=False),
+    }
+    assert dense == {}
+    chosen = parameter_roles(model, select=lambda name, p: name == "2.weight")
+    masked, dense = lay_out([entry for entry in chosen if entry.is_frozen])
+    assert masked == {"2.weight": MaskedTensor((1, 4), weight=26, score=0, columns=False)}
+    assert [(name, place.weight) for name, place in dense.items()] == [("0.weight", 0), ("1.weight", 6)]

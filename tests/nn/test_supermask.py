@@ -8,9 +8,7 @@ from torch import nn
 from torch_geometric.nn import GAT, GCN, GIN, GPSConv, SAGEConv
 
 from graphsparse.metrics import weight_sparsity
-from graphsparse.nn import accelerate
-from graphsparse.nn.coats import coat_sparsities
-from graphsparse.nn.supermask import Supermask
+from graphsparse.nn import Supermask, SupermaskLaw, accelerate, coat_sparsities
 from graphsparse.nn.weight_laws import draw_scores, draw_weight
 from graphsparse.testing import random_graph
 from graphsparse.training import fit
@@ -59,7 +57,7 @@ def search(model, steps=30, lr=0.1):
 def test_any_model(name):
     torch.manual_seed(0)
     model = MODELS[name]()
-    masked = search(Supermask(model, 0.6, seed=3, total_steps=6, scaled=True), steps=8, lr=0.01)
+    masked = search(Supermask(model, 0.6, seed=3, total_steps=6, law=SupermaskLaw(scaled=True)), steps=8, lr=0.01)
     before = torch.random.get_rng_state()
     plain = masked.materialize()
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -115,7 +113,8 @@ def test_gradient_through_the_model():
 
 
 def test_coats_are_nested_and_multiply():
-    masked = Supermask(GCN(8, 16, 2, 3), 0.55, coats=3, transform="abs", law="signed_constant", scaled=True)
+    law = SupermaskLaw("signed_constant", scaled=True)
+    masked = Supermask(GCN(8, 16, 2, 3), 0.55, coats=3, transform="abs", law=law)
     sparsities = coat_sparsities(0.55, 3)
     assert masked.plan.sparsities == sparsities
     counts = torch.cat([mask.reshape(-1) for mask in masked.masks().values()])
@@ -132,24 +131,27 @@ def test_coats_are_nested_and_multiply():
 @pytest.mark.parametrize("coats", [1, 2, 5])
 def test_scaled_coats_keep_the_variance_of_the_whole(coats):
     """The mean square of all masked weights is that of Kaiming's law without a mask, however many coats there are."""
-    options = {"coats": coats, "transform": "abs", "law": "signed_constant"}
-    masked = Supermask(nn.Linear(400, 300, bias=False), 0.6, scaled=True, **options)
-    square = float(masked.materialize().weight.double().square().mean())
-    assert square == pytest.approx(2 / 400, rel=1e-4)
-    first = Supermask(nn.Linear(400, 300, bias=False), 0.6, scaled="first", **options)
-    ratio = float(first.materialize().weight.double().square().mean()) / square
+
+    def square(scaled):
+        law = SupermaskLaw("signed_constant", scaled=scaled)
+        masked = Supermask(nn.Linear(400, 300, bias=False), 0.6, coats=coats, transform="abs", law=law)
+        return float(masked.materialize().weight.detach().double().square().mean())
+
+    assert square(True) == pytest.approx(2 / 400, rel=1e-4)
+    ratio = square("first") / square(True)
     assert ratio == pytest.approx(sum((2 * n + 1) * (1 - n / coats) for n in range(coats)), rel=1e-3)
 
 
-def test_linear_coats_from_scores():
+def test_coats_by_their_sparsities():
     first = search(Supermask(GCN(8, 16, 2, 3), 0.5, transform="abs"))
     for spacing in ("linear", "adaptive_linear"):
-        masked = Supermask(
-            GCN(8, 16, 2, 3), 0.5, transform="abs", coats=4, coat_spacing=spacing, coat_scores=first.scores
-        )
-        assert masked.plan.sparsities == coat_sparsities(0.5, 4, spacing, scores=first.scores)
-    own = Supermask(GCN(8, 16, 2, 3), 0.5, transform="abs", coats=4, coat_spacing="linear")
-    assert own.plan.sparsities == coat_sparsities(0.5, 4, "linear", scores=own.scores)
+        sparsities = coat_sparsities(0.5, 4, spacing, scores=first.scores)
+        masked = Supermask(GCN(8, 16, 2, 3), 0.5, transform="abs", coats=sparsities)
+        assert masked.plan.sparsities == sparsities
+        counts = torch.cat([mask.reshape(-1) for mask in masked.masks().values()])
+        if len(sparsities) > 1:
+            kept = [int((counts > coat).sum()) for coat in range(len(sparsities))]
+            assert kept == [counts.numel() - math.floor(sparsity * counts.numel()) for sparsity in sparsities]
 
 
 def test_embedding_has_one_score_per_column():
@@ -181,17 +183,16 @@ def test_ramp():
     for step in range(8):
         nominal = 0.8 * min(1, step / 5)
         assert masked.current_sparsity == pytest.approx(nominal)
+        assert masked.trains_as_it_evaluates == (step >= 5)
         masked.train()
         zero = sum(int((w == 0).sum()) for n, w in masked._weights(final=False).items() if "bias" not in n)
         assert zero == math.floor(nominal * num)
         seen.append(run(masked).detach())
         # Evaluation and everything that is handed out are those of the final sparsity.
         assert torch.equal(run(masked.eval()), plain)
-        assert masked.sparsity().total == math.floor(0.8 * num) / num
-        assert (
-            weight_sparsity([masked.materialize().convs[0].lin.weight])
-            == masked.sparsity().tensors["convs.0.lin.weight"]
-        )
+        assert masked.sparsity() == math.floor(0.8 * num) / num
+        weights = [conv.lin.weight for conv in masked.materialize().convs]
+        assert weight_sparsity(weights) == pytest.approx(masked.sparsity())
         masked.step()
     assert torch.equal(seen[5], plain)
     assert not torch.equal(seen[4], plain)
@@ -251,19 +252,18 @@ BAD = [
     ({"scope": "2:4"}, ValueError, r"'sparsity' must be 0.5 for the scope '2:4' \(got 0.6\)"),
     ({"scope": "2:5", "coats": 2}, ValueError, "'coats' must be 1 for the scope '2:5'"),
     ({"transform": "square"}, ValueError, "'transform' must be one of"),
-    ({"law": "xavier"}, ValueError, "'law' must be one of .*got 'xavier'"),
-    ({"score_law": "zero"}, ValueError, "'score_law' must be one of .*got 'zero'"),
-    ({"scaled": 1}, TypeError, "'scaled' must be a bool or 'first'"),
+    ({"law": "xavier"}, ValueError, "law of 'weights' must be one of .*got 'xavier'"),
     ({"coats": 0}, ValueError, "'coats' must be at least 1"),
-    ({"coat_spacing": "log", "transform": "abs"}, ValueError, "'spacing' must be one of"),
-    ({"coat_spacing": "linear"}, ValueError, "needs transform='abs'"),
-    ({"coat_spacing": "adaptive_linear", "transform": "abs"}, ValueError, "'scores' is needed"),
-    ({"alpha": 0}, ValueError, "'alpha' must be positive"),
+    ({"coats": 2.0}, TypeError, "'coats' must be an integer"),
+    ({"coats": [0.5, 0.7]}, ValueError, "'coats' must be sparsities that begin with 0.6"),
+    ({"coats": [0.6, 0.8, 0.7]}, ValueError, "'coats' must be sparsities that .* do not fall"),
+    ({"coats": [0.6, 1.1]}, ValueError, "'coats' must be sparsities that .* end by 1"),
+    ({"coats": []}, ValueError, "'coats' must be sparsities"),
     ({"select": "lin"}, TypeError, "'select' must be a function"),
     ({"train": "lin"}, TypeError, "'train' must be a function"),
     ({"ramp": "square"}, ValueError, "'ramp' must be one of"),
     ({"total_steps": 0}, ValueError, "'total_steps' must be at least 1"),
-    ({"ramp_end": 0}, ValueError, "'end' must be in"),
+    ({"total_steps": 2.5}, TypeError, "'total_steps' must be an integer"),
     ({"model": "GCN"}, TypeError, "'model' must be a torch module"),
     ({"model": GCN(-1, 16, 2, 3)}, ValueError, "one forward pass first"),
     ({"model": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())}, ValueError, "one device and in one type"),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from graphsparse.nn import SupermaskLaw
 from graphsparse.nn.weight_laws import SCORE_LAWS, WEIGHT_LAWS, draw_scores, draw_weight, fan_in
 from graphsparse.utils.counter_random import CounterRandom
 
@@ -43,13 +44,12 @@ def test_spread_of_the_weights(law, shape, mean_square):
 @pytest.mark.parametrize("law", SCORE_LAWS)
 def test_spread_of_the_scores(law, shape):
     scores = draw_scores(shape, law, seed=1, name="w").double()
-    inputs, outputs = torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
-    variance = {"kaiming_uniform": 2 / inputs, "edge_popup": 1 / 3 / inputs, "kaiming_normal_fan_out": 2 / outputs}[law]
+    inputs, _ = torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
+    variance = {"kaiming_uniform": 2, "edge_popup": 1 / 3}[law] / inputs
     assert scores.shape == shape
     assert abs(float(scores.square().mean()) / variance - 1) < 5 * (2 / scores.numel()) ** 0.5
-    if law != "kaiming_normal_fan_out":
-        bound = math.sqrt(3 * variance)
-        assert 0.99 * bound < float(scores.abs().max()) <= bound * (1 + 1e-7)
+    bound = math.sqrt(3 * variance)
+    assert 0.99 * bound < float(scores.abs().max()) <= bound * (1 + 1e-7)
 
 
 def test_uniform_weights_from_the_words():
@@ -85,19 +85,11 @@ def test_seed_name_and_kind_make_the_stream():
         assert abs(float(torch.corrcoef(torch.stack([first.ravel(), other.ravel()]))[0, 1])) < 0.25
 
 
-def test_bad_arguments():
-    for draw in (draw_weight, draw_scores):
-        with pytest.raises(ValueError, match="'law' must be one of .*'kaiming_uniform'.*got 'xavier'"):
-            draw((2, 2), "xavier", seed=0, name="a")
-        with pytest.raises(TypeError, match="'seed'"):
-            draw((2, 2), seed=None, name="a")
-        with pytest.raises(TypeError, match="'name'"):
-            draw((2, 2), seed=0, name=None)
-        for shape in ((), (0, 3), (3, 0)):
-            with pytest.raises(ValueError, match="'shape' must have at least one dimension and one entry"):
-                draw(shape, seed=0, name="a")
-    for value in (0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match="'mean_square' must be finite and above 0"):
-            draw_weight((2, 2), seed=0, name="a", mean_square=value)
-    with pytest.raises(TypeError, match="'mean_square' must be a number"):
-        draw_weight((2, 2), seed=0, name="a", mean_square=None)
+def test_bad_laws():
+    for name in ("weights", "scores"):
+        with pytest.raises(ValueError, match=f"law of '{name}' must be one of .*'kaiming_uniform'.*got 'xavier'"):
+            SupermaskLaw(**{name: "xavier"})
+    with pytest.raises(ValueError, match="law of 'weights' must be one of"):
+        SupermaskLaw("edge_popup")
+    with pytest.raises(TypeError, match="'scaled' must be a bool or 'first'"):
+        SupermaskLaw(scaled=1)

@@ -1,33 +1,85 @@
+"""The ticket file: what goes in comes out bit by bit, in few bytes, and nothing else is taken for a ticket."""
+
 import json
+import math
 import struct
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from graphsparse.nn.weight_laws import WEIGHT_LAWS, draw_weight
+from graphsparse.tickets import Ticket
 from graphsparse.tickets import format as ticket_format
+from graphsparse.tickets.frozen import FrozenTensor, FrozenWeights
+
+SHAPES = st.lists(st.lists(st.integers(0, 9), max_size=3).map(tuple), max_size=4)
 
 
-@given(st.lists(st.booleans(), max_size=70))
-def test_bits_round_trip(bits):
-    packed = ticket_format.pack_bits(torch.tensor(bits, dtype=torch.bool))
-    assert packed.numel() == (len(bits) + 7) // 8
-    assert ticket_format.unpack_bits(packed, len(bits)).tolist() == bits
+def draw(shape, density, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < density
 
 
-def test_bits_of_the_wrong_number():
-    with pytest.raises(ValueError, match="2 bytes .* 3 entries"):
-        ticket_format.unpack_bits(torch.zeros(2, dtype=torch.uint8), 3)
+def bits(tensor):
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
-def state():
-    weight = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+def same(first, second):
+    """Say whether two dictionaries hold the same tensors, bit by bit and in the same order."""
+    return list(first) == list(second) and all(
+        first[k].dtype == second[k].dtype
+        and first[k].shape == second[k].shape
+        and torch.equal(bits(first[k]), bits(second[k]))
+        for k in first
+    )
+
+
+def round_trip(ticket, path):
+    ticket.save(path)
+    again = Ticket.load(path)
+    assert same(again.state_dict, ticket.state_dict)
+    assert set(again.weight_masks) == set(ticket.weight_masks)
+    for name, mask in ticket.weight_masks.items():
+        assert again.weight_masks[name].dtype == mask.dtype
+        assert torch.equal(again.weight_masks[name], mask)
+    assert (again.graph, again.frozen) == (ticket.graph, ticket.frozen)
+    assert (again.config, again.metrics) == (ticket.config, ticket.metrics)
+    assert (again.edge_mask is None) == (ticket.edge_mask is None)
+    assert ticket.edge_mask is None or torch.equal(again.edge_mask, ticket.edge_mask)
+    return path.stat().st_size
+
+
+def trained(masks):
+    """A ticket with weights that are not 0 wherever a mask is."""
+    state = {name: torch.rand(mask.shape).add(0.5) * mask for name, mask in masks.items()}
+    return Ticket(state, masks)
+
+
+def entropy(p):
+    return 0.0 if p in (0, 1) else -(p * math.log2(p) + (1 - p) * math.log2(1 - p))
+
+
+@given(SHAPES, st.sampled_from([0.0, 0.003, 0.1, 0.5, 0.9, 0.999, 1.0]), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_masks_round_trip(tmp_path_factory, shapes, density, seed):
+    masks = {str(i): draw(shape, density, seed + i) for i, shape in enumerate(shapes)}
+    round_trip(trained(masks), tmp_path_factory.mktemp("t") / "t")
+
+
+@pytest.mark.parametrize("density", [0.0, 0.001, 0.01, 0.1, 0.3, 0.5, 0.65, 0.95, 1.0])
+def test_masks_round_trip_beyond_a_window(density, tmp_path):
+    masks = {"a": draw((300, 501), density), "b": draw((7, 256), density).T, "c": draw((2, 4, 50), density)}
+    round_trip(trained(masks), tmp_path / "t")
+
+
+def test_every_kind_of_tensor_round_trips(tmp_path):
+    weight, shared = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)), torch.randn(3)
     mask = weight.abs() > 0.8
-    shared = torch.randn(3)
-    state_dict = {
-        "weight": weight * mask,
+    state = {
+        "weight": weight.masked_fill(~mask, 0),
+        "live zero": torch.zeros(2, 2),  # a mask says more than the zeros of a tensor
         "half": torch.randn(4).to(torch.bfloat16),
         "bias": shared,
         "tied": shared,
@@ -35,66 +87,136 @@ def state():
         "num_batches_tracked": torch.tensor(7),
         "empty": torch.empty(0, 3),
     }
-    return state_dict, {"weight": mask}
+    masks = {"weight": mask, "live zero": torch.eye(2, dtype=torch.bool)}
+    round_trip(Ticket(state, masks, draw((70,), 0.5), "9-70-0", {"seed": 3}, {"test": 0.1}), tmp_path / "t")
 
 
-def write(path):
-    state_dict, masks = state()
-    shapes = {name: list(tensor.shape) for name, tensor in state_dict.items()}
-    ticket_format.write(path, ticket_format.pack_state(state_dict, masks), {"shapes": shapes})
-    return state_dict, masks
+TENSORS = {
+    "a": FrozenTensor("weights", (5, 6)),
+    "table": FrozenTensor("columns", (7, 4)),
+    "whole": FrozenTensor("dense", (3, 6)),
+    "bias": FrozenTensor("zero", (5,)),
+}
+SAME = {"again": "a", "bias2": "bias"}
 
 
-def test_state_round_trips_bit_for_bit(tmp_path):
-    path = tmp_path / "t"
-    state_dict, masks = write(path)
-    tensors, header = ticket_format.read(path)
-    loaded, loaded_masks = ticket_format.unpack_state(tensors, header["shapes"])
-    assert loaded.keys() == state_dict.keys()
-    for name, tensor in state_dict.items():
-        assert loaded[name].dtype == tensor.dtype
-        assert torch.equal(loaded[name], tensor)
-    assert torch.equal(loaded_masks["weight"], masks["weight"])
+def untrained(law="signed_constant", coats=1, **options):
+    frozen = FrozenWeights(3, law, **{"tensors": TENSORS, "same": SAME, **options})
+    generator, stored = torch.Generator().manual_seed(0), {}
+    for name, entry in frozen.tensors.items():
+        if entry.masked:
+            shape = entry.shape[-1:] if entry.role == "columns" else entry.shape
+            scores = torch.rand(shape, generator=generator)
+            count = sum((scores >= (n + 1) / (coats + 1)).byte() for n in range(coats))
+            stored[name] = count.bool() if coats == 1 else count
+    return Ticket(frozen.state(stored), frozen.all_masks(stored), frozen=frozen)
 
 
-def test_shapes_of_tensors_that_are_stored_whole_need_not_be_told():
-    state_dict, masks = state()
-    tensors = ticket_format.pack_state(state_dict, masks)
-    shapes = {name: [5, 7] if name == "weight" else None for name in state_dict}
-    loaded, _ = ticket_format.unpack_state(tensors, shapes | {"elsewhere": None})
-    assert list(loaded) == list(state_dict)
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in state_dict.items())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("square", [1.0, 0.55])
+@pytest.mark.parametrize("law", WEIGHT_LAWS)
+def test_frozen_weights_are_those_of_the_law(law, square, dtype, tmp_path):
+    ticket = untrained(law, coats=3, mean_square=square, dtype=dtype)
+    masks = {name: mask.to(dtype) for name, mask in ticket.weight_masks.items()}
+    a, table = (draw_weight(s, law, seed=3, name=n, mean_square=square) for n, s in (("a", (5, 6)), ("table", (7, 4))))
+    expected = {
+        "a": a.to(dtype) * masks["a"],
+        "table": table.to(dtype) * masks["table"],
+        "whole": draw_weight((3, 6), law, seed=3, name="whole").to(dtype),
+        "bias": torch.zeros(5, dtype=dtype),
+        "again": a.to(dtype) * masks["a"],
+        "bias2": torch.zeros(5, dtype=dtype),
+    }
+    assert same(ticket.state_dict, expected)
+    round_trip(ticket, tmp_path / "t")
 
 
-def test_every_cut_is_refused(tmp_path):
-    path = tmp_path / "t"
-    write(path)
-    whole = path.read_bytes()
-    for length in [*range(0, 64, 7), *range(64, len(whole), 41), len(whole) - 1]:
-        path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="not a ticket|damaged"):
-            ticket_format.read(path)
+@pytest.mark.parametrize("coats", [1, 2, 6])
+def test_coats_round_trip(coats, tmp_path):
+    round_trip(untrained(coats=coats), tmp_path / "t")
 
 
-def test_every_changed_byte_is_refused(tmp_path):
-    path = tmp_path / "t"
-    write(path)
-    whole = path.read_bytes()
-    for position in range(0, len(whole), 5):
-        changed = bytearray(whole)
-        changed[position] ^= 1
-        path.write_bytes(changed)
-        try:
-            ticket_format.read(path)
-        except ValueError:
-            continue
-        # Only the padding of the header carries no meaning.
-        assert whole[position : position + 1] == b" ", position
+def test_frozen_and_trained_masks_side_by_side(tmp_path):
+    ticket, mask = untrained(coats=3), draw((4, 3), 0.5)
+    state = {"trained": torch.full((4, 3), 3.0) * mask, **ticket.state_dict, "last": torch.ones(2)}
+    round_trip(Ticket(state, {"trained": mask, **ticket.weight_masks}, frozen=ticket.frozen), tmp_path / "t")
+
+
+def test_other_weights_than_those_of_the_seed_are_refused(tmp_path):
+    ticket = untrained()
+    for name, tensor in ticket.state_dict.items():
+        mask = ticket.weight_masks.get(name, torch.ones(()))
+        changed = Ticket(
+            dict(ticket.state_dict) | {name: (tensor + 1) * mask}, ticket.weight_masks, frozen=ticket.frozen
+        )
+        with pytest.raises(ValueError, match=f"other weights in '{name}'"):
+            changed.save(tmp_path / "t")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_come_out_differently_are_refused(tmp_path):
+    """As they would after a change of the law that a file knows nothing of."""
+    untrained().save(tmp_path / "t")
+    tensors, header = ticket_format.read(tmp_path / "t")
+    ticket_format.write(tmp_path / "t", tensors, header | {"frozen": header["frozen"] | {"seed": 4}})
+    with pytest.raises(ValueError, match="not those of the ticket"):
+        Ticket.load(tmp_path / "t")
+
+
+@pytest.mark.parametrize("change", [{"law": "gaussian"}, {"dtype": "no_such_type"}, {"tensors": {"a": None}}], ids=str)
+def test_descriptions_of_something_else_are_refused(change, tmp_path):
+    untrained().save(tmp_path / "t")
+    tensors, header = ticket_format.read(tmp_path / "t")
+    ticket_format.write(tmp_path / "t", tensors, header | {"frozen": header["frozen"] | change})
+    with pytest.raises(ValueError, match="lacks a part|'law' must be"):
+        Ticket.load(tmp_path / "t")
+
+
+def mask_bytes(path):
+    return sum(tensor.numel() for name, tensor in load_file(path).items() if name.startswith("plane"))
+
+
+@pytest.mark.parametrize("density", [0.002, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 0.96])
+def test_independent_bits_take_hardly_more_than_their_entropy(density, tmp_path):
+    mask = draw((700, 700), density)
+    trained({"w": mask}).save(tmp_path / "t")
+    bound = mask.numel() * entropy(float(mask.float().mean())) / 8
+    # No code can be much shorter on average; this also tells a code that loses bits.
+    assert 0.99 * bound < mask_bytes(tmp_path / "t") < 1.25 * bound + 1000
+
+
+def test_nested_coats_take_hardly_more_than_their_entropy(tmp_path):
+    scores = torch.rand(600, 600, generator=torch.Generator().manual_seed(0))
+    counts = sum((scores >= k).byte() for k in (0.55, 0.70, 0.85))
+    frozen = FrozenWeights(0, "signed_constant", tensors={"w": FrozenTensor("weights", (600, 600))})
+    Ticket(frozen.state({"w": counts}), {"w": counts}, frozen=frozen).save(tmp_path / "t")
+    bound = counts.numel() * (entropy(0.45) + 0.45 * entropy(0.30 / 0.45) + 0.30 * entropy(0.15 / 0.30)) / 8
+    assert 0.99 * bound < mask_bytes(tmp_path / "t") < 1.1 * bound
+
+
+def test_emptier_columns_are_made_use_of(tmp_path):
+    density = torch.where(torch.arange(1000) % 100 < 50, 0.19, 0.01)
+    mask = torch.rand((256, 1000), generator=torch.Generator().manual_seed(0)) < density
+    trained({"w": mask}).save(tmp_path / "t")
+    assert mask_bytes(tmp_path / "t") < 0.97 * mask.numel() * entropy(0.1) / 8
+
+
+def test_nothing_and_everything_take_no_space(tmp_path):
+    for mask in (torch.zeros(1000, 1000, dtype=torch.bool), torch.ones(1000, 1000, dtype=torch.bool)):
+        trained({"w": mask}).save(tmp_path / "t")
+        assert mask_bytes(tmp_path / "t") < 100
+
+
+def test_table_takes_one_bit_per_column(tmp_path):
+    frozen = FrozenWeights(0, "signed_constant", tensors={"t": FrozenTensor("columns", (1000, 64))})
+    mask = draw((64,), 0.5)
+    Ticket(frozen.state({"t": mask}), {"t": mask.expand(1000, 64)}, frozen=frozen).save(tmp_path / "t")
+    assert mask_bytes(tmp_path / "t") <= 64 / 8 + 5
 
 
 def test_changed_header_is_refused(tmp_path):
     path = tmp_path / "t"
-    write(path)
+    trained({"w": draw((5, 7), 0.5)}).save(path)
     whole = path.read_bytes()
     size = struct.unpack("<Q", whole[:8])[0]
     header = json.loads(whole[8 : 8 + size])
@@ -102,29 +224,41 @@ def test_changed_header_is_refused(tmp_path):
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + size :])
     with pytest.raises(ValueError, match="damaged"):
-        ticket_format.read(path)
+        Ticket.load(path)
 
 
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "t"
     with pytest.raises(FileNotFoundError, match="no ticket at"):
-        ticket_format.read(path)
+        Ticket.load(path)
     save_file({"a": torch.zeros(2)}, path)
     with pytest.raises(ValueError, match="but not a ticket"):
-        ticket_format.read(path)
-    save_file({"a": torch.zeros(2)}, path, {"format": ticket_format.FORMAT, "version": "99"})
-    with pytest.raises(ValueError, match="version 99 .* reads 1 and 2"):
-        ticket_format.read(path)
+        Ticket.load(path)
+    for version in ("1", "2", "99"):
+        save_file({"a": torch.zeros(2)}, path, {"format": ticket_format.FORMAT, "version": version})
+        with pytest.raises(
+            ValueError, match=f"version {version} of the ticket format, and this release reads version 3"
+        ):
+            Ticket.load(path)
     torch.save({"a": torch.zeros(2)}, path)
     with pytest.raises(ValueError, match="not a ticket"):
-        ticket_format.read(path)
+        Ticket.load(path)
 
 
 def test_nan_in_the_header_is_refused_and_the_old_file_stays(tmp_path):
     path = tmp_path / "t"
-    write(path)
+    trained({"w": draw((5, 7), 0.5)}).save(path)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="JSON"):
-        ticket_format.write(path, {}, {"x": float("nan")})
+        Ticket({"w": torch.ones(2)}, {}, metrics={"x": math.nan}).save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.cuda
+def test_every_device_draws_the_same():
+    for law in WEIGHT_LAWS:
+        ticket = untrained(law, coats=3, mean_square=0.9)
+        stored = ticket.frozen.stored_masks(ticket.weight_masks)
+        on_gpu = {k: v.cpu() for k, v in ticket.frozen.state(stored, device="cuda").items()}
+        assert same(on_gpu, dict(ticket.state_dict))

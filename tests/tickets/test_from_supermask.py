@@ -7,11 +7,9 @@ from models import MODELS
 from torch import nn
 from torch_geometric.nn import GAT, GCN, GIN
 
-from graphsparse.nn import accelerate
-from graphsparse.nn.supermask import Supermask
+from graphsparse.nn import Supermask, SupermaskLaw, accelerate
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Ticket
-from graphsparse.tickets.from_supermask import ticket_from_supermask
 from graphsparse.utils.fingerprint import graph_fingerprint
 
 DATA = random_graph()
@@ -48,23 +46,23 @@ def deep():
 
 
 FOLD = [["convs.1", "convs.2", "convs.3"]]
-MULTI = {"coats": 3, "transform": "abs", "law": "signed_constant", "scaled": True}
+MULTI = {"coats": 3, "transform": "abs", "law": SupermaskLaw("signed_constant", scaled=True)}
+SCALED = {"law": SupermaskLaw(scaled=True)}
 CASES = {name: (make, {}) for name, make in MODELS.items()} | {
     "fast layers": (lambda: accelerate(GCN(8, 16, 2, 3)), {}),
     "no biases": (lambda: GCN(8, 16, 2, 3, bias=False), {"law": "kaiming_normal"}),
-    "norm and epsilon": (lambda: GIN(8, 16, 2, 3, norm="batch_norm", train_eps=True), {"scaled": True}),
+    "norm and epsilon": (lambda: GIN(8, 16, 2, 3, norm="batch_norm", train_eps=True), SCALED),
     "three coats": (lambda: GCN(8, 16, 2, 3), MULTI),
     "five coats": (lambda: GAT(8, 16, 2, 3, heads=2), MULTI | {"coats": 5}),
     "two of four": (lambda: GCN(8, 16, 2, 4), {"scope": "2:4", "sparsity": 0.5}),
     "layer by layer": (lambda: GCN(8, 16, 2, 3), {"scope": "layer"}),
     "folded": (deep, {"fold": FOLD}),
-    "folded, masks apart": (deep, {"fold": FOLD, "share_masks": False}),
-    "folded, masks apart, three coats": (deep, MULTI | {"fold": FOLD, "share_masks": False}),
+    "folded, three coats": (deep, MULTI | {"fold": FOLD}),
     "tables": (Tables, {}),
     "tables, three coats": (Tables, MULTI),
-    "left whole": (Wholes, {"select": lambda name, _: name == "first.weight", "scaled": True}),
+    "left whole": (Wholes, {"select": lambda name, _: name == "first.weight", **SCALED}),
     "biases masked": (lambda: GCN(8, 16, 2, 3), {"select": lambda name, _: True}),
-    "double": (lambda: GCN(8, 16, 2, 3).double(), {"law": "kaiming_normal", "scaled": True}),
+    "double": (lambda: GCN(8, 16, 2, 3).double(), {"law": SupermaskLaw("kaiming_normal", scaled=True)}),
     "bfloat16": (lambda: Wholes().to(torch.bfloat16), MULTI),
     "nothing removed": (lambda: GCN(8, 16, 2, 3), {"sparsity": 0.0}),
 }
@@ -101,7 +99,7 @@ def test_ticket_and_its_file_are_the_materialised_model(case, tmp_path):
     make_model, options = CASES[case]
     supermask = searched(make_model, options)
     plain = supermask.materialize()
-    ticket = supermask.to_ticket()
+    ticket = Ticket.from_supermask(supermask)
     ticket.save(tmp_path / "t")
     again = Ticket.load(tmp_path / "t")
     expected = run(plain)
@@ -125,25 +123,19 @@ def test_only_what_was_trained_or_kept_is_stored(case, tmp_path):
 
     make_model, options = CASES[case]
     supermask = searched(make_model, options, steps=1)
-    supermask.to_ticket().save(tmp_path / "t")
+    Ticket.from_supermask(supermask).save(tmp_path / "t")
     tensors, _ = ticket_format.read(tmp_path / "t")
     state = supermask.state_dict()
     left = {name.removeprefix("model.") for name in state if name.startswith("model.")}
-    assert tensors.keys() == {"frozen_masks"} | {f"dense/{name}" for name in left}
+    assert {name for name in tensors if not name.startswith("plane/")} == {f"dense/{name}" for name in left}
 
 
-def test_frozen_tensors_say_roles_and_sources():
-    supermask = Supermask(deep(), 0.5, fold=FOLD, share_masks=False)
-    entries = {entry.names[0]: entry for entry in supermask.frozen_tensors()}
-    assert entries["convs.3.lin.weight"].source == "convs.1.lin.weight"
-    assert entries["convs.1.lin.weight"].source is None
-    assert entries["convs.4.bias"].role == "zero"
-    first = entries["convs.1.lin.weight"].parameter
-    assert first.data_ptr() == entries["convs.3.lin.weight"].parameter.data_ptr()
-    assert not any(entry.parameter.requires_grad for entry in entries.values())
+def test_frozen_tensors_say_names_and_roles():
     shared = Supermask(deep(), 0.5, fold=FOLD)
-    names = {entry.names for entry in shared.frozen_tensors()}
-    assert tuple(f"convs.{i}.lin.weight" for i in (1, 2, 3)) in names
+    entries = {entry.names[0]: entry for entry in shared.frozen_tensors()}
+    assert entries["convs.1.lin.weight"].names == tuple(f"convs.{i}.lin.weight" for i in (1, 2, 3))
+    assert entries["convs.4.bias"].role == "zero"
+    assert not any(entry.parameter.requires_grad for entry in entries.values())
     tables = {entry.names[0]: entry.role for entry in Supermask(Tables(), 0.5).frozen_tensors()}
     assert (tables["atom.weight"], tables["last.weight"], tables["last.bias"]) == ("columns", "weights", "zero")
     wholes = Supermask(Wholes(), 0.5, select=lambda name, _: name == "first.weight")
@@ -153,10 +145,8 @@ def test_frozen_tensors_say_roles_and_sources():
 def test_shared_mask_is_stored_and_counted_once(tmp_path):
     sizes, counted = {}, {}
     for share in (True, False):
-        ticket = Supermask(GCN(8, 64, 8, 3, bias=False), 0.5, fold=[[f"convs.{i}" for i in range(1, 7)]]).to_ticket()
-        if not share:
-            options = {"fold": [[f"convs.{i}" for i in range(1, 7)]], "share_masks": False}
-            ticket = Supermask(GCN(8, 64, 8, 3, bias=False), 0.5, **options).to_ticket()
+        fold = [[f"convs.{i}" for i in range(1, 7)]] if share else []
+        ticket = Ticket.from_supermask(Supermask(GCN(8, 64, 8, 3, bias=False), 0.5, fold=fold))
         ticket.save(tmp_path / "t")
         sizes[share], counted[share] = (tmp_path / "t").stat().st_size, ticket.summary()
     # Five more masks of 64 * 64 bits, which half of the weights leave without anything to compress.
@@ -167,20 +157,20 @@ def test_shared_mask_is_stored_and_counted_once(tmp_path):
 
 def test_graph_of_the_ticket():
     supermask = Supermask(GCN(8, 16, 2, 3), 0.6)
-    none = supermask.to_ticket()
+    none = Ticket.from_supermask(supermask)
     assert none.edge_mask is none.graph is None
-    whole = supermask.to_ticket(data=DATA)
+    whole = Ticket.from_supermask(supermask, data=DATA)
     assert whole.edge_mask.all()
     assert whole.graph == graph_fingerprint(DATA.edge_index, DATA.num_nodes)
     assert torch.equal(whole.sparsify(DATA).edge_index, DATA.edge_index)
     kept = torch.arange(DATA.num_edges) % 3 > 0
-    sparse = supermask.to_ticket(data=DATA, edge_mask=kept)
+    sparse = Ticket.from_supermask(supermask, data=DATA, edge_mask=kept)
     assert torch.equal(sparse.sparsify(DATA).edge_index, DATA.edge_index[:, kept])
 
 
 def test_config_and_metrics():
     supermask = Supermask(GCN(8, 16, 2, 3), 0.55, seed=9, **MULTI)
-    ticket = supermask.to_ticket(config={"method": "multicoated", "lr": 0.1}, metrics={"test_accuracy": 0.5})
+    ticket = Ticket.from_supermask(supermask, config={"method": "multicoated", "lr": 0.1}, metrics={"test": 0.5})
     assert ticket.config == {
         "method": "multicoated",
         "seed": 9,
@@ -189,13 +179,13 @@ def test_config_and_metrics():
         "transform": "abs",
         "lr": 0.1,
     }
-    assert ticket.metrics == {"weight_sparsity": supermask.sparsity().total, "test_accuracy": 0.5}
+    assert ticket.metrics == {"weight_sparsity": supermask.sparsity(), "test": 0.5}
 
 
 def test_supermask_is_left_alone():
     supermask = searched(MODELS["BatchNorm and a tied weight"], {})
     before, training = copy.deepcopy(supermask.state_dict()), supermask.train().training
-    ticket = supermask.to_ticket()
+    ticket = Ticket.from_supermask(supermask)
     assert training
     assert supermask.training
     for name, tensor in supermask.state_dict().items():
@@ -209,34 +199,34 @@ def test_supermask_is_left_alone():
 def test_weights_that_are_not_the_seed_s_are_refused():
     supermask = Supermask(GCN(8, 16, 2, 3), 0.5)
     supermask.half().float()
-    with pytest.raises(ValueError, match="no longer holds .* other weights in 'convs.0.lin.weight'"):
-        supermask.to_ticket()
+    with pytest.raises(ValueError, match="other weights in 'convs.0.lin.weight'"):
+        Ticket.from_supermask(supermask)
     supermask.redraw()
-    supermask.to_ticket()
-    supermask.double().to_ticket()
+    Ticket.from_supermask(supermask)
+    Ticket.from_supermask(supermask.double())
 
 
 def test_bad_input_is_refused():
     supermask = Supermask(GCN(8, 16, 2, 3), 0.5)
     with pytest.raises(TypeError, match="'supermask' must be a Supermask"):
-        ticket_from_supermask(GCN(8, 16, 2, 3))
+        Ticket.from_supermask(GCN(8, 16, 2, 3))
     with pytest.raises(ValueError, match="'edge_mask' needs 'data'"):
-        supermask.to_ticket(edge_mask=torch.ones(3, dtype=torch.bool))
+        Ticket.from_supermask(supermask, edge_mask=torch.ones(3, dtype=torch.bool))
     for mask in (torch.ones(3, dtype=torch.bool), torch.ones(DATA.num_edges)):
         with pytest.raises(ValueError, match=f"each of the {DATA.num_edges} entries"):
-            supermask.to_ticket(data=DATA, edge_mask=mask)
+            Ticket.from_supermask(supermask, data=DATA, edge_mask=mask)
     other = copy.copy(DATA)
     del other.edge_index
     with pytest.raises(ValueError, match="must hold 'edge_index'"):
-        supermask.to_ticket(data=other)
+        Ticket.from_supermask(supermask, data=other)
 
 
 @pytest.mark.cuda
 def test_ticket_found_on_a_gpu_is_drawn_on_cpu(tmp_path):
     torch.manual_seed(0)
     for law in ("kaiming_uniform", "kaiming_normal", "signed_constant"):
-        supermask = Supermask(GCN(8, 64, 3, 3).cuda(), 0.9, law=law, scaled=True)
-        supermask.to_ticket().save(tmp_path / "t")
+        supermask = Supermask(GCN(8, 64, 3, 3).cuda(), 0.9, law=SupermaskLaw(law, scaled=True))
+        Ticket.from_supermask(supermask).save(tmp_path / "t")
         state = supermask.materialize().state_dict()
         for name, tensor in Ticket.load(tmp_path / "t").state_dict.items():
             assert torch.equal(bits(tensor), bits(state[name].cpu()))

@@ -4,8 +4,7 @@ import pytest
 import torch
 from models import MODELS
 
-from graphsparse.nn import CompactLinear, CSRLinear, Supermask, fastest_form
-from graphsparse.nn.inference_forms import FORMS
+from graphsparse.nn import CSRLinear, Supermask
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Ticket
 from graphsparse.training import predict
@@ -23,7 +22,7 @@ def untrained(name="GCN", sparsity=0.9):
 
 
 @pytest.mark.filterwarnings("ignore:accelerate.. left these layers:UserWarning")
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["dense", "csr"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_format_gives_the_logits_of_the_dense_model(name, form):
     found, model = untrained(name)
@@ -35,42 +34,17 @@ def test_every_format_gives_the_logits_of_the_dense_model(name, form):
 
 def test_the_format_is_what_was_asked_for():
     found, model = untrained()
-    kinds = {form: {type(part) for part in found.materialize(MODELS["GCN"], format=form).modules()} for form in FORMS}
-    assert kinds["dense"] == {type(part) for part in model.modules()}
-    assert "graphsparse.nn.gcn_conv" in {kind.__module__ for kind in kinds["sparse_features"]}
-    assert [form for form in FORMS if CSRLinear in kinds[form]] == ["csr"]
-    assert [form for form in FORMS if CompactLinear in kinds[form]] == ["compact"]
+    dense, csr = (
+        {type(part) for part in found.materialize(MODELS["GCN"], format=f).modules()} for f in ("dense", "csr")
+    )
+    assert dense == {type(part) for part in model.modules()}
+    assert CSRLinear in csr
     assert list(found.materialize(MODELS["GCN"]).state_dict()) == list(found.state_dict)
-
-
-def test_auto_measures_and_tells(monkeypatch):
-    found, model = untrained()
-    given = []
-
-    def quick(model, data, *, budget):
-        given.append((data, budget))
-        return fastest_form(model, data, budget=0)
-
-    monkeypatch.setitem(Ticket.choose_format.__globals__, "fastest_form", quick)
-    rows = []
-    fast = found.materialize(MODELS["GCN"], format="auto", data=DATA, log=rows.append)
-    assert given == [(DATA, 1.5)]
-    assert [row["form"] for row in rows] == list(FORMS)
-    assert [row["chosen"] for row in rows].count(True) == 1
-    assert all(row["milliseconds"] > 0 and row["bytes"] > 0 and row["left_out"] is None for row in rows)
-    torch.testing.assert_close(predict(fast, DATA), predict(model, DATA))
-    assert found.materialize(MODELS["GCN"], format="auto", data=DATA) is not None
-    choice = found.choose_format(MODELS["GCN"], DATA, budget=0.25)
-    assert given[-1] == (DATA, 0.25)
-    assert choice.reason.startswith(f"{choice.chosen}: ")
 
 
 def test_refuses():
     found, _ = untrained()
-    with pytest.raises(ValueError, match="'data' must be given with format='auto'"):
-        found.materialize(MODELS["GCN"], format="auto")
-    with pytest.raises(ValueError, match=r"'format' must be one of \('dense', .*\) or 'auto' \(got 'fast'\)"):
+    with pytest.raises(ValueError, match=r"'format' must be 'dense' or 'csr' \(got 'fast'\)"):
         found.materialize(MODELS["GCN"], format="fast")
-    for form in ("csr", "auto"):
-        with pytest.raises(ValueError, match="'make_model' builds another model"):
-            found.materialize(MODELS["GIN"], format=form, data=DATA)
+    with pytest.raises(ValueError, match="'make_model' builds another model"):
+        found.materialize(MODELS["GIN"], format="csr")

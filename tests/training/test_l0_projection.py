@@ -48,12 +48,11 @@ def projected(tensors, sparsity, **options):
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4),
     part=st.integers(0, 63),
     scope=st.sampled_from(["global", "tensor"]),
-    rounding=st.sampled_from(["floor", "ceil"]),
 )
-def test_exact_count(sizes, part, scope, rounding):
+def test_exact_count(sizes, part, scope):
     tensors = random_parameters(*sizes)
-    projected(tensors, part / 64, scope=scope, rounding=rounding)  # a float without rounding error
-    count = {"floor": lambda num: part * num // 64, "ceil": lambda num: -(-part * num // 64)}[rounding]
+    projected(tensors, part / 64, scope=scope)  # a float without rounding error
+    count = lambda num: part * num // 64  # noqa: E731
     if scope == "global":
         assert zeros(tensors) == count(size(tensors))
     else:
@@ -164,10 +163,10 @@ def test_every_evaluated_model_of_fit_obeys(kind):
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in result.state_dict.items())
 
 
-def test_faithful_mode_covers_biases_and_scalars():
+def test_excluding_nothing_covers_biases_and_scalars():
     model = MODELS["GIN"]()
-    projection = projected(list(model.parameters()), 0.9, rounding="ceil")
-    assert zeros(model.parameters()) >= math.ceil(0.9 * size(model.parameters()))
+    projection = projected(list(model.parameters()), 0.9)
+    assert zeros(model.parameters()) == math.floor(0.9 * size(model.parameters()))
     assert len(projection.parameters) == len(list(model.parameters()))
 
 
@@ -245,7 +244,6 @@ def test_nan_is_told_at_the_step_that_made_it():
         ({"scope": "layer"}, "'scope' must be 'global' or 'tensor' (got 'layer')"),
         ({"schedule": "linear"}, "'schedule' must be 'constant' or 'cubic' (got 'linear')"),
         ({"schedule": "cubic"}, "'total_steps' must be at least 1"),
-        ({"rounding": "round"}, "'rounding' must be 'floor' or 'ceil'"),
         ({"freeze_after": 0}, "'freeze_after' must be at least 1"),
         ({"schedule": "cubic", "total_steps": 9, "freeze_after": 5}, "'sparsity' would never be reached"),
     ],

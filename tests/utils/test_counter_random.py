@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphsparse.utils.counter_random import _BLOCK, GAMMA, CounterRandom, _inverse_normal, _log, mix64
+from graphsparse.ops.blocks import CACHED
+from graphsparse.utils.counter_random import GAMMA, CounterRandom, _inverse_normal, _log, mix64
 
 
 def splitmix64(state, num):
@@ -55,12 +56,11 @@ def test_words_are_the_high_halves_of_splitmix64(seed, name, num):
 @pytest.mark.parametrize("law", ["words", "signs", "uniform", "normal"])
 def test_blocks_do_not_show(law):
     stream = CounterRandom(3, "x")
-    long = getattr(stream, law)(2 * _BLOCK + 17)
-    for num in (0, 1, _BLOCK - 1, _BLOCK, _BLOCK + 1):
+    long = getattr(stream, law)(2 * CACHED + 17)
+    for num in (0, 1, CACHED - 1, CACHED, CACHED + 1):
         assert torch.equal(getattr(stream, law)(num), long[:num])
-    assert [z >> 32 for z in splitmix64(stream.key % 2**64, 2 * _BLOCK + 3)][-3:] == (
-        stream.words(2 * _BLOCK + 3)[-3:].tolist()
-    )
+    far = splitmix64((stream.key + 2 * CACHED * GAMMA) % 2**64, 3)
+    assert [z >> 32 for z in far] == stream.words(2 * CACHED + 3)[-3:].tolist()
 
 
 def test_laws_of_the_words():

@@ -7,10 +7,8 @@ from hypothesis import strategies as st
 from torch_geometric import EdgeIndex
 from torch_geometric.loader import ClusterData, ClusterLoader
 
-from graphsparse.edges.undirected import undirected_edges
 from graphsparse.testing import random_graph
 from graphsparse.utils import partition_graph
-from graphsparse.utils.partition import symmetric_csr
 
 
 def edges_of(graph):
@@ -28,6 +26,10 @@ def cut(edge_index, part):
     return int((part[edge_index[0]] != part[edge_index[1]]).sum())
 
 
+def random_parts(num_nodes, num_parts):
+    return torch.randperm(num_nodes, generator=torch.Generator().manual_seed(0)) % num_parts
+
+
 @st.composite
 def graphs(draw):
     num_nodes = draw(st.integers(1, 25))
@@ -36,30 +38,11 @@ def graphs(draw):
     return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).t(), num_nodes
 
 
-@given(graphs())
-@settings(max_examples=60, deadline=None)
-def test_csr_is_the_adjacency_of_networkx(graph):
-    edge_index, num_nodes = graph
-    oracle = nx.Graph()
-    oracle.add_nodes_from(range(num_nodes))
-    oracle.add_edges_from((u, v) for u, v in edge_index.t().tolist() if u != v)
-    pointer, neighbour = symmetric_csr(undirected_edges(edge_index, num_nodes))
-    rows = [neighbour[a:b].tolist() for a, b in zip(pointer[:-1].tolist(), pointer[1:].tolist(), strict=True)]
-    assert rows == [sorted(oracle.neighbors(v)) for v in range(num_nodes)]
-
-
-def test_csr_across_blocks(monkeypatch):
-    edges = undirected_edges(random_graph().edge_index, 60)
-    expected = symmetric_csr(edges)
-    monkeypatch.setattr("graphsparse.utils.partition.BLOCK", 7)
-    assert all(map(torch.equal, symmetric_csr(edges), expected))
-
-
 @pytest.mark.parametrize("num_parts", [4, 8, 16])
 def test_metis_cuts_far_less_than_random(num_parts):
     edge_index, _ = planted()
     metis = partition_graph(edge_index, num_parts)
-    random = partition_graph(edge_index, num_parts, method="random")
+    random = random_parts(400, num_parts)
     assert cut(edge_index, random) > 0.6 * edge_index.size(1)
     assert cut(edge_index, metis) < (0.2 if num_parts <= 8 else 0.6) * cut(edge_index, random)
     size = metis.bincount(minlength=num_parts)
@@ -73,19 +56,16 @@ def test_metis_finds_the_planted_groups():
     assert part[:, 0].unique().numel() == 8
 
 
-@given(graphs(), st.data(), st.sampled_from(["metis", "random"]), st.integers(0, 2**40))
+@given(graphs(), st.data(), st.integers(0, 2**40))
 @settings(max_examples=80, deadline=None)
-def test_every_part_is_used_and_the_same_seed_gives_the_same_parts(graph, data, method, seed):
+def test_every_part_is_used_and_the_same_seed_gives_the_same_parts(graph, data, seed):
     edge_index, num_nodes = graph
     num_parts = data.draw(st.integers(1, num_nodes))
-    part = partition_graph(edge_index, num_parts, num_nodes, method=method, seed=seed)
+    part = partition_graph(edge_index, num_parts, num_nodes, seed=seed)
     assert part.dtype == torch.int64
     assert part.shape == (num_nodes,)
     assert part.unique().tolist() == list(range(num_parts))
-    assert torch.equal(part, partition_graph(edge_index, num_parts, num_nodes, method=method, seed=seed))
-    if method == "random":
-        size = part.bincount(minlength=num_parts)
-        assert size.max() - size.min() <= 1
+    assert torch.equal(part, partition_graph(edge_index, num_parts, num_nodes, seed=seed))
 
 
 def test_only_the_undirected_graph_counts():
@@ -106,31 +86,26 @@ def test_only_the_undirected_graph_counts():
         assert type(part) is torch.Tensor
 
 
-@pytest.mark.parametrize("method", ["metis", "random"])
-def test_seed_matters_and_global_random_state_does_not(method):
+def test_seed_matters_and_global_random_state_does_not():
     edge_index = torch.randint(3000, (2, 20000), generator=torch.Generator().manual_seed(0))
     state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    parts = {tuple(partition_graph(edge_index, 10, 3000, method=method, seed=s).tolist()) for s in (0, 1, 2, 2**40)}
+    parts = {tuple(partition_graph(edge_index, 10, 3000, seed=s).tolist()) for s in (0, 1, 2, 2**40)}
     assert len(parts) == 4
     assert torch.equal(torch.random.get_rng_state(), state[0])
     assert np.array_equal(np.random.get_state()[1], state[1])  # noqa: NPY002
 
 
-@pytest.mark.parametrize("method", ["metis", "random"])
-def test_small_and_empty_graphs(method, capfd):
-    def part(edge_index, num_parts, num_nodes=None):
-        return partition_graph(edge_index, num_parts, num_nodes, method=method)
-
+def test_small_and_empty_graphs(capfd):
     empty = torch.empty(2, 0, dtype=torch.int64)
-    assert part(empty, 3).tolist() == []
-    assert part(empty, 3, 0).tolist() == []
-    assert part(empty, 3, 8).bincount().tolist() in ([3, 3, 2], [3, 2, 3], [2, 3, 3])
+    assert partition_graph(empty, 3).tolist() == []
+    assert partition_graph(empty, 3, 0).tolist() == []
+    assert partition_graph(empty, 3, 8).bincount().tolist() in ([3, 3, 2], [3, 2, 3], [2, 3, 3])
     loops = torch.tensor([[0, 1, 1], [0, 1, 1]])
-    assert sorted(part(loops, 2).tolist()) == [0, 1]
-    assert part(torch.tensor([[0], [1]]), 1, 5).tolist() == [0] * 5
+    assert sorted(partition_graph(loops, 2).tolist()) == [0, 1]
+    assert partition_graph(torch.tensor([[0], [1]]), 1, 5).tolist() == [0] * 5
     path = torch.stack([torch.arange(9), torch.arange(1, 10)])
     for num_parts in range(1, 11):
-        assert part(path, num_parts).unique().numel() == num_parts
+        assert partition_graph(path, num_parts).unique().numel() == num_parts
     assert capfd.readouterr() == ("", "")  # METIS writes to the terminal when it gives up
 
 
@@ -158,7 +133,7 @@ def test_metis_balances_validation_nodes():
     weight = 1 + 50 * val
     total = torch.zeros(10).index_add_(0, weighted, weight.float())
     assert total.max() <= 1.1 * total.mean()
-    assert cut(edge_index, weighted) < 0.5 * cut(edge_index, partition_graph(edge_index, 10, method="random"))
+    assert cut(edge_index, weighted) < 0.5 * cut(edge_index, random_parts(num_nodes, 10))
 
 
 def test_float_weights_mean_their_proportions():
@@ -180,21 +155,13 @@ def test_float_weights_mean_their_proportions():
     st.integers(0, 100),
 )
 @settings(max_examples=100, deadline=None)
-def test_random_balances_nodes_and_weights_at_once(values, num_parts, seed):
+def test_without_edges_nodes_and_weights_are_balanced_at_once(values, num_parts, seed):
     num_parts = min(num_parts, len(values))
     weight = torch.tensor(values)
     empty = torch.empty(2, 0, dtype=torch.int64)
-    part = partition_graph(empty, num_parts, len(values), method="random", node_weight=weight, seed=seed)
+    part = partition_graph(empty, num_parts, len(values), node_weight=weight, seed=seed)
     assert part.bincount(minlength=num_parts).max() - part.bincount(minlength=num_parts).min() <= 1
     assert spread(weight, part, num_parts) <= max(values)
-
-
-def test_random_with_weights_is_random():
-    empty = torch.empty(2, 0, dtype=torch.int64)
-    weight = torch.arange(1, 101)
-    parts = [partition_graph(empty, 4, 100, method="random", node_weight=weight, seed=s) for s in range(40)]
-    together = torch.stack([part[0] == part[99] for part in parts]).float().mean()
-    assert 0.02 < together < 0.6  # a quarter, were they independent
 
 
 class _Clusters(ClusterData):
@@ -217,7 +184,7 @@ def test_real_graph(data_root):
 
     data = load("cora", data_root)
     part = partition_graph(data.edge_index, 32, data.num_nodes)
-    random = partition_graph(data.edge_index, 32, data.num_nodes, method="random")
+    random = random_parts(data.num_nodes, 32)
     assert cut(data.edge_index, part) < 0.25 * cut(data.edge_index, random)
     size = part.bincount(minlength=32)
     assert 0.8 * size.float().mean() < size.min()
@@ -232,13 +199,10 @@ PATH = torch.tensor([[0, 1, 2], [1, 2, 3]])
     [
         (ValueError, r"'num_parts' must be between 1 and the number of nodes, 4 \(got 0\)", {"num_parts": 0}),
         (ValueError, r"'num_parts'.*\(got 5\)", {"num_parts": 5}),
-        (ValueError, r"'num_parts'.*\(got 5\)", {"num_parts": 5, "method": "random"}),
         (TypeError, r"'num_parts' must be an integer \(got 2\.0", {"num_parts": 2.0}),
         (TypeError, r"'num_parts' must be an integer \(got True", {"num_parts": True}),
-        (ValueError, r"'method' must be one of .*\(got 'mets'\)", {"method": "mets"}),
-        (ValueError, r"'method' must be one of .*\(got None\)", {"method": None}),
         (TypeError, r"'seed' must be an integer \(got None", {"seed": None}),
-        (ValueError, r"'seed' must not be negative \(got -1\)", {"seed": -1}),
+        (ValueError, r"'seed' must be at least 0 \(got -1\)", {"seed": -1}),
         (TypeError, r"'num_nodes' must be an integer \(got \(4, 4\)", {"num_nodes": (4, 4)}),
         (ValueError, r"holds the index 3, which is not below 'num_nodes'", {"num_nodes": 3}),
         (TypeError, r"'edge_index' must be a tensor", {"edge_index": [[0], [1]]}),

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from graphsparse.edges.score import PairScore, edge_score_rule
 from graphsparse.edges.undirected import UndirectedEdges
+from graphsparse.ops.pairs import find_sorted, key_pairs, pair_keys
 
 #: Wedges examined at a time.
 WEDGE_BLOCK = 1 << 22
@@ -17,7 +18,7 @@ def jaccard(edges: UndirectedEdges, seed: int | None) -> PairScore:
     common = triangles_per_edge(edges, degree)
 
     def score(u: Tensor, v: Tensor) -> Tensor:
-        shared = common[edges.position(u * edges.num_nodes + v)]
+        shared = common[edges.position(u, v)]
         return (shared.to(torch.float64) / (degree[u] + degree[v] - shared)).to(torch.float32)
 
     return score
@@ -39,10 +40,9 @@ def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
     rank[torch.argsort(degree, stable=True)] = torch.arange(num_nodes, device=degree.device)
     oriented = torch.empty_like(edges.key)
     for where, u, v in edges.blocks():
-        oriented[where] = torch.minimum(rank[u], rank[v]) * num_nodes + torch.maximum(rank[u], rank[v])
+        oriented[where] = pair_keys((rank[u], rank[v]), num_nodes)
     oriented, edge_of = oriented.sort()
-    tail = oriented // num_nodes
-    head = oriented - tail * num_nodes
+    tail, head = key_pairs(oriented, num_nodes)
     pointer = torch.zeros(num_nodes + 1, dtype=torch.int64, device=degree.device)
     torch.cumsum(torch.bincount(tail, minlength=num_nodes), 0, out=pointer[1:])
     # The wedges of entry i join its head with every later successor of its tail.
@@ -58,9 +58,8 @@ def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
             count.cumsum(0) - count, count
         )
         second = first + 1 + offset
-        key = head[first] * num_nodes + head[second]
-        third = torch.searchsorted(oriented, key).clamp_(max=num_edges - 1)
-        closed = oriented[third] == key
+        third = find_sorted(pair_keys((head[first], head[second]), num_nodes), oriented)
+        closed = third >= 0
         one = torch.ones(int(closed.sum()), dtype=torch.int64, device=tail.device)
         for side in (first, second, third):
             common.index_add_(0, edge_of[side[closed]], one)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from graphsparse.edges.score import PairScore, edge_score_rule
 from graphsparse.edges.undirected import UndirectedEdges
+from graphsparse.ops.pairs import pair_keys
 from graphsparse.utils.counter_random import GAMMA, mix64
 
 
@@ -16,6 +17,6 @@ def random(edges: UndirectedEdges, seed: int | None) -> PairScore:
 
     def score(u: Tensor, v: Tensor) -> Tensor:
         # A hash of the edge key: one draw per edge that needs no memory and no order.
-        return mix64(u * edges.num_nodes + v + (seed + 1) * GAMMA % 2**63)
+        return mix64(pair_keys((u, v), edges.num_nodes) + (seed + 1) * GAMMA % 2**63)
 
     return score

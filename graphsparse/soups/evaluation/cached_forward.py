@@ -1,10 +1,11 @@
 r"""Logits of many mixtures of states at a fraction of the cost of as many passes over the graph.
 
-Five things are done, none of which changes a result beyond rounding:
+Models of the declared family are run step by step, and five things are done, none of which changes a result beyond
+rounding:
 
 * **Only rows that count.** The last layer is computed for the judged nodes, the one before for their neighbours too,
   and so on. The sparse matrices between these rows are made once.
-* **Constant sums.** What the first layer sums over neighbours does not depend on weights, and is summed once.
+* **Constant sums.** What a first layer sums over neighbours does not depend on weights, and is summed once.
 * **Linear first layer.** With :math:`Z(W)` the output of a first layer that is linear in its weights,
   :math:`Z(\alpha W_1 + (1 - \alpha) W_2) = \alpha Z(W_1) + (1 - \alpha) Z(W_2)`: two products serve all ratios.
 * **Sparse features.** Linear layers multiply constant features that hold mostly zeros as a sparse matrix.
@@ -14,179 +15,139 @@ Source: the ideas are those of SGC and SIGN (arXiv 1902.07153, 2004.11198) for c
 """
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias, cast
+from itertools import chain
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
-from graphsparse.nn.linear import use_faster
+from graphsparse.nn.fused import FusedConv
+from graphsparse.nn.inference import Layers, Step
+from graphsparse.nn.linear import is_plain
+from graphsparse.ops import Adjacency, spmm
+from graphsparse.ops.blocks import blocks
 from graphsparse.soups.evaluation.judge import Judge
-from graphsparse.soups.evaluation.stages import AnyStage, Stage, make_stage
-from graphsparse.soups.states.states import State, mix_tensors, wide_type
-from graphsparse.utils.in_edges import InEdges
-from graphsparse.utils.layerwise_inference import taken_apart
-from graphsparse.utils.replay import Arguments, Call, EdgePlaceholder, Replay
-from graphsparse.utils.trace_layers import LayerCall, trace_layers
+from graphsparse.soups.states import State, mix_tensors, wide_type
 
 #: Takes the number of a mixture, rows, and the logits there.
 Take: TypeAlias = Callable[[int, slice, Tensor], object]
 #: Rows that are run through the model at once: few enough to stay near the processor for all ratios.
 ROWS = 4096
-#: Most bytes of the features of mixtures that stand side by side.
+#: Most bytes of what is held of mixtures that stand side by side.
 WIDE = 1 << 29
 
 
-class TracedModel:
-    """A model whose calls of layers are known, and the graph that it is run on.
+@dataclass
+class _Conv:
+    """A layer on the rows that count.
 
-    Args:
-        model: A private copy of the model, in evaluation mode; it takes the weights of the states.
-        data: The graph.
-        call: How to call the model on a graph.
-
-    Raises:
-        ValueError: If the model does more between its layers than work on each node alone.
-        TypeError: If the features are not dense.
+    Attributes:
+        number: Number of its output among the values.
+        step: The layer.
+        adj: The edges into the wanted rows, from the rows that these need; the wanted ones come first.
+        total: What it sums over neighbours, where that is constant.
+        last_use: Number of the last layer that needs its output, or that of the logits.
     """
 
-    def __init__(self, model: nn.Module, data: Data, call: Call) -> None:
-        use_faster(model)
-        self.model = model
-        self.device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-        self.edge_key, edge_index, self.per_node, self.per_edge = taken_apart(data)
-        if self.edge_key != "edge_index":
-            raise ValueError("'data' has 'adj_t', not 'edge_index'")
-        self.edges = InEdges.sort(edge_index, int(data.num_nodes or 0))
-        self.replay = Replay(model, call)
-        with torch.no_grad():
-            self.trace = trace_layers(self.replay, self._sample, self.edges.num_nodes, self.edges.num_edges)
-        self.targets: dict[str, Tensor] = dict(model.state_dict(keep_vars=True))
+    number: int
+    step: Step
+    adj: Adjacency
+    total: Tensor | None = None
+    last_use: int = 0
 
-    def _sample(self, rows: Tensor | slice, edges: Tensor | slice) -> Data:
-        """Return some rows and edges; the model may write into them."""
-        values = {name: value[rows].to(self.device, copy=True) for name, value in self.per_node.items()}
-        values |= {name: value[edges].to(self.device, copy=True) for name, value in self.per_edge.items()}
-        return self.block(values)
+    @property
+    def module(self) -> FusedConv:
+        """The layer."""
+        module: FusedConv = self.step.module
+        return module
 
-    def block(self, values: dict[str, Tensor]) -> Data:
-        """Return rows, and some edges, as a graph whose edges are a placeholder."""
-        block = Data(**values)
-        block[self.edge_key] = EdgePlaceholder.make(self.device)
-        return block
-
-    def edge_values(self, call: LayerCall, ids: Tensor | slice) -> dict[int, Tensor]:
-        """Return, for each leaf with values per edge, those of some edges of the input."""
-        found = {}
-        for i, leaf in enumerate(call.leaves):
-            if leaf.kind == "edges":
-                if not isinstance(leaf.source, str):
-                    raise ValueError(f"the model computes values of edges for layer {call.name}")
-                found[i] = self.per_edge[leaf.source][ids].to(self.device)
-        return found
-
-
-@dataclass
-class _Fixed:
-    """Rows that are there, from some row on."""
-
-    value: Tensor
-    start: int = 0
-
-    def rows(self, rows: slice) -> Tensor:
-        """Return some of them; the model may write into them."""
-        return self.value[rows.start - self.start : rows.stop - self.start].clone()
-
-
-@dataclass
-class _Between:
-    """Rows of a linear layer at a mixture of weights."""
-
-    first: Tensor
-    second: Tensor
-    ratio: float
-
-    def rows(self, rows: slice) -> Tensor:
-        """Return some of them."""
-        # Not as weights are mixed: equal values that are finite stay equal here, too.
-        return torch.lerp(self.second[rows], self.first[rows], self.ratio)
+    @property
+    def is_product(self) -> bool:
+        """Whether it is one sparse product, which several mixtures can share."""
+        return type(self.module).rows is FusedConv.rows
 
 
 @dataclass(eq=False)
 class _Mixture:
-    """A mixture of two states, and what is known of the outputs of its layers."""
+    """A mixture of two states.
+
+    Attributes:
+        first: State.
+        second: State.
+        ratio: Share of the first one.
+        ends: Outputs of the linear steps for both.
+        hidden: Outputs of its layers that are still needed, and the rows from which they are there.
+        is_finite: Whether an interpolation alone mixes tensors as mixing does: equal values stay equal if finite.
+    """
 
     first: State
     second: State
     ratio: float
-    hidden: dict[int, _Fixed | _Between] = field(default_factory=dict)
-    #: Names of the tensors that can be mixed where they are wanted.
-    direct: frozenset[str] = frozenset()
-
-    def write(self, name: str, target: Tensor) -> None:
-        """Put one of its tensors into a model, which wants it again for every block of rows."""
-        first, second = self.first[name], self.second[name]
-        if name in self.direct:
-            torch.lerp(second, first, self.ratio, out=target)
-        else:
-            target.copy_(mix_tensors(first, second, self.ratio))
+    ends: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
+    hidden: dict[int, tuple[int, Tensor]] = field(default_factory=dict)
+    is_finite: bool = False
 
 
 class CachedForward:
     """Logits of some nodes, for one state or for many mixtures of two.
 
     Args:
-        traced: The model and the graph.
+        layers: The model, which takes the weights of the states, and the graph.
         nodes: The nodes whose logits are wanted.
-
-    Raises:
-        ValueError: If a layer cannot be run on a part of the graph.
     """
 
-    def __init__(self, traced: TracedModel, nodes: Tensor) -> None:
-        self.traced, self.num_nodes = traced, nodes.numel()
-        self.stages: list[Stage | AnyStage] = []
-        wanted = nodes.cpu()
-        for call in reversed(traced.trace.calls):
-            stage = make_stage(call, traced.edges, wanted, partial(traced.edge_values, call), traced.device)
-            self.stages.insert(0, stage)
-            wanted = stage.rows
-        #: What layers with a constant input sum over neighbours, and the input of their own rows.
-        self.constant = {k: sums for k in range(len(self.stages)) if (sums := self._constant_sums(k)) is not None}
-        # The rows of a stage begin with those of the next one, so one copy serves all. No one reads those of a stage
-        # whose sums are known.
-        run = [stage.rows for k, stage in enumerate(self.stages) if k not in self.constant]
-        rows = max([nodes.cpu(), *run], key=Tensor.numel)
-        self.per_node = {name: value[rows].to(traced.device) for name, value in traced.per_node.items()}
-        #: Blocks of these, the same tensors each time, so that layers see that they are constant.
-        self._blocks: dict[tuple[int, int], dict[str, Tensor]] = {}
-        self._own_parameters = {k: self._parameters_of(k) for k in self.constant}
-        #: The tensors of the last soup with their versions, and the outputs of linear layers for it.
+    def __init__(self, layers: Layers, nodes: Tensor) -> None:
+        self._steps, self._num_nodes = layers.steps, nodes.numel()
+        self._targets: dict[str, Tensor] = dict(layers.model.state_dict(keep_vars=True))
+        self._convs: list[_Conv] = []
+        rows = nodes
+        for number in range(len(self._steps), 0, -1):
+            if self._steps[number - 1].is_conv:
+                adj, rows = _edges_into(layers.operator(self._steps[number - 1]), rows)
+                self._convs.insert(0, _Conv(number, self._steps[number - 1], adj))
+        self._prepare(layers.x[rows])
+        #: The tensors of the last soup with their versions, and the outputs of linear steps for it.
         self._soup: tuple[list[tuple[weakref.ref[Tensor], int]], dict[int, Tensor]] = ([], {})
-        self._loaded: _Mixture | None = None
+        #: Bytes that are held of one mixture.
+        self._held = 0
 
-    def _constant_sums(self, k: int) -> tuple[Tensor, Tensor] | None:
-        stage = self.stages[k]
-        if isinstance(stage, AnyStage) or not isinstance(source := stage.call.leaves[stage.input].source, str):
-            return None
-        stage.transform_first = False
-        x = self.traced.per_node[source]
-        rows = stage.rows.to(x.device)
-        own = x[rows[: stage.adj.num_dst]].to(self.traced.device)
-        return stage.product(x[rows].to(self.traced.device)), own
+    def _prepare(self, x: Tensor) -> None:
+        """Sum what is constant, and find out what is needed where; the rows of a layer begin with the next one's."""
+        #: Steps whose output is linear in their weights: a row of it can be mixed in the place of weights.
+        self._linear = {i for i, s in enumerate(self._steps, 1) if s.inputs == (0,) and is_plain(s.module)}
+        needed = [x.size(0) if self._linear else 0]
+        for conv in self._convs:
+            if conv.step.inputs == (0,) and conv.is_product and conv.module.prepare(x) is x:
+                conv.total = spmm(conv.adj, x[: conv.adj.num_src], conv.module.reduction or "")
+                self._linear |= {conv.number} if conv.module.is_linear else set()
+                needed.append(conv.adj.num_dst if conv.module.has_root else 0)
+            elif 0 in self._sources(conv.step.uses):
+                needed.append(conv.adj.num_src)
+        uses = {conv.number: self._sources(conv.step.uses) for conv in self._convs}
+        uses[len(self._steps) + 1] = self._sources({len(self._steps)})
+        for conv in self._convs:
+            conv.last_use = max((user for user, used in uses.items() if conv.number in used), default=0)
+        needed.append(self._num_nodes if 0 in uses[len(self._steps) + 1] else 0)
+        self._x = x[: max(needed)].clone()
+        self._written = self._names(i for i in range(1, len(self._steps) + 1) if i not in self._linear)
 
-    def _parameters_of(self, k: int) -> list[Tensor]:
-        """Return the parameters of a layer that nothing else in the model uses."""
-        layer = self.traced.replay.order[k]
-        if self.traced.replay.order.count(layer) > 1:
-            return []
-        within = {id(module) for module in layer.modules()}
-        others = [module for module in self.traced.model.modules() if id(module) not in within]
-        shared = {id(p) for module in others for p in module.parameters(recurse=False)}
-        return [p for p in layer.parameters() if id(p) not in shared]
+    def _sources(self, numbers: Iterable[int]) -> set[int]:
+        """Return the outputs of layers, and perhaps the features, that some values are made of row by row."""
+        found: set[int] = set()
+        for number in numbers:
+            is_source = number == 0 or self._steps[number - 1].is_conv
+            found |= {number} if is_source else self._sources(self._steps[number - 1].uses)
+        return found
+
+    def _names(self, numbers: Iterable[int]) -> list[str]:
+        """Return the names of the tensors of some steps, one name of each."""
+        modules = [m for number in numbers if isinstance(m := self._steps[number - 1].module, nn.Module)]
+        own = {id(tensor) for module in modules for tensor in chain(module.parameters(), module.buffers())}
+        first = {id(tensor): name for name, tensor in reversed(self._targets.items())}
+        return [name for key, name in first.items() if key in own]
 
     def logits(self, state: State) -> Tensor:
         """Return the logits ``[n, C]`` of a state.
@@ -196,8 +157,8 @@ class CachedForward:
         """
         parts: list[Tensor] = []
         with torch.no_grad():
-            self._run([_Mixture(state, state, 1.0)], lambda _, rows, logits: parts.append(logits))
-        self._loaded = None  # lets go of the state
+            ends = self._linear_outputs(state)
+            self._run([_Mixture(state, state, 1.0, (ends, ends))], lambda _, rows, logits: parts.append(logits))
         return torch.cat(parts)
 
     def scan(self, soup: State, other: State, ratios: Sequence[float], judge: Judge) -> None:
@@ -210,29 +171,17 @@ class CachedForward:
             judge: Takes in the logits of the mixtures.
         """
         with torch.no_grad():
-            first, second = self._at_soup(soup), self._linear_outputs(other)
-            direct = self._mixed_directly(soup, other)
-            for start in range(0, len(ratios), self._side_by_side()):
-                batch = range(start, min(start + self._side_by_side(), len(ratios)))
-                mixtures = []
-                for i in batch:
-                    between = {k: _Between(first[k], second[k], ratios[i]) for k in first}
-                    mixtures.append(_Mixture(soup, other, ratios[i], dict(between), direct))
-                self._run(mixtures, partial(_add, judge, batch), partial(_hopeful, judge, batch))
-        self._loaded = None
-
-    def _mixed_directly(self, first: State, second: State) -> frozenset[str]:
-        """Name the tensors that an interpolation alone mixes as mixing does: equal values stay equal if finite."""
-        found = []
-        for name, target in self.traced.targets.items():
-            ends = first[name], second[name]
-            is_alike = all((end.dtype, end.device) == (target.dtype, target.device) for end in ends)
-            if is_alike and wide_type(target.dtype) == target.dtype and target.is_floating_point():
-                found += [name] if all(bool(end.isfinite().all()) for end in ends) else []
-        return frozenset(found)
+            ends = self._at_soup(soup), self._linear_outputs(other)
+            is_finite = self._are_finite(soup) and self._are_finite(other)
+            start = 0
+            while start < len(ratios):
+                stop = min(start + self._side_by_side(), len(ratios))
+                mixtures = [_Mixture(soup, other, ratio, ends, is_finite=is_finite) for ratio in ratios[start:stop]]
+                self._run(mixtures, partial(_add, judge, start), partial(_hopeful, judge, start, stop))
+                start = stop
 
     def _at_soup(self, soup: State) -> dict[int, Tensor]:
-        """Return the outputs of linear layers for the soup, which stays the same from scan to scan until it grows."""
+        """Return the outputs of linear steps for the soup, which stays the same from scan to scan until it grows."""
         seen, outputs = self._soup
         values = list(soup.values())
         if any(value.is_inference() for value in values):  # changes of these are not counted
@@ -246,44 +195,37 @@ class CachedForward:
         return outputs
 
     def _linear_outputs(self, state: State) -> dict[int, Tensor]:
-        self._load(_Mixture(state, state, 1.0))
-        linear = [k for k in self.constant if cast(Stage, self.stages[k]).is_linear]
-        return {k: self._from_constant(k) for k in linear}
-
-    def _from_constant(self, k: int) -> Tensor:
-        """Return the output of a layer from its constant sums and the weights that the model holds."""
-        stage = cast(Stage, self.stages[k])
-        total, own = self.constant[k]
-        return stage.after(total, stage.root(own))
+        self._load(_Mixture(state, state, 1.0), self._names(self._linear))
+        found = {i: self._steps[i - 1].run(self._x) for i in self._linear if not self._steps[i - 1].is_conv}
+        for conv in self._convs:
+            if conv.number in self._linear and conv.total is not None:
+                own = self._x[: conv.adj.num_dst]
+                found[conv.number] = conv.module.from_near(conv.total, own, transformed=False, fresh=False)
+        return found
 
     def _side_by_side(self) -> int:
-        """Return how many mixtures may stand side by side."""
-        most, wanted = 1, [*(stage.rows.numel() for stage in self.stages[1:]), self.num_nodes]
-        for k, stage in enumerate(self.stages):
-            out = self.traced.trace.outputs[k].size(-1)
-            size = wanted[k] * out
-            if isinstance(stage, Stage) and k in self.constant and stage.is_linear:
-                size = 0  # it is computed from the ends whenever it is asked for
-            elif isinstance(stage, Stage):
-                width = out if stage.transform_first else stage.call.leaves[stage.input].value.size(-1)
-                size += stage.rows.numel() * width
-            most = max(most, 4 * size)
-        return max(1, WIDE // most)
+        """Return how many mixtures may stand side by side; one, until it is known what that takes."""
+        shared = all(conv.is_product for conv in self._convs)
+        return max(1, WIDE // self._held) if self._held and shared else 1
 
-    def _load(self, mixture: _Mixture) -> None:
-        """Give the model the weights of a mixture."""
-        if self._loaded is mixture:
-            return
-        self._loaded = None
-        # What the outputs of linear layers are known for, their weights are not needed for.
-        known = [k for k, found in mixture.hidden.items() if isinstance(found, _Between)]
-        skip = {id(p) for k in known for p in self._own_parameters[k]}
-        for name, target in self.traced.targets.items():
-            if id(target) not in skip:
-                mixture.write(name, target)
-        self._loaded = mixture
+    def _load(self, mixture: _Mixture, names: Iterable[str]) -> None:
+        """Give the model some weights of a mixture."""
+        for name in names:
+            target, first, second = self._targets[name], mixture.first[name], mixture.second[name]
+            if mixture.is_finite and target.is_floating_point():
+                torch.lerp(second, first, mixture.ratio, out=target)
+            else:
+                target.copy_(mix_tensors(first, second, mixture.ratio))
 
-    def _run(self, mixtures: list[_Mixture], take: Take, which: Callable[[], list[int]] | None = None) -> None:
+    def _are_finite(self, state: State) -> bool:
+        pairs = ((state[name], self._targets[name]) for name in self._written)
+        return all(
+            value.device == target.device and wide_type(value.dtype) == target.dtype and bool(value.isfinite().all())
+            for value, target in pairs
+            if target.is_floating_point()
+        )
+
+    def _run(self, mixtures: list[_Mixture], take: Take, which: Callable[[], Sequence[int]] | None = None) -> None:
         """Run mixtures side by side, and hand their logits over in blocks of nodes.
 
         Args:
@@ -291,106 +233,104 @@ class CachedForward:
             take: Takes number of the mixture, rows and logits.
             which: Says which mixtures still matter; all when ``None``.
         """
-        last = len(self.stages) - 1
-        wide: Tensor = torch.empty(0)
-        roots: list[Tensor | None] = []
-        for k, stage in enumerate(self.stages):
-            if k in self.constant:
-                for mixture in mixtures:
-                    if k not in mixture.hidden:
-                        self._load(mixture)
-                        mixture.hidden[k] = _Fixed(self._from_constant(k))
-            elif isinstance(stage, AnyStage):
-                for mixture in mixtures:
-                    mixture.hidden[k] = _Fixed(stage.output(self._inputs(k, stage, mixture)))
-            else:
-                wide, roots = self._before(k, stage, mixtures)
-                if k < last:
-                    totals = stage.product(wide).chunk(len(mixtures), 1)
-                    for mixture, total, root in zip(mixtures, totals, roots, strict=True):
-                        self._load(mixture)
-                        mixture.hidden[k] = _Fixed(stage.after(total, root))
+        convs, sent = [conv for conv in self._convs if conv.number not in self._linear], None
+        for conv in convs:
+            sent = None if conv.total is not None else self._send(conv, mixtures)
+            held = [hidden for _, hidden in mixtures[0].hidden.values()] + ([] if sent is None else [sent[:, 0]])
+            self._held = max(self._held, sum(value.nbytes for value in held))
+            if conv is self._convs[-1]:
+                break  # its output is made in blocks, below, as long as it matters
+            for rows in blocks(conv.adj.num_dst, ROWS):
+                for mixture, near in zip(mixtures, _near(conv, sent, rows, len(mixtures)), strict=True):
+                    self._load(mixture, self._written)
+                    out = self._output(conv, mixture, near, sent, rows)
+                    if conv.number not in mixture.hidden:
+                        mixture.hidden[conv.number] = 0, out.new_empty(conv.adj.num_dst, *out.shape[1:])
+                    mixture.hidden[conv.number][1][rows] = out
+            gone = [other.number for other in convs if other.last_use <= conv.number]
             for mixture in mixtures:
-                self._forget(k, mixture)
-        final = self.stages[last]
-        for rows in _blocks(self.num_nodes):
+                mixture.hidden = {i: hidden for i, hidden in mixture.hidden.items() if i not in gone}
+        last = convs[-1] if convs and convs[-1] is self._convs[-1] else None
+        for rows in blocks(self._num_nodes, ROWS):
             left = range(len(mixtures)) if which is None else which()
             if not left:
                 return
-            if last not in self.constant and isinstance(final, Stage):
-                totals = final.product(wide, rows.start, rows.stop).chunk(len(mixtures), 1)
+            nears = [] if last is None else _near(last, sent, rows, len(mixtures))
             for i in left:
-                self._load(mixtures[i])
-                if last not in self.constant and isinstance(final, Stage):
-                    root = roots[i]
-                    out = final.after(totals[i], None if root is None else root[rows])
-                    mixtures[i].hidden[last] = _Fixed(out, rows.start)
-                take(i, rows, cast(Tensor, self._model(rows, mixtures[i])))
+                self._load(mixtures[i], self._written)
+                if last is not None:
+                    mixtures[i].hidden[last.number] = rows.start, self._output(last, mixtures[i], nears[i], sent, rows)
+                take(i, rows, self._value(len(self._steps), mixtures[i], rows))
 
-    def _before(self, k: int, stage: Stage, mixtures: list[_Mixture]) -> tuple[Tensor, list[Tensor | None]]:
-        """Return what is summed over neighbours, one mixture beside the other, and what rows give themselves."""
-        wide: Tensor | None = None
-        roots: list[list[Tensor]] = [[] for _ in mixtures]
-        for rows in _blocks(stage.rows.numel()):
-            own = max(0, min(rows.stop, stage.adj.num_dst) - rows.start)
+    def _send(self, conv: _Conv, mixtures: list[_Mixture]) -> Tensor:
+        """Return what nodes give their neighbours, one mixture beside the other, ``[rows, mixtures, F]``."""
+        sent: Tensor | None = None
+        for rows in blocks(conv.adj.num_src, ROWS):
             for i, mixture in enumerate(mixtures):
-                self._load(mixture)
-                x = cast(Arguments, self._model(rows, mixture, k)).leaves[stage.input]
-                found = stage.before(x)
-                if wide is None:
-                    wide = found.new_empty(stage.rows.numel(), len(mixtures), found.size(1))
-                wide[rows, i] = found
-                if own and (root := stage.root(x[:own])) is not None:
-                    roots[i].append(root)
-        assert wide is not None
-        return wide.flatten(1), [torch.cat(parts) if parts else None for parts in roots]
+                self._load(mixture, self._written)
+                found = conv.module.transform(self._value(conv.step.inputs[0], mixture, rows))
+                if sent is None:
+                    sent = found.new_empty(conv.adj.num_src, len(mixtures), found.size(1))
+                sent[rows, i] = found
+        assert sent is not None
+        return sent
 
-    def _inputs(self, k: int, stage: AnyStage, mixture: _Mixture) -> dict[int, Tensor]:
-        """Return the arguments of a call on all rows that it needs."""
-        self._load(mixture)
-        blocks = [cast(Arguments, self._model(rows, mixture, k)).leaves for rows in _blocks(stage.rows.numel())]
-        return {i: torch.cat([leaves[i] for leaves in blocks]) for i in stage.places}
+    def _output(self, conv: _Conv, mixture: _Mixture, near: Tensor | None, sent: Tensor | None, rows: slice) -> Tensor:
+        """Return some rows of the output of a layer."""
+        module, source = conv.module, conv.step.inputs[0]
+        extra = {name: self._value(number, mixture, rows) for name, number in conv.step.extra.items()}
+        if near is None:
+            assert sent is not None
+            own, adj = self._value(source, mixture, rows), conv.adj.rows(rows.start, rows.stop)
+            return module.rows(adj, sent[:, 0], sent[rows, 0], own, **extra)
+        root = self._value(source, mixture, rows) if module.has_root else None
+        fresh = conv.total is None
+        transformed = fresh and module.transforms_first
+        return module.from_near(near, root, transformed=transformed, fresh=fresh, **extra)
 
-    def _model(self, rows: slice, mixture: _Mixture, stop: int | None = None) -> Arguments | Tensor:
-        """Run the model on some rows, to the end or to a call, with the outputs of earlier calls in place."""
-        calls = self.traced.trace.calls
-        end = len(calls) if stop is None else stop
-        given = self._given(rows)
-        few = {name: value[:1].to(self.traced.device, copy=True) for name, value in self.traced.per_edge.items()}
-
-        def answer(k: int, _: Arguments) -> Tensor:
-            if calls[k].last_use >= end:
-                return mixture.hidden[k].rows(rows)
-            like = self.traced.trace.outputs[k]  # nothing needs it
-            return like.new_full((rows.stop - rows.start, *like.shape[1:]), torch.nan)
-
-        before = [value._version for value in given.values()]
-        found: Arguments | Tensor = self.traced.replay.run(self.traced.block(given | few), answer, stop)
-        if before != [value._version for value in given.values()]:
-            raise ValueError("the model writes into the features of the graph")
-        return found
-
-    def _given(self, rows: slice) -> dict[str, Tensor]:
-        """Return some rows of what the graph holds for each node."""
-        bounds = (rows.start, rows.stop)
-        if bounds not in self._blocks:
-            self._blocks[bounds] = {name: value[rows] for name, value in self.per_node.items()}
-        return self._blocks[bounds]
-
-    def _forget(self, k: int, mixture: _Mixture) -> None:
-        """Let go of outputs that no call after the ``k``-th needs."""
-        for j in [j for j in mixture.hidden if self.traced.trace.calls[j].last_use <= k]:
-            del mixture.hidden[j]
+    def _value(self, number: int, mixture: _Mixture, rows: slice) -> Tensor:
+        """Return some rows of a value, computed from the layers before it."""
+        if number == 0:
+            return self._x[rows]
+        if number in mixture.hidden:
+            start, hidden = mixture.hidden[number]
+            return hidden[rows.start - start : rows.stop - start]
+        if number in self._linear:
+            first, second = (end[number] for end in mixture.ends)
+            # Not as weights are mixed: equal values that are finite stay equal here, too.
+            return torch.lerp(second[rows], first[rows], mixture.ratio)
+        step = self._steps[number - 1]
+        return step.run(*(self._value(i, mixture, rows) for i in step.inputs))
 
 
-def _add(judge: Judge, batch: range, i: int, rows: slice, logits: Tensor) -> None:
-    judge.add(batch[i], rows, logits)
+def _near(conv: _Conv, sent: Tensor | None, rows: slice, size: int) -> Sequence[Tensor | None]:
+    """Return what comes from neighbours into some rows, for each mixture; ``None`` where a layer does not just sum."""
+    if conv.total is not None:
+        return [conv.total[rows]] * size
+    if not conv.is_product or sent is None:
+        return [None] * size
+    adj = conv.adj.rows(rows.start, rows.stop)
+    return spmm(adj, sent.flatten(1), conv.module.reduction or "").chunk(size, 1)
 
 
-def _hopeful(judge: Judge, batch: range) -> list[int]:
-    return [candidate - batch.start for candidate in judge.hopeful() if candidate in batch]
+def _edges_into(operator: Adjacency, wanted: Tensor) -> tuple[Adjacency, Tensor]:
+    """Return the edges into some nodes, and the nodes that they join, the wanted ones first."""
+    (source, target), value = operator.to_edge_index()
+    place = torch.full((operator.num_src,), -1, device=wanted.device)
+    place[wanted] = torch.arange(wanted.numel(), device=wanted.device)
+    kept = place[target] >= 0
+    source, target = source[kept], place[target[kept]]
+    others = source[place[source] < 0].unique()
+    rows = torch.cat([wanted, others])
+    place[rows] = torch.arange(rows.numel(), device=wanted.device)
+    edges = torch.stack([place[source], target])
+    value = None if value is None else value[kept]
+    return Adjacency.from_edge_index(edges, value, (rows.numel(), wanted.numel()), symmetric=False), rows
 
 
-def _blocks(size: int) -> Iterator[slice]:
-    for start in range(0, size, ROWS):
-        yield slice(start, min(start + ROWS, size))
+def _add(judge: Judge, start: int, i: int, rows: slice, logits: Tensor) -> None:
+    judge.add(start + i, rows, logits)
+
+
+def _hopeful(judge: Judge, start: int, stop: int) -> list[int]:
+    return [candidate - start for candidate in judge.hopeful() if start <= candidate < stop]

@@ -8,17 +8,21 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.nn.inference import Layers, exact_copy
 from graphsparse.ops.check import check_count
-from graphsparse.soups.evaluation.batch_norm import estimate_statistics, running_norms
-from graphsparse.soups.evaluation.cached_forward import CachedForward, TracedModel
-from graphsparse.soups.evaluation.judge import Judge
-from graphsparse.soups.evaluation.judged import Judged, halves, judged_nodes
-from graphsparse.soups.evaluation.plain_forward import Forward, LayerwiseForward, PlainForward, call_with_state
-from graphsparse.soups.evaluation.self_check import check_cached, writes_into
-from graphsparse.soups.states.states import State, mix
+from graphsparse.soups.evaluation.cached_forward import CachedForward
+from graphsparse.soups.evaluation.judge import Judge, Judged, halves, judged_nodes
+from graphsparse.soups.evaluation.plain_forward import (
+    Forward,
+    LayerwiseForward,
+    PlainForward,
+    call_with_state,
+    estimate_statistics,
+    running_norms,
+)
+from graphsparse.soups.states import State, mix
 from graphsparse.training.check import check_callable
-from graphsparse.utils.call_model import call_model
-from graphsparse.utils.replay import Call
+from graphsparse.utils.call_model import Call, call_model
 
 #: A figure of merit, higher is better, from the logits ``[n, C]`` and the labels of the judged nodes.
 NodeMetric: TypeAlias = Callable[[Tensor, Tensor], float]
@@ -96,49 +100,48 @@ class Evaluator:
             check_callable(metric, "metric")
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.metric, self.batch_norm, self.batch_size, self.call = metric, batch_norm, batch_size, call
-        self._asked = mode
-        self._start(judged)
-
-    def _start(self, judged: Judged) -> None:
-        """Choose how to get to logits."""
         #: Which mode is active, and why it is not ``"cached"``.
-        self.mode, self.reason = self._asked, "another mode was asked for"
-        self._traced: TracedModel | None = None
-        if self._asked in ("auto", "cached"):
+        self.mode, self.reason = mode, "another mode was asked for"
+        self._layers: Layers | None = None
+        if mode != "plain":
             try:
-                if self._re_estimates:
-                    raise ValueError("batch normalisation is estimated anew for every state, which takes a whole pass")
-                self._traced = TracedModel(copy.deepcopy(self.model), judged.data, self.call)
-                check_cached(self.model, judged.data, self.call)
-                self.mode, self.reason = "cached", ""
-            except Exception as error:  # a model may raise anything where it is run on some rows
-                self._not_cached(error)
-        self._writes = self.mode == "plain" and writes_into(self.model, judged.data, self.call)
+                self._layers = self._find_layers(judged.data)
+                self.mode, self.reason = ("cached", "") if mode in ("auto", "cached") else (mode, self.reason)
+            except (TypeError, ValueError) as error:
+                if mode != "auto":
+                    raise type(error)(f"'mode' cannot be {mode!r} here: {error}") from error
+                self.mode, self.reason = "plain", str(error)
+        self._fast = self._accelerated() if self._layers is None else self._layers.model
         self._judge(judged)
 
-    def _not_cached(self, error: Exception) -> None:
-        why = str(error) if isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {error}"
-        if self._asked == "cached":
-            raise ValueError(f"'mode' cannot be 'cached' here: {why}") from error
-        self.mode, self.reason, self._traced = "plain", why, None
+    def _find_layers(self, data: Data) -> Layers:
+        if self.call is not call_model:
+            raise ValueError("'call' is given, and only models that are called as usual are run layer by layer")
+        if self._re_estimates and self.mode != "layerwise":
+            raise ValueError("batch normalisation is estimated anew for every state, which takes a whole pass")
+        layers = Layers(self.model, data)
+        if layers.edge_attr is not None and self.mode != "layerwise":
+            raise ValueError("a layer takes features of edges")
+        return layers
+
+    def _accelerated(self) -> nn.Module:
+        """Return a model that computes the same as the user's, faster if possible."""
+        try:
+            return exact_copy(self.model).eval()
+        except (TypeError, ValueError):  # it cannot be copied, or holds no weights yet
+            return self.model
 
     def _judge(self, judged: Judged) -> None:
         """Take other nodes; what is known of model and graph stays."""
         self._judged = judged
         self.data, self.nodes, self.y = judged.data, judged.nodes, judged.y
         self._forward: Forward
-        if self._traced is not None:
-            try:
-                self._forward = CachedForward(self._traced, self.nodes)
-                return
-            except Exception as error:
-                self._not_cached(error)
-                self._writes = writes_into(self.model, judged.data, self.call)
-        if self.mode == "plain":
-            self._forward = PlainForward(self.model, self.data, self.nodes, self.call, writes=self._writes)
+        if self._layers is None:
+            self._forward = PlainForward(self._fast, self.data, self.nodes, self.call)
+        elif self.mode == "cached":
+            self._forward = CachedForward(self._layers, self.nodes)
         else:
-            own = copy.deepcopy(self.model)
-            self._forward = LayerwiseForward(own, self.data, self.nodes, self.call, self.batch_size)
+            self._forward = LayerwiseForward(self._layers, self.nodes, self.batch_size)
 
     @property
     def _re_estimates(self) -> bool:
@@ -180,7 +183,7 @@ class Evaluator:
         if not self._re_estimates:
             return state
         with torch.no_grad():
-            return estimate_statistics(self.model, state, [self.data], self._call)
+            return estimate_statistics(self._fast, state, [self.data], self._call)
 
     def _call(self, model: nn.Module, state: State, data: Data) -> Tensor:
         return call_with_state(model, state, data, self.call)

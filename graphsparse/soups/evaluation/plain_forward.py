@@ -1,6 +1,9 @@
-"""Logits of a state dict by one pass over the whole graph."""
+"""Logits of a state dict by passes over the whole graph, and the running statistics that belong to it."""
 
 import copy
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import torch
@@ -8,11 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch_geometric.data import Data
 
-from graphsparse.soups.states.states import State
-from graphsparse.soups.states.ties import tie, tied_names
-from graphsparse.utils.call_model import call_model
-from graphsparse.utils.layerwise_inference import layerwise_inference
-from graphsparse.utils.replay import Call
+from graphsparse.nn.inference import Layers
+from graphsparse.soups.states import State, tie, tied_names
+from graphsparse.training.check import check_output
+from graphsparse.utils.call_model import Call, call_model
 
 
 class Forward(Protocol):
@@ -29,13 +31,16 @@ class _WithState(nn.Module):
     def __init__(self, model: nn.Module, state: State) -> None:
         super().__init__()
         # Not registered: a model and its state are parts of nothing here.
-        self.__dict__["_model"], self.__dict__["_state"] = model, state
+        self.__dict__["_model"] = model
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return functional_call(model, dict(state), args, kwargs)
+
+        forward.__signature__ = inspect.signature(model.forward)  # type: ignore[attr-defined]
+        self.__dict__["forward"] = forward  # is called by what its arguments are named
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_model"], name)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return functional_call(self.__dict__["_model"], dict(self.__dict__["_state"]), args, kwargs)
 
 
 def call_with_state(model: nn.Module, state: State, data: Data, call: Call = call_model) -> Tensor:
@@ -60,38 +65,108 @@ class PlainForward:
         model: Model in evaluation mode.
         data: The graph.
         nodes: The nodes whose logits are wanted.
-        call: How to call a model on a graph.
-        writes: Whether the model writes into the features: it then gets a copy each time.
+        call: How to call the model on a graph.
     """
 
-    def __init__(self, model: nn.Module, data: Data, nodes: Tensor, call: Call, *, writes: bool = False) -> None:
-        self.model, self.data, self.nodes, self.call, self.writes = model, data, nodes, call, writes
+    def __init__(self, model: nn.Module, data: Data, nodes: Tensor, call: Call) -> None:
+        self.model, self.data, self.nodes, self.call = model, data, nodes, call
+        self._writes: bool | None = None  # whether the model writes into the graph; not known before the first pass
 
+    @torch.no_grad()
     def logits(self, state: State) -> Tensor:
         """Return the logits of the judged nodes ``[n, C]``."""
         data = copy.copy(self.data)
-        for name in data.node_attrs() if self.writes else ():
-            data[name] = data[name].clone()
-        with torch.no_grad():
-            return call_with_state(self.model, state, data, self.call)[self.nodes]
+        copied = {name: data[name].clone() for name in data.node_attrs()} if self._writes is not False else {}
+        data.update(copied)
+        before = [value._version for value in copied.values()]
+        logits = call_with_state(self.model, state, data, self.call)
+        if self._writes is None:
+            self._writes = before != [value._version for value in copied.values()]
+        check_output(logits, self.data, "data", ())
+        return logits[self.nodes]
 
 
 class LayerwiseForward:
     """Layer by layer, in bounded memory.
 
     Args:
-        model: A private copy of the model; it takes the weights of the states.
-        data: The graph.
+        layers: The model, which takes the weights of the states, and the graph.
         nodes: The nodes whose logits are wanted.
-        call: How to call a model on a graph.
         batch_size: Most nodes in a block.
     """
 
-    def __init__(self, model: nn.Module, data: Data, nodes: Tensor, call: Call, batch_size: int) -> None:
-        self.model, self.data, self.nodes, self.call, self.batch_size = model, data, nodes, call, batch_size
+    def __init__(self, layers: Layers, nodes: Tensor, batch_size: int) -> None:
+        self.layers, self.nodes, self.batch_size = layers, nodes, batch_size
 
     def logits(self, state: State) -> Tensor:
         """Return the logits of the judged nodes ``[n, C]``."""
-        self.model.load_state_dict(state)
-        logits = layerwise_inference(self.model, self.data, self.batch_size, call=self.call)
-        return logits[self.nodes.cpu()].to(self.nodes.device)
+        self.layers.model.load_state_dict(state)
+        return self.layers.outputs(self.batch_size)[self.nodes]
+
+
+def running_norms(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the normalisations of a model that keep running statistics, of batches or instances, by name.
+
+    They are known by their buffers ``running_mean`` and ``running_var`` and their ``momentum``.
+
+    Example:
+        >>> list(running_norms(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))))
+        ['1']
+    """
+    names = ("running_mean", "running_var")
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if hasattr(module, "momentum") and all(isinstance(getattr(module, key, None), Tensor) for key in names)
+    }
+
+
+def estimate_statistics(
+    model: nn.Module, state: State, batches: Iterable[Data], call: Callable[[nn.Module, State, Data], Tensor]
+) -> dict[str, Tensor]:
+    """Return a state dict with running statistics estimated anew.
+
+    They are the plain mean over the batches, each passed through once with the weights of the state; dropout is off.
+
+    Args:
+        model: A private copy of the model, in evaluation mode, which it is in again afterwards.
+        state: State dict.
+        batches: The graph, or a fixed list of batches.
+        call: Calls the model with a state on a batch.
+    """
+    state = dict(state)
+    with ExitStack() as stack:
+        for name, module in running_norms(model).items():
+            prefix = f"{name}." if name else ""
+            fresh = {}
+            for key, value in module.named_buffers(recurse=False):
+                fresh[key] = torch.ones_like(value) if key == "running_var" else torch.zeros_like(value)
+                state[prefix + key] = fresh[key]  # written to by the calls below, so none that others hold
+            _take_means(module, fresh, stack)
+        for batch in batches:
+            call(model, state, batch)
+    return state
+
+
+def _take_means(module: Any, buffers: dict[str, Tensor], stack: ExitStack) -> None:
+    """Have a normalisation collect the mean over its calls, until the stack is unwound."""
+    calls = 0
+
+    def before(*_: object) -> None:
+        # Not None, which stands for a cumulative mean in some normalisations only.
+        nonlocal calls
+        calls += 1
+        module.momentum = 1 / calls
+
+    def after(*_: object) -> None:
+        for key, value in buffers.items():
+            if (found := getattr(module, key)) is not value:  # some put a new tensor in its place
+                value.copy_(found)
+
+    def restore(momentum: float | None) -> None:
+        module.momentum, module.training = momentum, False
+
+    stack.callback(restore, module.momentum)
+    stack.callback(module.register_forward_pre_hook(before).remove)
+    stack.callback(module.register_forward_hook(after).remove)
+    module.training = True

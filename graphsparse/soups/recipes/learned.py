@@ -1,108 +1,184 @@
 """Mixing coefficients by gradient descent."""
 
+from collections.abc import Iterator
 from itertools import repeat
 
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from graphsparse.loader.parts import ClusterBatches
+from graphsparse.nn.accelerate import accelerate
+from graphsparse.ops.check import check_count, check_number
 from graphsparse.soups.evaluation.evaluator import Evaluator
-from graphsparse.soups.recipes.es2025 import Es2025, as_es2025
-from graphsparse.soups.recipes.learning import Learning, Options
-from graphsparse.soups.recipes.result import SoupResult
-from graphsparse.soups.states.states import States
-from graphsparse.typing import Log
+from graphsparse.soups.evaluation.gradient import Loss, node_loss, state_gradient
+from graphsparse.soups.recipes.soup import Acceptance, Ingredients, soup
+from graphsparse.soups.states import State, States, tied_names
+from graphsparse.training.check import check_callable, check_one_graph
 
 
+@soup(name="learned", source="arXiv 2503.11612; Wortsman et al., arXiv 2203.05482, Appendix I")
 def learned_soup(
-    ingredients: States,
-    evaluator: Evaluator,
+    ingredients: Ingredients,
+    acceptance: Acceptance,
     *,
-    groups: str = "tensor",
     epochs: int = 50,
-    lr: float | None = None,
-    compat: str | Es2025 | None = None,
-    split_validation: bool = True,
-    eval_every: int = 1,
-    dropout: bool = False,
-    seed: int = 0,
-    progress: bool = False,
-    log: Log | None = None,
-) -> SoupResult:
+    lr: float = 0.1,
+    num_parts: int = 1,
+    parts_per_step: int = 1,
+    loss: Loss = node_loss,
+) -> None:
     r"""Learn how much of each ingredient goes into each tensor, by gradient descent on the loss of judged nodes.
 
     .. math:: W_j = \sum_i a_{ji} W_{ij}, \qquad a_j = \operatorname{softmax}(r_j)
 
-    The loss is the cross-entropy of the mixture; the weights of the ingredients stay as they are, only :math:`r` is
-    learned, from a uniform start. The gradient is never taken through the mixture: one backward pass gives the
-    derivative :math:`G_j` with respect to mixed weights, and
+    The weights of the ingredients stay as they are, only :math:`r` is learned, from a uniform start, by Adam with a
+    learning rate that falls to 0 along a cosine. The gradient is never taken through the mixture: one backward pass
+    gives the derivative :math:`G_j` with respect to mixed weights, and
 
-    .. math:: \frac{\partial L}{\partial r_{ji}} = a_{ji} \Big(s_{ji} - \sum_k a_{jk} s_{jk}\Big), \qquad
-        s_{ji} = \langle G_j, W_{ij} \rangle
+    .. math:: \frac{\partial L}{\partial a_{ji}} = \langle G_j, W_{ij} \rangle
 
     needs one ingredient at a time. So memory is that of two or three states and of one pass over the graph, whatever
-    the number of ingredients, of which each is read twice per step. Running statistics of batch normalisation are
-    constants of a step.
+    the number of ingredients, of which each is read twice per step. Floating buffers follow the parameters of their
+    layer; running statistics of batch normalisation are constants of a step.
 
-    The best mixture by the acceptance metric is kept, and it must exceed the uniform soup and every ingredient to be
-    returned, so the score of the result is never below that of the best ingredient, exactly. With ``split_validation``
-    that metric is taken on one half of the judged nodes and the loss on the other: coefficients cannot be accepted for
-    having learned the labels that they are judged by. It costs half the nodes for either purpose. Where nodes are few,
-    half of them say little about a small gain.
+    The best mixture on the accepting nodes is kept, and it must exceed the uniform soup and every ingredient to be
+    returned, so the score of the result is never below that of the best ingredient, exactly. With halves the loss is
+    that of the other nodes: coefficients cannot be accepted for having learned the labels that they are judged by.
 
-    ``compat="es2025"`` is the rule that the authors released instead: a softmax of a softmax per tensor, an output
-    scale that is learned and thrown away, plain SGD with warm restarts on all judged nodes, and the weights of the last
-    epoch without a look at their score. Nothing is promised then. Their code has dropout on, ``dropout=True`` here.
-    Models with buffers, which it cannot mix, follow our rule in that.
+    Where a pass over the graph with its gradient does not fit into memory, the graph is cut once into ``num_parts``
+    parts :math:`K`, with about as many fitting nodes in each, and a step sees the subgraph of ``parts_per_step`` of
+    them :math:`R`, with the edges between them. Parts are shuffled and walked through, so that each is seen equally
+    often, and candidates are judged after every walk, on the whole graph in the way of the evaluator. The loss of a
+    step is weighted by its number of fitting nodes,
+
+    .. math:: L = \frac{K}{R\,n} \sum_{v \in \text{step}} \ell_v ,
+
+    which is that of all :math:`n` of them for :math:`R = K`; steps without any are passed over.
 
     Args:
         ingredients: State dicts: a list, or a store that reads them from disk.
-        evaluator: Scores them on its nodes, whose labels also give the loss. One pass over its whole graph must fit
-            into memory; see :func:`partition_learned_soup` where it does not.
-        groups: What shares its coefficients: each ``tensor`` has its own, each ``layer`` (a convolution with all that
-            belongs to it, or another module that holds parameters), or all are ``global``. Two names of one tensor
-            count once. Floating buffers follow their layer.
+        evaluator: Scores them on its nodes; further keywords are those of every :func:`~graphsparse.soups.soup`.
         epochs: Number of steps.
-        lr: Learning rate, which falls to 0 along a cosine: of Adam 0.1 when ``None``; with ``compat`` of SGD, 10.
-        compat: ``"es2025"``, or :class:`Es2025` to set its options.
-        split_validation: Whether to fit on one half of the judged nodes and accept on the other; not with ``compat``.
-        eval_every: Ask for the acceptance metric after every so many epochs, and after the last one.
-        dropout: Whether dropout is on while the loss is computed.
-        seed: Of the halves, of dropout and of start values.
-        progress: Whether to show a progress bar, of epochs.
-        log: Receives ``epoch``, ``loss`` and, where it was asked for, ``score``.
+        lr: Learning rate at the start.
+        num_parts: Number of parts that the graph is cut into.
+        parts_per_step: Parts in a step; fewer at the end of a walk where they do not come out even.
+        loss: Mean loss from the logits and labels of some nodes; cross-entropy, or for several labels per node,
+            ``[N, T]``, binary cross-entropy by default.
 
     Returns:
-        The soup. Scores are those of the accepting half; ``weights`` are one vector for each floating tensor, or one
-        for all with ``groups="global"`` and where the uniform soup or an ingredient is not exceeded; the trace holds
-        what ``log`` receives, after an entry for epoch 0 with the score to exceed.
+        The soup. ``weights`` are one vector for each floating tensor, or one for all where the uniform soup or an
+        ingredient is not exceeded. The trace has for each step its ``epoch``, the ``loss`` and, where it was asked for,
+        ``val``, after an entry for epoch 0 with the score to exceed.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If there is no ingredient, one does not fit the model or holds values that are not numbers, or an
-            option is unknown or out of range.
+        ValueError: If there is no ingredient, one does not fit the model or holds values that are not numbers, an
+            option is out of range, the labels are none that ``loss`` is defined for, or a layer of the model keeps the
+            first graph it sees and there are parts.
         FloatingPointError: If the loss is no longer finite.
 
     Example:
         >>> from torch_geometric.nn import GCN
-        >>> from graphsparse.soups.evaluation.evaluator import Evaluator
+        >>> from graphsparse.soups import Evaluator
         >>> from graphsparse.testing import random_graph
         >>> models = [GCN(8, 16, 2, 3) for _ in range(3)]
         >>> evaluator = Evaluator(models[0], random_graph())
-        >>> soup = learned_soup([model.state_dict() for model in models], evaluator, epochs=5)
-        >>> soup.score >= max(soup.ingredient_scores)
+        >>> found = learned_soup([model.state_dict() for model in models], evaluator, epochs=5)
+        >>> found.val >= max(found.ingredient_vals)
         True
 
-    Source: *Enhanced Soups for Graph Neural Networks*, arXiv 2503.11612; learned soups: Wortsman et al., arXiv
-    2203.05482, Appendix I.
+    Source: *Enhanced Soups for Graph Neural Networks*, arXiv 2503.11612, where coefficients are a softmax of a softmax,
+    the loss is of all judged nodes, and the last epoch is returned whatever its score; learned soups: Wortsman et al.,
+    arXiv 2203.05482, Appendix I.
     """
-    options = Options(
-        groups=groups,
-        epochs=epochs,
-        lr=lr,
-        rule=as_es2025(compat),
-        eval_every=eval_every,
-        split_validation=split_validation,
-        dropout=dropout,
+    for count, name in ((epochs, "epochs"), (num_parts, "num_parts"), (parts_per_step, "parts_per_step")):
+        check_count(count, name)
+    if parts_per_step > num_parts:
+        raise ValueError(f"'parts_per_step' must be at most 'num_parts', {num_parts} (got {parts_per_step})")
+    check_number(lr, "lr", least=0, strictly=True)
+    check_callable(loss, "loss")
+    fit, judge = acceptance.fit, acceptance.judge
+    followed = _followed(fit.model)
+    names = [name for name in followed if followed[name] == [name]]
+    model = accelerate(fit.model)
+    batches = repeat((fit.data, 1.0)) if num_parts == 1 else _walks(fit, num_parts, parts_per_step, acceptance.seed)
+    walk = -(-num_parts // parts_per_step)
+    raw = torch.zeros(len(names), len(ingredients), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([raw], lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
+
+    floor = acceptance.val
+    state = ingredients.combine(raw.detach().softmax(1)[0])
+    uniform = judge.score(state)
+    if uniform >= floor:
+        acceptance.take(state, val=uniform, keep=False)
+    acceptance.note(epoch=0, val=acceptance.val)
+    for epoch, (data, weight) in zip(acceptance.steps(range(1, epochs + 1)), batches, strict=False):
+        found, gradient = state_gradient(
+            model, fit.prepared(state), names, data, weight=weight, loss=loss, call=fit.call
+        )
+        del state  # two states are enough: the gradient, and the ingredient that is read
+        (raw.grad,) = torch.autograd.grad(raw.softmax(1), raw, inner_products(ingredients, gradient))
+        del gradient
+        optimizer.step()
+        schedule.step()
+        shares = dict(zip(names, raw.detach().softmax(1), strict=True))
+        state = ingredients.combine({n: torch.stack([shares[o] for o in of]).mean(0) for n, of in followed.items()})
+        entry = {"epoch": epoch, "loss": found}
+        if epoch == epochs or epoch % walk == 0:
+            entry["val"] = judge.score(state)
+            if entry["val"] > acceptance.val:
+                acceptance.take(state, val=entry["val"], keep=False)
+        acceptance.note(**entry)
+
+
+def _walks(fit: Evaluator, num_parts: int, parts_per_step: int, seed: int) -> Iterator[tuple[Data, float]]:
+    """Yield subgraphs with fitting nodes and the weights of their losses, walk after walk."""
+    check_one_graph(fit.model)
+    mask = fit.data.mask
+    batches = ClusterBatches(
+        fit.data,
+        num_parts=num_parts,
+        parts_per_batch=parts_per_step,
+        node_weight=1 + (mask.numel() // fit.num_nodes) * mask.long(),
+        partition_seed=seed,
         seed=seed,
-        progress=progress,
-        log=log,
     )
-    learning = Learning(ingredients, evaluator, options)
-    return learning.run(repeat((learning.fit.data, 1.0)))
+    while True:
+        for batch in batches:
+            if present := int(batch.mask.sum()):
+                yield batch, present * num_parts / (fit.num_nodes * parts_per_step)
+
+
+@torch.no_grad()
+def inner_products(ingredients: States, gradient: State) -> Tensor:
+    r"""Return the derivative of a loss with respect to the shares of ingredients in each tensor, ``[tensors, N]``.
+
+    .. math:: s_{ji} = \langle G_j, W_{ij} \rangle
+    """
+    columns = []
+    for i in range(len(ingredients)):
+        state = ingredients[i]
+        column = [torch.dot(g.reshape(-1).double(), state[n].reshape(-1).double()) for n, g in gradient.items()]
+        columns.append(torch.stack(column).cpu())
+        del state  # before the next one is read
+    return torch.stack(columns, dim=1)
+
+
+def _followed(model: nn.Module) -> dict[str, list[str]]:
+    """Return for each floating tensor the parameters whose shares it takes the mean of: of a parameter, itself.
+
+    Two names of one tensor follow the first. Buffers have no gradient and follow the parameters beside them, or all.
+    """
+    state = model.state_dict()
+    learned = [name for name, value in model.named_parameters() if value.is_floating_point() and name in state]
+    if not learned:
+        raise ValueError("'evaluator' has a model without floating parameters, so there is nothing to learn")
+    ties = tied_names(model)
+    found = {}
+    for name in (name for name, value in state.items() if value.is_floating_point()):
+        first = ties.get(name, name)
+        beside = [other for other in learned if other.rpartition(".")[0] == name.rpartition(".")[0]]
+        found[name] = [first] if first in learned else beside or learned
+    return found

@@ -1,4 +1,4 @@
-"""What can go wrong while ingredients are trained: what to try again, what to give up, and when to stop."""
+"""What can go wrong while ingredients are trained, and what is an error of the store rather than of an ingredient."""
 
 import errno
 import os
@@ -7,14 +7,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-#: After so many failures an ingredient is not tried again.
-MOST_FAILURES = 3
-#: Seconds to wait before an ingredient is tried again, doubled with each failure.
-BACK_OFF = 1.0
-
-#: How a worker process ends, besides 0: another one is at it, try again, no use to try again, store cannot be written.
-IS_BUSY, TRY_AGAIN, LASTING, STORAGE = 10, 11, 12, 13
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -36,16 +28,6 @@ def is_storage_error(error: BaseException, store: str | Path) -> bool:
 
     A full disk or a closed folder of something else, such as the cache of a user's sampler, is no error of the store.
     An error that names no file, which those of the store's own files do, is one of the store if its disk is full.
-
-    Args:
-        error: What was raised.
-        store: Folder of the store.
-
-    Example:
-        >>> is_storage_error(OSError(errno.ENOSPC, "No space left on device", "store/graph.pt"), "store")
-        True
-        >>> is_storage_error(OSError(errno.ENOSPC, "No space left on device", "cache.bin"), "store")
-        False
     """
     if not isinstance(error, OSError) or error.errno not in _UNWRITABLE:
         return False
@@ -58,24 +40,13 @@ def is_transient(error: BaseException) -> bool:
     """Say whether trying again may help: too little memory, devices and files, not wrong arguments.
 
     Errors of devices are ``RuntimeError``, as are others, so that all of those count.
-
-    Example:
-        >>> is_transient(MemoryError()), is_transient(ValueError())
-        (True, False)
     """
     return isinstance(error, OSError | MemoryError | RuntimeError) and not isinstance(error, NotImplementedError)
 
 
 @contextmanager
 def writing(store: str | Path) -> Iterator[None]:
-    """Turn whatever keeps the block from writing into an error of the store.
-
-    Args:
-        store: Folder of the store; the block writes its files and those alone.
-
-    Raises:
-        StorageError: If something cannot be written.
-    """
+    """Turn whatever keeps the block from writing, which it does to the store alone, into a :class:`StorageError`."""
     try:
         yield
     except OSError as error:
@@ -84,18 +55,17 @@ def writing(store: str | Path) -> Iterator[None]:
         raise storage_error(store, error) from error
 
 
-def storage_error(folder: str | Path, error: BaseException | str, number: int | None = None) -> StorageError:
+def storage_error(folder: str | Path, error: BaseException | str) -> StorageError:
     """Return an error that says which store cannot be written, why, and that nothing is lost.
 
     Args:
         folder: Folder of the store.
-        error: What went wrong, or its text.
-        number: Number of the error; the one that it has or that its text begins with when ``None``.
+        error: What went wrong, or its traceback as a text.
     """
     lines = str(error).strip().splitlines()
     told = lines[-1] if lines else "no reason was given" if isinstance(error, str) else type(error).__name__
-    begins = re.match(r"\[Errno (\d+)\]", told)
-    number = number or getattr(error, "errno", None) or (int(begins[1]) if begins else None)
+    found = re.search(r"\[Errno (\d+)\]", told)
+    number = getattr(error, "errno", None) or (int(found[1]) if found else None)
     return StorageError(
         number or (errno.ENOSPC if _is_full(Path(folder)) else errno.EIO),
         f"'store' cannot be written ({told}; {_free(Path(folder))}). All that was finished is there and whole: make "

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.digest import digest
-from graphsparse.soups.store.checked_file import is_intact
-from graphsparse.soups.store.failures import MOST_FAILURES
 from graphsparse.utils.atomic_write import atomic_write
+
+#: After so many failures an ingredient is not tried again.
+MOST_FAILURES = 3
+#: Files that were found to hold what is known of them, each as it was then.
+_INTACT: set[tuple[str, int, int, int, str]] = set()
 
 
 class IngredientFolder:
@@ -26,7 +29,7 @@ class IngredientFolder:
     ``DONE``            written last: without it nothing of the above counts
     ``failure-<n>.txt`` what went wrong in an attempt
     ``FAILED``          all attempts went wrong, and how; delete it to try again
-    ``lease-<n>``       who is at work
+    ``claim``           who is at work
     ==================  ========================================================================================
 
     Args:
@@ -53,7 +56,7 @@ class IngredientFolder:
         return self.given_up.exists() and not self.is_done()
 
     def write_spec(self, spec: Mapping[str, Any]) -> None:
-        """Note what to train, unless it is known; a damaged note is written anew."""
+        """Note what to train, unless that is known; a damaged note is written anew."""
         try:
             self.read_spec()
         except ValueError:
@@ -64,15 +67,14 @@ class IngredientFolder:
         return read_json(self.spec)
 
     def read_meta(self) -> dict[str, Any]:
-        """Return what is known of the finished ingredient."""
-        return read_json(self.meta)
+        """Return what is known of the finished ingredient; an error says how to train it anew."""
+        try:
+            return read_json(self.meta)
+        except ValueError as error:
+            raise ValueError(f"{error}; delete {str(self.mark)!r} to train the ingredient anew") from error
 
     def read_weights(self) -> dict[str, Tensor]:
-        """Map the state dict from its file, which is compared with its digest the first time.
-
-        Raises:
-            ValueError: If the file is missing or damaged, or holds other weights than those of the ingredient.
-        """
+        """Map the state dict from its file, which is compared with its digest the first time."""
         try:
             state: dict[str, Tensor] = torch.load(self.weights, map_location="cpu", mmap=True, weights_only=True)
             if not is_intact(self.weights, self.read_meta()["weights"], lambda: digest(state.values())):
@@ -101,15 +103,7 @@ class IngredientFolder:
         return sorted(self.path.glob("failure-*.txt"))
 
     def record_failure(self, report: str, *, lasting: bool = False) -> bool:
-        """Keep what went wrong, and give up after too many failures.
-
-        Args:
-            report: A traceback.
-            lasting: Whether it is no use to try again.
-
-        Returns:
-            Whether the ingredient is given up.
-        """
+        """Keep what went wrong; say whether the ingredient is given up, after too many failures or a lasting one."""
         number = len(self.failures()) + 1
         with atomic_write(self.path / f"failure-{number}.txt") as temporary:
             temporary.write_text(report)
@@ -147,11 +141,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read plain values.
-
-    Raises:
-        ValueError: If the file is missing or damaged.
-    """
+    """Read plain values; a file that is missing or damaged is named."""
     try:
         found = json.loads(path.read_text())
     except (FileNotFoundError, ValueError) as error:
@@ -159,3 +149,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{str(path)!r} is damaged: it holds no dictionary")
     return found
+
+
+def is_intact(path: Path, known: str, look: Callable[[], str]) -> bool:
+    """Say whether a file holds what is known of it; it is looked at again only after it was written anew."""
+    status = path.stat()
+    place = (str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns, known)
+    if place not in _INTACT and look() == known:
+        _INTACT.add(place)
+    return place in _INTACT

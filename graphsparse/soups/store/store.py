@@ -1,19 +1,24 @@
-"""Ingredients on disk."""
+"""Ingredients on disk: a folder that is made for one graph, one model and one start."""
 
+import contextlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.soups.store.description import differences
-from graphsparse.soups.store.ingredient_folder import IngredientFolder, read_json
-from graphsparse.soups.store.naming import hashed
-from graphsparse.soups.store.stored_graph import STRUCTURE, graph_digests
+from graphsparse.ops.digest import digest
+from graphsparse.soups.store.failures import writing
+from graphsparse.soups.store.ingredient_folder import IngredientFolder, read_json, sweep_store
+from graphsparse.soups.store.key import differences
+from graphsparse.soups.store.stored_graph import STRUCTURE, graph_digests, read_graph, write_graph
+from graphsparse.utils.atomic_write import atomic_write
 
-FORMAT = "graphsparse ingredients 1"
+FORMAT = "graphsparse ingredients 2"
 
 
 class IngredientStore:
@@ -37,7 +42,7 @@ class IngredientStore:
         >>> from graphsparse.soups.workers.train_ingredients import train_ingredients
         >>> from graphsparse.testing import random_graph
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = train_ingredients(lambda: GCN(8, 16, 2, 3), random_graph(), 2, folder, epochs=5, workers=0)
+        ...     _ = train_ingredients(lambda: GCN(8, 16, 2, 3), random_graph(), 2, folder, workers=0)
         ...     store = IngredientStore(folder)
         ...     len(store), sorted(store[1])[:2]
         (2, ['convs.0.bias', 'convs.0.lin.weight'])
@@ -46,21 +51,16 @@ class IngredientStore:
     def __init__(self, path: str | Path, keys: Sequence[str] | None = None) -> None:
         self.path = store_path(path, "path")
         self._content = read_content(self.path)
+        listed = [path.name for path in (self.path / "ingredients").glob("*")] if keys is None else keys
+        folders = [IngredientFolder(self.path, key) for key in listed]
+        missing = [folder.key for folder in folders if not folder.is_done()]
+        if keys is not None and missing:
+            raise ValueError(f"'store' {str(self.path)!r} holds no finished ingredient {missing[0]}")
+        found = [(folder, folder.read_meta()) for folder in folders if folder.key not in missing]
         if keys is None:
-            found = [folder.name for folder in (self.path / "ingredients").glob("*")]
-            folders = [IngredientFolder(self.path, key) for key in found]
-            folders = [folder for folder in folders if folder.is_done()]
-        else:
-            folders = [IngredientFolder(self.path, key) for key in keys]
-            missing = [folder.key for folder in folders if not folder.is_done()]
-            if missing:
-                raise ValueError(f"'store' {str(self.path)!r} holds no finished ingredient {missing[0]}")
-        self._folders = folders
-        self._meta = [_read_meta(folder) for folder in folders]
-        if keys is None:
-            order = sorted(range(len(folders)), key=lambda i: (self._meta[i]["index"], folders[i].key))
-            self._folders = [folders[i] for i in order]
-            self._meta = [self._meta[i] for i in order]
+            found.sort(key=lambda entry: (entry[1]["index"], entry[0].key))
+        self._folders = [folder for folder, _ in found]
+        self._meta = [meta for _, meta in found]
 
     def __len__(self) -> int:
         """Return the number of ingredients."""
@@ -95,11 +95,6 @@ class IngredientStore:
         """Metric of each ingredient on all validation nodes."""
         return [float(meta["val"]) for meta in self._meta]
 
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the graph: of its features, edges, known labels and masks."""
-        return hashed(str(sorted(self._content["graph"].items())))
-
     def meta(self, index: int) -> dict[str, Any]:
         """Return what is known of an ingredient.
 
@@ -107,8 +102,8 @@ class IngredientStore:
             index: Number of the ingredient.
 
         Returns:
-            ``val``, ``train``, ``best_epoch``, ``epochs_run``, ``seconds``, ``attempts``, ``peak_memory_bytes``,
-            ``versions``, ``weights`` (a digest), and, under ``spec``, what it was trained with.
+            ``val``, ``train``, ``best_epoch``, ``epochs_run``, ``seconds``, ``attempts``, ``resumed``, ``notes``,
+            ``device``, ``threads``, ``versions``, ``weights`` (a digest) and, under ``spec``, how it was trained.
         """
         return {**self._meta[index], "spec": self._folders[index].read_spec()}
 
@@ -129,44 +124,100 @@ class IngredientStore:
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """Return what a store is made for: its graph, model and initial weights.
-
-    Args:
-        path: Folder of the store.
-
-    Raises:
-        ValueError: If it is no store, or one of another release, or damaged.
-    """
-    if not (path / "store.json").exists():
+    """Return the graph, model and first weights that a store is made for, or refuse what is none of this release."""
+    file = path / "store.json"
+    if not file.exists():
         raise ValueError(f"'store' {str(path)!r} is no store of ingredients: it has no 'store.json'")
-    content = read_json(path / "store.json")
+    content = read_json(file)
     if content.get("format") != FORMAT:
-        raise ValueError(f"'store' {str(path)!r} is no store of ingredients of this release")
-    lost = [name for name in ("graph", "model", "start") if not isinstance(content.get(name), dict)]
-    if lost or "python" not in content:
         raise ValueError(
-            f"'store' {str(path)!r} is damaged: its 'store.json' lacks {(lost or ['python'])[0]!r}; name another folder"
+            f"'store' {str(path)!r} is of another release: {str(file)!r} holds the format {content.get('format')!r}, "
+            f"this release reads {FORMAT!r}; name another folder"
         )
+    lost = [name for name in ("graph", "model", "start") if not isinstance(content.get(name), dict)]
+    if lost:
+        raise ValueError(f"'store' {str(path)!r} is damaged: {str(file)!r} lacks {lost[0]!r}; name another folder")
     return content
 
 
 def store_path(path: str | Path, name: str) -> Path:
-    """Return the folder of a store, or refuse what is none.
-
-    Args:
-        path: The folder.
-        name: What it is called in the message.
-
-    Raises:
-        TypeError: If it is no path.
-    """
+    """Return the folder of a store, or refuse what is no path; ``name`` is what it is called in the message."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"'{name}' must be the folder of a store (got {path!r} of type {type(path).__name__})")
     return Path(path)
 
 
-def _read_meta(folder: IngredientFolder) -> dict[str, Any]:
+def prepare_store(
+    path: Path, digests: Mapping[str, str], model: Mapping[str, str], start: Mapping[str, Any], graph: Data
+) -> None:
+    """Make a folder a store, or see that it is one of the same graph, model and initial weights.
+
+    Args:
+        path: The folder, made when it is missing.
+        digests: Those of the graph.
+        model: Description of the model.
+        start: Where the initial weights come from.
+        graph: What ingredients are trained on.
+
+    Raises:
+        ValueError: If the store belongs to another graph, model or initial weights, or the folder holds other things.
+        StorageError: If the folder cannot be made or written.
+    """
+    parts = {"graph": dict(digests), "model": dict(model), "start": dict(start)}
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"'store' must be a folder (got the file {str(path)!r})")
+    if not (path / "store.json").exists():
+        others = sorted(entry.name for entry in path.iterdir() if entry.name[0] != ".") if path.exists() else []
+        if others and "store.json" not in others:  # else another call has just made it
+            raise ValueError(
+                f"'store' {str(path)!r} is a folder with other things in it, such as {others[0]!r}; name a new one"
+            )
+        with writing(path):
+            _create(path / "store.json", {"format": FORMAT, **parts})
+    saved = read_content(path)
+    told = {name: differences(saved[name], part) for name, part in parts.items()}
+    if told["graph"] or told["model"]:
+        part = "graph" if told["graph"] else "model"
+        raise ValueError(f"'store' {str(path)!r} belongs to another {part}: {told[part]}. Name another folder")
+    if told["start"]:
+        raise ValueError(
+            f"'store' {str(path)!r} holds ingredients with another start: {told['start']}. Name another folder; "
+            "'make_model' must draw its weights from the global generator of PyTorch"
+        )
     try:
-        return folder.read_meta()
-    except ValueError as error:
-        raise ValueError(f"{error}; delete {str(folder.mark)!r} to train the ingredient anew") from error
+        read_graph(path / "graph.pt", saved["graph"])
+    except (FileNotFoundError, ValueError):
+        with writing(path):
+            write_graph(graph, path / "graph.pt")
+    with contextlib.suppress(OSError):  # of a finished store that cannot be written nothing is wanted
+        sweep_store(path)
+
+
+def write_initial(path: Path, state: Mapping[str, Tensor], name: str) -> None:
+    """Write initial weights, named by their digest, unless they are there and whole."""
+    file = path / "initial" / f"{name}.pt"
+    try:
+        if digest(torch.load(file, map_location="cpu", weights_only=True).values()) == name:
+            return
+    except Exception:  # missing, or damaged in any way
+        pass
+    with writing(path), atomic_write(file) as temporary:
+        torch.save({key: value.detach().cpu().clone() for key, value in state.items()}, temporary)
+
+
+def _create(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file unless another process was faster, whose file stays then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links; two first calls at the same moment are not told apart there
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

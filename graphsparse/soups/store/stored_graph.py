@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.ops.digest import digest
-from graphsparse.soups.store.checked_file import is_intact
+from graphsparse.soups.store.ingredient_folder import is_intact
 from graphsparse.typing import optional_module
 from graphsparse.utils.atomic_write import atomic_write
 
@@ -24,15 +24,6 @@ def training_graph(data: Data) -> Data:
 
     Nodes for training are those of ``train_mask`` and ``val_mask``. Tensors on CPU are shared with ``data``, except
     labels.
-
-    Args:
-        data: The graph.
-
-    Example:
-        >>> from graphsparse.testing import random_graph
-        >>> graph = training_graph(random_graph())
-        >>> "test_mask" in graph, graph.y[:6].tolist()
-        (False, [2, 0, -1, 0, 1, -1])
     """
     graph = Data()
     for key in KEYS:
@@ -47,12 +38,7 @@ def training_graph(data: Data) -> Data:
 
 
 def graph_digests(data: Data, keys: tuple[str, ...] = KEYS) -> dict[str, str]:
-    """Return a digest of each tensor of a graph, by its name.
-
-    Args:
-        data: The graph.
-        keys: Names of the tensors; those that are not there are left out.
-    """
+    """Return a digest of each tensor of a graph, by its name; those that are not there are left out."""
     found = {}
     for key in keys:
         value = data.get(key)
@@ -63,12 +49,7 @@ def graph_digests(data: Data, keys: tuple[str, ...] = KEYS) -> dict[str, str]:
 
 
 def write_graph(graph: Data, path: Path) -> None:
-    """Write a graph, whole or not at all.
-
-    Args:
-        graph: What :func:`training_graph` returned.
-        path: The file.
-    """
+    """Write what :func:`training_graph` returned, whole or not at all."""
     content: dict[str, Any] = {}
     for key in KEYS:
         value = graph.get(key)
@@ -84,11 +65,8 @@ def read_graph(path: Path, digests: Mapping[str, str] | None = None) -> Data:
     """Map a graph from its file; what is not looked at is not read, and all who map it share the memory.
 
     Args:
-        path: The file.
+        path: The file; if it is damaged, an error names it.
         digests: What :func:`graph_digests` returned for the graph, which is compared with the file the first time.
-
-    Raises:
-        ValueError: If it cannot be read, or holds another graph.
     """
     try:
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)

@@ -1,9 +1,10 @@
-"""Train one ingredient of a store; all that it needs and leaves behind are files."""
+"""Train one ingredient of a store, in whatever process; all that it needs and leaves behind are files."""
 
 import copy
 import platform
-import sys
 import time
+import traceback
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,67 +15,65 @@ from torch import Tensor, nn
 import graphsparse
 from graphsparse.nn.dropout import set_dropout
 from graphsparse.ops.digest import digest
+from graphsparse.soups.store.claim import token_of
+from graphsparse.soups.store.failures import is_storage_error, is_transient
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
-from graphsparse.soups.store.lease import TIMEOUT, Lease
 from graphsparse.soups.store.store import read_content
 from graphsparse.soups.store.stored_graph import read_graph
-from graphsparse.soups.workers.job import Job
-from graphsparse.training.fit import fit
-from graphsparse.training.result import FitResult
+from graphsparse.soups.workers.recipe import Recipe
+from graphsparse.training import FitResult, NodeTask, fit
 
-#: What :func:`run_ingredient` returns.
-DONE, BUSY = "done", "busy"
+#: How an attempt ends, and a process with it: finished, another supervisor took over, try again, no use to try again,
+#: the store cannot be written.
+DONE, LOST, AGAIN, LASTING, STORAGE = 0, 10, 11, 12, 13
 
 
-def run_ingredient(store: str | Path, key: str, job: Job, *, timeout: float = TIMEOUT) -> str:
-    """Train an ingredient, unless it is finished or another process is at it.
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended, and what there is to say about it."""
+
+    code: int
+    told: str = ""
+
+
+def attempt(store: str | Path, key: str, recipe: Recipe, token: str) -> Outcome:
+    """Train an ingredient, and say how it went.
 
     A training that was killed goes on where it was saved last, and ends with the same bits on the same machine.
 
     Args:
         store: Folder of the store.
         key: Name of the ingredient.
-        job: Model and functions.
-        timeout: Seconds without a sign of life after which the work of another process is taken over.
-
-    Returns:
-        ``"done"``, or ``"busy"`` if another process is at it.
-
-    Raises:
-        OSError: If the store cannot be written.
-        Exception: Whatever goes wrong in the training.
+        recipe: How it is made.
+        token: That of the claim under which it is trained.
     """
     folder = IngredientFolder(store, key)
-    if folder.is_done():
-        return DONE
-    lease = Lease.take(folder.path, timeout=timeout)
-    if lease is None:
-        return BUSY
-    with lease:
-        if folder.is_done():  # by another one, before the lease was free
-            return DONE
+    try:
         folder.sweep()
-        state, meta = _train(folder, job)
-        if not lease.is_mine():  # this process was away for so long that another one took over
-            return DONE if folder.is_done() else BUSY
+        state, meta = _train(folder, recipe)
+        if token_of(folder.path) != token:  # this process was away for so long that another one took over
+            return Outcome(LOST)
         folder.publish(state, meta)
-    return DONE
+    except Exception as error:
+        code = STORAGE if is_storage_error(error, store) else AGAIN if is_transient(error) else LASTING
+        return Outcome(code, traceback.format_exc())
+    return Outcome(DONE)
 
 
-def _train(folder: IngredientFolder, job: Job) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _train(folder: IngredientFolder, recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Any]]:
     spec = folder.read_spec()
     start = time.monotonic()
     notes = []
     resumed = folder.state.exists()
     try:
-        result = _fit(folder, job, spec)
+        result = _fit(folder, recipe, spec)
     except ValueError as error:
         if not (str(error).startswith("'checkpoint'") and folder.state.exists()):
             raise
         notes.append(f"its saved state could not be used, so that it was trained from scratch: {error}")
         folder.state.unlink()
         resumed = False
-        result = _fit(folder, job, spec)
+        result = _fit(folder, recipe, spec)
     meta = {
         "key": folder.key,
         "index": spec["index"],
@@ -85,9 +84,7 @@ def _train(folder: IngredientFolder, job: Job) -> tuple[dict[str, Tensor], dict[
         "seconds": round(time.monotonic() - start, 3),
         "resumed": resumed,
         "attempts": len(folder.failures()) + 1,
-        "peak_memory_bytes": _peak_memory(),
-        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if job.device != "cpu" else 0,
-        "device": job.device,
+        "device": recipe.workers.device,
         "threads": torch.get_num_threads(),
         "notes": notes,
         "versions": {
@@ -100,30 +97,29 @@ def _train(folder: IngredientFolder, job: Job) -> tuple[dict[str, Tensor], dict[
     return result.state_dict, meta
 
 
-def _fit(folder: IngredientFolder, job: Job, spec: dict[str, Any]) -> FitResult:
+def _fit(folder: IngredientFolder, recipe: Recipe, spec: dict[str, Any]) -> FitResult:
     graph = read_graph(folder.store / "graph.pt", read_content(folder.store)["graph"])
-    model = _initial_model(folder.store, job, spec)
-    loader = job.make_loader(graph, spec["data_seed"])
+    loader = recipe.make_loader(graph, spec["data_seed"], folder.store)
     # Layer by layer a graph need not fit onto the device, but without a loader it is trained on as a whole.
-    stays = loader is not None and job.inference == "layerwise"
+    stays = loader is not None and recipe.inference == "layerwise"
     # PyG moves a graph in place, and this one may be the loader's.
-    return fit(
-        model,
-        graph if stays else copy.copy(graph).to(job.device),
+    data = graph if stays else copy.copy(graph).to(recipe.workers.device)
+    training = replace(
+        recipe.training,
         epochs=spec["epochs"],
         lr=spec["lr"],
         weight_decay=spec["weight_decay"],
-        loader=loader,
-        inference=job.infer,
-        eval_every=spec["eval_every"],
-        checkpoint=folder.state,
-        checkpoint_every=job.checkpoint_every,
         seed=spec["dropout_seed"],
+        checkpoint=folder.state,
+        checkpoint_every=recipe.workers.checkpoint_every,
+    )
+    return fit(
+        _initial_model(folder.store, recipe, spec), NodeTask(data, loader=loader, inference=recipe.infer), training
     )
 
 
-def _initial_model(store: Path, job: Job, spec: dict[str, Any]) -> nn.Module:
-    model = job.make_model()
+def _initial_model(store: Path, recipe: Recipe, spec: dict[str, Any]) -> nn.Module:
+    model = recipe.model()
     if spec["dropout"] is not None:
         set_dropout(model, spec["dropout"])
     path = store / "initial" / f"{spec['initial']}.pt"
@@ -134,13 +130,4 @@ def _initial_model(store: Path, job: Job, spec: dict[str, Any]) -> nn.Module:
     if digest(state.values()) != spec["initial"]:
         raise ValueError(f"{str(path)!r} does not hold the initial weights of this name; delete it to write it anew")
     model.load_state_dict(state)
-    return model.to(job.device)
-
-
-def _peak_memory() -> int:
-    if sys.platform == "win32":
-        return 0  # nobody tells there
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return model.to(recipe.workers.device)

@@ -12,7 +12,7 @@ from graphsparse.loader.draws import new_generator, start_of_order
 from graphsparse.loader.in_graph import InGraph
 from graphsparse.loader.neighbor import draw_into
 from graphsparse.nn.features import constant_features
-from graphsparse.ops.pairs import is_among
+from graphsparse.ops.pairs import is_among, key_pairs, pair_keys
 from graphsparse.transfer.baselines.pretraining import register_pretraining
 from graphsparse.transfer.data.node_features import take_rows
 
@@ -42,17 +42,17 @@ def ego_rings(graph: InGraph, roots: Tensor, hops: int, fan_out: int, generator:
         [[1], [2]]
     """
     nodes, root = roots.cpu(), torch.arange(roots.numel())
-    met = (root * graph.num_nodes + nodes).sort().values
+    met = pair_keys((root, nodes), graph.num_nodes, directed=True).sort().values
     rings = []
     for _ in range(hops):
         place, parent = draw_into(graph, nodes, fan_out, generator)
-        key = root[parent] * graph.num_nodes + graph.source[place].long()
+        key = pair_keys((root[parent], graph.source[place]), graph.num_nodes, directed=True)
         fresh = ~is_among(key, met)
         key, parent = key[fresh], parent[fresh]
         if key.numel() == 0:
             break
         ring, child = torch.unique(key, return_inverse=True)
-        root, nodes = ring // graph.num_nodes, ring % graph.num_nodes
+        root, nodes = key_pairs(ring, graph.num_nodes)
         rings.append(EgoHop(parent, child, nodes, root))
         met = torch.cat([met, ring]).sort().values
     return rings

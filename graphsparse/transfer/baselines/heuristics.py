@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.blocks import blocks_by_size
-from graphsparse.ops.pairs import is_among, pair_keys
+from graphsparse.ops.pairs import is_among, pair_keys, unique_keys
 from graphsparse.transfer.baselines.registry import BaselineOptions, register_baseline
 from graphsparse.transfer.data.queries import Scorer, check_dense_x
 from graphsparse.transfer.models.predictor import LinkPredictor, VectorPredictor
@@ -72,7 +72,7 @@ class CommonNeighbors:
     def __init__(self, edge_index: Tensor, num_nodes: int, weight: str = "common_neighbors") -> None:
         self.num_nodes = num_nodes
         proper = edge_index[:, edge_index[0] != edge_index[1]].cpu()
-        self._keys = torch.unique(pair_keys(proper, num_nodes, directed=True))
+        self._keys = unique_keys(pair_keys(proper, num_nodes, directed=True))
         self._rowptr = torch.searchsorted(self._keys, torch.arange(num_nodes + 1) * num_nodes)
         self._weight = neighbor_weight(weight, self._rowptr.diff())
 
@@ -93,7 +93,7 @@ class CommonNeighbors:
         which = torch.arange(few.numel()).repeat_interleave(count)
         place = torch.arange(which.numel()) + (start - (count.cumsum(0) - count))[which]
         neighbor = self._keys[place] % self.num_nodes
-        common = is_among(many[which] * self.num_nodes + neighbor, self._keys)
+        common = is_among(pair_keys((many[which], neighbor), self.num_nodes, directed=True), self._keys)
         out.index_add_(0, which[common], self._weight[neighbor[common]])
 
 

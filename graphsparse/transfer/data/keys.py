@@ -1,7 +1,8 @@
-"""Keys of nodes: how they are read from what a user hands over, and joined between graphs."""
+"""The nodes of a pair of graphs: their keys read and joined, and which of them each derived graph has."""
 
 import numbers
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import compress
 from operator import eq, not_
 from typing import Any, TypeAlias
@@ -10,8 +11,64 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphsparse.ops.pairs import find_sorted
+
 #: Keys of the nodes of one graph: int64 ``[N]``, or strings.
 NodeKeys: TypeAlias = Tensor | list[str]
+#: Names of the graphs that can be derived from a pair.
+GRAPHS = ("target", "intersection", "enriched_intersection", "enriched_target", "union", "source")
+#: Roles of nodes.
+SOURCE_ONLY, TARGET_ONLY, BOTH = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class NodeMatch:
+    """The nodes of a pair of graphs under global numbers: the target's first, then those that only sources have.
+
+    Attributes:
+        num_target: Number of the target's nodes; they keep their numbers.
+        num_nodes: Number of all nodes.
+        source_ids: For each source the global numbers of its nodes, int64.
+        in_source: Which nodes some source has, bool ``[num_nodes]``.
+    """
+
+    num_target: int
+    num_nodes: int
+    source_ids: list[Tensor]
+    in_source: Tensor
+
+    @property
+    def shared(self) -> Tensor:
+        """Which of the target's nodes some source has too, bool ``[num_target]``."""
+        return self.in_source[: self.num_target]
+
+    def nodes(self, graph: str) -> Tensor:
+        """Return the global numbers of the nodes of a derived graph, ascending."""
+        if graph in ("intersection", "enriched_intersection"):
+            return self.shared.nonzero().view(-1)
+        if graph == "source":
+            return self.in_source.nonzero().view(-1)
+        return torch.arange(self.num_nodes if graph == "union" else self.num_target)
+
+    def role(self, nodes: Tensor) -> Tensor:
+        """Return 0 for nodes that only sources have, 1 for those that only the target has, 2 for both; int8."""
+        role = torch.where(self.in_source[nodes], BOTH, TARGET_ONLY).to(torch.int8)
+        return role.masked_fill_(nodes >= self.num_target, SOURCE_ONLY)
+
+
+def match_nodes(target: NodeKeys, sources: Sequence[NodeKeys]) -> NodeMatch:
+    """Match nodes by their keys, each of which is there once in a graph.
+
+    Example:
+        >>> match = match_nodes(["a", "b", "c"], [["c", "d"]])
+        >>> match.shared, match.role(torch.arange(4))
+        (tensor([False, False,  True]), tensor([1, 1, 2, 0], dtype=torch.int8))
+    """
+    ids, num_nodes = join_keys(target, sources)
+    in_source = torch.zeros(num_nodes, dtype=torch.bool)
+    for of_source in ids:
+        in_source[of_source] = True
+    return NodeMatch(len(target), num_nodes, ids, in_source)
 
 
 def read_keys(keys: Any, store: Any, num_nodes: int, name: str) -> NodeKeys:
@@ -20,13 +77,9 @@ def read_keys(keys: Any, store: Any, num_nodes: int, name: str) -> NodeKeys:
     Args:
         keys: An integer tensor or array ``[N]``, a sequence of ``N`` strings or integers, or the name of the attribute
             of ``store`` that holds one of these.
-        store: The graph, or the part of it that belongs to one type of nodes.
+        store: The graph.
         num_nodes: Number of its nodes ``N``.
         name: Name of the argument, for the error messages.
-
-    Raises:
-        TypeError: If the keys are neither integers nor strings.
-        ValueError: If there is no such attribute, or not one key per node, or one key twice or of more than 64 bits.
 
     Example:
         >>> read_keys(["ab", "c"], None, 2, "target_key")
@@ -49,15 +102,8 @@ def join_keys(target: NodeKeys, sources: Sequence[NodeKeys]) -> tuple[list[Tenso
 
     Integers are joined by sorting and binary search, strings by one dictionary.
 
-    Args:
-        target: Keys of the target's nodes.
-        sources: Keys of each source's nodes.
-
     Returns:
         For each source the global numbers of its nodes, int64, and how many global numbers there are.
-
-    Raises:
-        TypeError: If some keys are integers and others strings.
 
     Example:
         >>> join_keys(torch.tensor([7, 5]), [torch.tensor([9, 5])])
@@ -74,11 +120,9 @@ def _join_integers(target: Tensor, sources: Sequence[Tensor]) -> tuple[list[Tens
     total = target.numel()
     numbers: list[Tensor] = []
     for keys in sources:
-        ids = torch.full_like(keys, -1)
-        if known.numel():
-            place = torch.searchsorted(known, keys).clamp_(max=known.numel() - 1)
-            ids = torch.where(known[place] == keys, number[place], ids)
+        ids = find_sorted(keys, known)
         new = ids < 0
+        ids[~new] = number[ids[~new]]
         count = int(new.count_nonzero())
         ids[new] = torch.arange(total, total + count)
         if count and len(numbers) + 1 < len(sources):  # a later source may have these nodes too

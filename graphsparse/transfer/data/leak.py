@@ -6,15 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data, HeteroData
+from torch_geometric.data import Data
 
-from graphsparse.ops.blocks import BLOCK
-from graphsparse.ops.pairs import is_among
-from graphsparse.transfer.data.link_code import sorted_codes
+from graphsparse.ops.blocks import blocks
+from graphsparse.ops.pairs import is_among, pair_keys, sort_keys, unique_keys
+from graphsparse.transfer.data.negatives import marked_first
 from graphsparse.transfer.data.pair import SharedNodePair
-from graphsparse.transfer.data.relation import Relation
+from graphsparse.transfer.data.relation import read_pairs
 from graphsparse.transfer.data.split import PARTS, LinkSplit
-from graphsparse.transfer.data.split_negatives import marked_first
 
 
 def assert_no_leak(
@@ -62,7 +61,7 @@ def assert_no_leak(
         >>> ring = torch.stack([torch.arange(40), (torch.arange(40) + 1) % 40])
         >>> target = Data(edge_index=ring, key=torch.arange(40), num_nodes=40)
         >>> pair = SharedNodePair(target, target)
-        >>> from graphsparse.transfer.data.link_split import split_links
+        >>> from graphsparse.transfer.data.split import split_links
         >>> split = split_links(pair, hold_out="all")
         >>> assert_no_leak(split, pair, graph=pair.union(without=split))
         >>> assert_no_leak(split, pair, graph=pair.union())
@@ -70,10 +69,9 @@ def assert_no_leak(
         ...
         ValueError: rule L1: 'graph' has 32 of the held-out links as edges, such as ...
     """
-    if not isinstance(split, LinkSplit):
-        raise TypeError(f"'split' must be a LinkSplit (got {type(split).__name__})")
-    if not isinstance(pair, SharedNodePair):
-        raise TypeError(f"'pair' must be a SharedNodePair (got {type(pair).__name__})")
+    for name, value, kind in (("split", split, LinkSplit), ("pair", pair, SharedNodePair)):
+        if not isinstance(value, kind):
+            raise TypeError(f"'{name}' must be a {kind.__name__} (got {type(value).__name__})")
     if split.fingerprint != pair.fingerprint:
         _broken("L2", f"the split was made from the target {split.fingerprint}, not from {pair.fingerprint}")
     check = _Check(split, pair)
@@ -84,9 +82,13 @@ def assert_no_leak(
         check.graph(graph)
     for name, given in (("positives", positives), ("anchors", anchors)):
         if given is not None:
-            check.learned(name, check.relation.check_pairs(given, name), use_valid_as_anchor)
+            check.learned(name, check.read(given, name), use_valid_as_anchor)
     if negatives is not None:
-        check.negatives(check.relation.check_pairs(negatives, "negatives"), positives)
+        known = {"known links of the target": check.keys["train"]}
+        if positives is not None:
+            known["'positives'"] = check.read(positives, "positives")
+        for what, links in known.items():
+            check.refuse("L4", "{} 'negatives' are " + what, check.read(negatives, "negatives"), links)
     if score is not None:
         check.score(score)
 
@@ -96,74 +98,73 @@ def _broken(rule: str, what: str) -> None:
 
 
 class _Check:
-    """The sorted numbers of a split's pairs without their directions, and the rules on them."""
+    """The sorted keys of a split's pairs without their directions, and the rules on them."""
 
     def __init__(self, split: LinkSplit, pair: SharedNodePair) -> None:
         self.split, self.pair = split, pair
-        self.relation: Relation = pair.relation(split.edge_type)
-        self.pairs = {name: self.relation.check_pairs(getattr(split, name), f"split.{name}") for name in PARTS}
-        self.codes = {name: self.sorted(pairs) for name, pairs in self.pairs.items()}
-        self.heldout = sorted_codes(torch.cat([self.codes["val"], self.codes["test"]]))
+        self.num_nodes = pair.num_nodes
+        self.pairs = {name: read_pairs(getattr(split, name), self.num_nodes, f"split.{name}") for name in PARTS}
+        self.keys = {name: self.sorted(pairs) for name, pairs in self.pairs.items()}
 
     def sorted(self, pairs: Tensor) -> Tensor:
-        return sorted_codes(self.relation.code.encode(pairs, unordered=True))
+        return sort_keys(pair_keys(pairs, self.num_nodes))
 
-    def example(self, codes: Tensor) -> str:
-        return str(tuple(self.relation.code.decode(codes[:1]).view(-1).tolist()))
+    def read(self, pairs: Any, name: str) -> Tensor:
+        return self.sorted(read_pairs(pairs, self.num_nodes, name))
+
+    def example(self, keys: Tensor) -> str:
+        return f"({int(keys[0]) // self.num_nodes}, {int(keys[0]) % self.num_nodes})"
+
+    def refuse(self, rule: str, what: str, keys: Tensor, known: Tensor) -> None:
+        """Say that a rule is broken if some keys are among known ones; their number goes into the braces."""
+        both = keys[is_among(keys, known)]
+        if both.numel():
+            _broken(rule, f"{what.format(both.numel())}, such as {self.example(both)}")
+
+    def stored_negatives(self) -> None:
+        links = self.sorted(self.pair.target_links())
+        for name in ("val_neg", "test_neg"):
+            count = self.keys[name].numel()
+            self.refuse("L4", f"{{}} of {count} pairs in '{name}' are links of the target", self.keys[name], links)
 
     def parts(self) -> None:
-        code = self.relation.code
+        directed = self.pair.directed
+        exact = {name: sort_keys(pair_keys(p, self.num_nodes, directed=directed)) for name, p in self.pairs.items()}
         for name, pairs in self.pairs.items():
-            exact = sorted_codes(code.encode(pairs))
-            if code.square and bool((pairs[0] == pairs[1]).any()):
+            if bool((pairs[0] == pairs[1]).any()):
                 _broken("L4" if "neg" in name else "L3", f"'split.{name}' has self-loops")
-            if code.undirected and bool((pairs[0] > pairs[1]).any()):
+            if not directed and bool((pairs[0] > pairs[1]).any()):
                 _broken("L3", f"'split.{name}' has pairs with the larger end first")
-            if bool((exact[1:] == exact[:-1]).any()):
-                twice = exact[1:][exact[1:] == exact[:-1]]
+            twice = exact[name][1:][exact[name][1:] == exact[name][:-1]]
+            if twice.numel():
                 _broken("L3", f"'split.{name}' has pairs more than once, such as {self.example(twice)}")
         for one, other in (("train", "val"), ("train", "test"), ("val", "test"), ("val_neg", "test_neg")):
-            both = self.codes[one][is_among(self.codes[one], self.codes[other])]
-            if both.numel():
-                rule = "L4" if "neg" in one else "L3"
-                _broken(
-                    rule, f"'{one}' and '{other}' have {both.numel()} pairs in common, such as {self.example(both)}"
-                )
-        stored = sorted_codes(torch.cat([code.encode(self.pairs[name]) for name in ("train", "val", "test")]))
-        if not torch.equal(stored, self.relation.target):
-            strange = stored[~is_among(stored, self.relation.target)]
+            what = f"'{one}' and '{other}' have {{}} pairs in common"
+            self.refuse("L4" if "neg" in one else "L3", what, self.keys[one], self.keys[other])
+        links = pair_keys(self.pair.target_links(), self.num_nodes, directed=directed)
+        stored = sort_keys(torch.cat([exact[name] for name in ("train", "val", "test")]))
+        if not torch.equal(stored, links):
+            strange = stored[~is_among(stored, links)]
             hint = f"; {self.example(strange)} is none" if strange.numel() else ""
             _broken(
                 "L2",
-                f"training, validation and test have {stored.numel()} pairs and the target "
-                f"{self.relation.target.numel()} links, which must be the same{hint}",
+                f"training, validation and test have {stored.numel()} pairs and the target {links.numel()} links, "
+                f"which must be the same{hint}",
             )
 
-    def stored_negatives(self) -> None:
-        links = self.sorted(self.relation.code.decode(self.relation.target))
-        for name in ("val_neg", "test_neg"):
-            wrong = self.codes[name][is_among(self.codes[name], links)]
-            if wrong.numel():
-                count = f"{wrong.numel()} of {self.codes[name].numel()}"
-                _broken("L4", f"{count} pairs in '{name}' are links of the target, such as {self.example(wrong)}")
-
     def kinds(self) -> None:
-        src, dst = self.relation.ends
+        shared, num_neg = self.pair.shared, self.split.num_neg
         only = self.split.options.get("hold_out") == "target_only_end"
         for part in ("val", "test"):
-            links, negatives = self.pairs[part], self.pairs[f"{part}_neg"]
-            if negatives.size(1) != self.split.num_neg * links.size(1):
-                _broken(
-                    "L6",
-                    f"'{part}' has {links.size(1)} links and {negatives.size(1)} non-links, "
-                    f"not {self.split.num_neg} for each",
-                )
-            for name, pairs in ((part, links), (f"{part}_neg", negatives)):
-                between = int((src.shared[pairs[0]] & dst.shared[pairs[1]]).count_nonzero())
+            links, negatives = (self.pairs[name].size(1) for name in (part, f"{part}_neg"))
+            if negatives != num_neg * links:
+                _broken("L6", f"'{part}' has {links} links and {negatives} non-links, not {num_neg} for each")
+            for name in (part, f"{part}_neg"):
+                between = int(shared[self.pairs[name]].all(0).count_nonzero())
                 if only and between:
                     _broken("L6", f"{between} pairs in '{name}' have no end that only the target has, as others have")
-        if self.relation.code.square and self.relation.code.directed:
-            self.directions(~src.shared)
+        if self.pair.directed:
+            self.directions(~shared)
 
     def directions(self, marked: Tensor) -> None:
         """Compare how often links and non-links begin with a node that only the target has, where one end is one."""
@@ -187,64 +188,30 @@ class _Check:
 
     def graph(self, graph: Any) -> None:
         """Look for held-out pairs among the edges, in blocks."""
-        if not isinstance(graph, (Data, HeteroData)):
-            raise TypeError(f"'graph' must be a Data or HeteroData (got {type(graph).__name__})")
-        kind = self.split.edge_type
-        if isinstance(graph, HeteroData) != (kind is not None):
-            raise TypeError(f"'graph' must be a {'HeteroData' if kind else 'homogeneous Data'}, as the target is")
-        if kind is None:
-            self._edges(graph, graph, graph, "")
-            return
-        for edge_type in [kind, *self.pair.reverse_types(kind)]:
-            if edge_type in graph.edge_types:
-                self._edges(
-                    *(graph[edge_type], graph[edge_type[0]], graph[edge_type[2]], f" of type {edge_type}"),
-                    flipped=edge_type != kind,
-                )
+        if not isinstance(graph, Data):
+            raise TypeError(f"'graph' must be a Data (got {type(graph).__name__})")
+        ids = graph.n_id.cpu() if "n_id" in graph else torch.arange(int(graph.num_nodes))
+        if bool((ids >= self.pair.num_union_nodes).any()):
+            raise ValueError("'graph' has nodes that this pair does not have")
+        asked = unique_keys(torch.cat([self.keys[name] for name in PARTS[1:]]))
+        found = [asked[:0]]
+        for where in blocks(graph.edge_index.size(1)):
+            ends = ids[graph.edge_index[:, where].cpu().long()]
+            keys = pair_keys(ends[:, (ends < self.num_nodes).all(0)], self.num_nodes)
+            found.append(keys[is_among(keys, asked)])
+        seen = unique_keys(torch.cat(found))
+        held = unique_keys(torch.cat([self.keys["val"], self.keys["test"]]))
+        self.refuse("L1", "'graph' has {} of the held-out links as edges", seen, held)
+        if seen.numel():
+            _broken("L6", f"'graph' has {seen.numel()} of the stored non-links as edges, such as {self.example(seen)}")
 
-    def _edges(self, store: Any, src: Any, dst: Any, where: str, *, flipped: bool = False) -> None:
-        code, edge_index = self.relation.code, store.edge_index
-        ids = [end.n_id.cpu() if "n_id" in end else torch.arange(int(end.num_nodes)) for end in (src, dst)]
-        asked = sorted_codes(torch.cat([self.codes[name] for name in ("val", "test", "val_neg", "test_neg")]))
-        found = []
-        for start in range(0, edge_index.size(1), BLOCK):
-            row, col = edge_index[:, start : start + BLOCK].cpu().long()
-            ends = torch.stack([ids[0][row], ids[1][col]])
-            ends = ends.flip(0) if flipped else ends
-            if bool((ends[0] >= code.num_src).any()) or bool((ends[1] >= code.num_dst).any()):
-                raise ValueError(f"'graph' has nodes that this pair does not have{where}")
-            codes = code.encode(ends, unordered=True)
-            found.append(codes[is_among(codes, asked)])
-        seen = torch.unique(torch.cat(found)) if found else asked[:0]
-        held = is_among(seen, self.heldout)
-        for rule, leaked, what in (("L1", seen[held], "held-out links"), ("L6", seen[~held], "stored non-links")):
-            if leaked.numel():
-                _broken(
-                    rule, f"'graph' has {leaked.numel()} of the {what} as edges{where}, such as {self.example(leaked)}"
-                )
-
-    def learned(self, name: str, pairs: Tensor, valid_allowed: bool) -> None:
-        codes = self.sorted(pairs)
-        for part in ("test", "val"):
-            leaked = codes[is_among(codes, self.codes[part])]
-            if leaked.numel() and not (part == "val" and valid_allowed):
-                rule = "L1" if part == "test" else "L1 and L5"
-                _broken(rule, f"{leaked.numel()} '{name}' are {part} links, such as {self.example(leaked)}")
+    def learned(self, name: str, keys: Tensor, valid_allowed: bool) -> None:
+        self.refuse("L1", f"{{}} '{name}' are test links", keys, self.keys["test"])
+        if not valid_allowed:
+            self.refuse("L1 and L5", f"{{}} '{name}' are val links", keys, self.keys["val"])
         for part in ("val_neg", "test_neg"):
-            asked = codes[is_among(codes, self.codes[part])]
-            if asked.numel():
-                rule = "L4" if name == "positives" else "L7"
-                _broken(rule, f"{asked.numel()} '{name}' are pairs of '{part}', such as {self.example(asked)}")
-
-    def negatives(self, pairs: Tensor, positives: Tensor | None) -> None:
-        codes = self.sorted(pairs)
-        known = {"known links of the target": self.codes["train"]}
-        if positives is not None:
-            known["'positives'"] = self.sorted(self.relation.check_pairs(positives, "positives"))
-        for what, links in known.items():
-            wrong = codes[is_among(codes, links)]
-            if wrong.numel():
-                _broken("L4", f"{wrong.numel()} 'negatives' are {what}, such as {self.example(wrong)}")
+            rule = "L4" if name == "positives" else "L7"
+            self.refuse(rule, f"{{}} '{name}' are pairs of '{part}'", keys, self.keys[part])
 
     def score(self, score: Callable[[Tensor], Tensor]) -> None:
         """Score some links and non-links together, then each part alone."""

@@ -6,61 +6,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphsparse.transfer.data.roles import NodeMatch
+from graphsparse.transfer.data.keys import NodeMatch
 
 
-def check_features(target: Any, sources: Sequence[Any], where: str = "", sizes: Sequence[int] = ()) -> None:
-    """Refuse features that do not live in one space.
+def check_x(x: Any, num_nodes: int, name: str) -> None:
+    """Refuse what is no matrix with a row per node."""
+    if not isinstance(x, Tensor) or x.layout not in (torch.strided, torch.sparse_csr):
+        raise TypeError(f"{name} must be a dense or CSR tensor (got {type(x).__name__})")
+    if x.dim() != 2 or x.size(0) != num_nodes:
+        raise ValueError(f"{name} must have shape [N, F], a row for each of {num_nodes} nodes (got {list(x.shape)})")
 
-    Args:
-        target: Features of the target's nodes, or ``None``.
-        sources: Features of each source's nodes, or ``None``.
-        where: Which nodes, for the messages.
-        sizes: Numbers of nodes of the target and of each source; not looked at where there are none.
 
-    Raises:
-        TypeError: If features are no tensors.
-        ValueError: If they are no matrices, differ in width or have not one row per node, or if the target has none but
-            a source has.
-    """
-    for i, x in enumerate((target, *sources)):
-        name = f"source {i - 1}" if i else "target"
+def check_features(xs: Sequence[Any], sizes: Sequence[int]) -> None:
+    """Refuse features, those of the target and then of each source or ``None``, that do not live in one space."""
+    target = xs[0]
+    for i, (x, size) in enumerate(zip(xs, sizes, strict=True)):
         if x is None:
             continue
-        if not isinstance(x, Tensor) or x.layout not in (torch.strided, torch.sparse_csr):
-            raise TypeError(f"'x' of the {name}{where} must be a dense or CSR tensor (got {type(x).__name__})")
-        if x.dim() != 2:
-            raise ValueError(f"'x' of the {name}{where} must have shape [N, F] (got {list(x.shape)})")
-        if i < len(sizes) and x.size(0) != sizes[i]:
-            raise ValueError(f"'x' of the {name}{where} must have a row for each of {sizes[i]} nodes (got {x.size(0)})")
+        name = f"source {i - 1}" if i else "target"
+        check_x(x, size, f"'x' of the {name}")
         if target is None:
-            raise ValueError(f"the {name}{where} has features 'x', but the target has none")
-        if x.size(1) != target.size(1):
+            raise ValueError(f"the {name} has features 'x', but the target has none")
+        space, wanted = ((one.size(1), one.dtype, one.layout) for one in (x, target))
+        if space != wanted:
             raise ValueError(
-                f"'x' of the {name}{where} has {x.size(1)} columns and that of the target {target.size(1)}: "
-                "features must live in one space"
-            )
-        if x.layout != target.layout or x.dtype != target.dtype:
-            raise TypeError(
-                f"'x' of the {name}{where} is {x.dtype}, {x.layout}, and that of the target {target.dtype}, "
-                f"{target.layout}: they must be alike"
+                f"'x' of the {name} has {space[0]} columns of {space[1]}, {space[2]}, and that of the target "
+                f"{wanted[0]} of {wanted[1]}, {wanted[2]}: features must live in one space"
             )
 
 
-def features_of(graph: str, match: NodeMatch, target: Tensor | None, sources: Sequence[Tensor | None]) -> Tensor | None:
-    """Return the features of a derived graph's nodes, in ascending order of their global numbers.
-
-    The target's tensor itself is returned where the graph has exactly the target's nodes; otherwise rows are gathered.
-
-    Args:
-        graph: Name of the derived graph.
-        match: The nodes.
-        target: Features of the target's nodes; nothing is returned when ``None``.
-        sources: Features of each source's nodes.
-
-    Raises:
-        ValueError: If a node comes from a source without features.
-    """
+def features_of(graph: str, match: NodeMatch, xs: Sequence[Tensor | None]) -> Tensor | None:
+    """Return the features of a derived graph's nodes; the target's tensor itself where these are the target's nodes."""
+    target, *sources = xs
     if target is None:
         return None
     rows = match.nodes(graph)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from graphsparse.datasets.intersecting_graphs import IntersectingGraphs
 from graphsparse.transfer.data.leak import assert_no_leak
-from graphsparse.transfer.data.link_split import split_links
 from graphsparse.transfer.data.pair import SharedNodePair
-from graphsparse.transfer.data.split import LinkSplit
+from graphsparse.transfer.data.split import LinkSplit, split_links
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,6 @@ class Scorer(Protocol):
 def check_queries(pairs: Tensor, num_nodes: int, name: str = "pairs") -> Tensor:
     """Return pairs of target nodes as int64, or refuse them.
 
-    Args:
-        pairs: Pairs ``[2, Q]``.
-        num_nodes: Number of target nodes.
-        name: Name of the argument, for the error messages.
-
-    Raises:
-        TypeError: If it is no integer tensor.
-        ValueError: If its shape is not ``[2, Q]``, a node is not in the target, or a pair is a self-loop.
-
     Example:
         >>> check_queries(torch.tensor([[0, 2], [1, 2]]), 3)
         Traceback (most recent call last):
@@ -46,26 +37,15 @@ def check_queries(pairs: Tensor, num_nodes: int, name: str = "pairs") -> Tensor:
 
 
 def check_split(pair: SharedNodePair, split: LinkSplit) -> None:
-    """Refuse a split of another pair of graphs, and graphs of several types of nodes.
-
-    Raises:
-        TypeError: If the graphs are heterogeneous, or an argument is not of its type.
-        ValueError: If the split was made for another target.
-    """
+    """Refuse a split of another pair of graphs."""
     for name, value, kind in (("pair", pair, SharedNodePair), ("split", split, LinkSplit)):
         if not isinstance(value, kind):
             raise TypeError(f"'{name}' must be a {kind.__name__} (got {type(value).__name__})")
-    if pair.is_hetero:
-        raise TypeError("'pair' must hold graphs of one type of nodes to learn from (got heterogeneous ones)")
     split.check(pair)
 
 
 def check_dense_x(pair: SharedNodePair) -> None:
     """Refuse a pair without dense features.
-
-    Raises:
-        TypeError: If the features are no dense tensor of floating point numbers.
-        ValueError: If there are none.
 
     Example:
         >>> from torch_geometric.data import Data

@@ -1,28 +1,31 @@
-"""A split of the target's links, with its non-links, as one file that names what it belongs to."""
+"""A split of a target's links into training, validation and test, with its non-links, as one file."""
 
-import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from graphsparse.ops.blocks import BLOCK
-from graphsparse.ops.sort import index_dtype
+from graphsparse.ops.check import check_count
+from graphsparse.ops.digest import digest
+from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
+from graphsparse.ops.sort import index_dtype, stable_order
+from graphsparse.transfer.data.negatives import PairSpace, draw_non_links, turn_non_links
+from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.relation import read_pairs
 from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.counter_random import CounterRandom, check_seed
 
-if TYPE_CHECKING:
-    from graphsparse.transfer.data.pair import SharedNodePair
-
-FORMAT = "graphsparse-link-split"
-VERSION = "1"
+FORMAT, VERSION = "graphsparse-link-split", "2"
 #: Names of the tensors, in the order in which they are digested.
 PARTS = ("train", "val", "test", "val_neg", "test_neg")
+HOLD_OUT = ("target_only_end", "all")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,7 @@ class LinkSplit:
         test_neg: Non-links for the test, in the same way.
         seed: What the split was drawn with.
         fingerprint: Of the pair, see :attr:`SharedNodePair.fingerprint`.
-        options: How it was drawn: ``ratios``, ``hold_out``, ``num_neg``, ``directed``, ``edge_type``.
+        options: How it was drawn: ``ratios``, ``hold_out``, ``num_neg``, ``directed``.
     """
 
     train: Tensor
@@ -67,17 +70,11 @@ class LinkSplit:
         return int(self.options.get("num_neg", 0))
 
     @property
-    def edge_type(self) -> tuple[str, str, str] | None:
-        """Type of the links in a heterogeneous target; ``None`` in a homogeneous one."""
-        found = self.options.get("edge_type")
-        return None if found is None else (found[0], found[1], found[2])
-
-    @property
     def hash(self) -> str:
         """A digest of all pairs and of how they were drawn: equal splits have equal ones."""
-        return _digest({name: getattr(self, name) for name in PARTS}, self._header())[:16]
+        return digest([self._header(), *(getattr(self, name) for name in PARTS)])
 
-    def check(self, pair: "SharedNodePair") -> None:
+    def check(self, pair: SharedNodePair) -> None:
         """Refuse a pair that the split was not made for.
 
         The target must be the same. The sources may differ, so that one split compares them; but where each held-out
@@ -90,14 +87,11 @@ class LinkSplit:
             raise ValueError(
                 f"the split is of another pair: its target is {self.fingerprint}, the target here is {pair.fingerprint}"
             )
-        if self.options.get("hold_out") == "target_only_end":
-            src, dst = pair.relation(self.edge_type).ends
-            u, v = self.queries
-            if bool((src.shared[u] & dst.shared[v]).any()):
-                raise ValueError(
-                    "the split is of another pair: its held-out pairs have an end that only the target has, "
-                    "but in this pair some are between shared nodes"
-                )
+        if self.options.get("hold_out") == "target_only_end" and bool(pair.shared[self.queries].all(0).any()):
+            raise ValueError(
+                "the split is of another pair: its held-out pairs have an end that only the target has, "
+                "but in this pair some are between shared nodes"
+            )
 
     def save(self, path: str | Path) -> None:
         """Write the split to a file, whole or not at all.
@@ -110,13 +104,12 @@ class LinkSplit:
             pairs = getattr(self, name)
             largest = int(pairs.max()) if pairs.numel() else 0
             tensors[name] = pairs.to(index_dtype(largest)).contiguous()
-        header = self._header()
-        metadata = {"format": FORMAT, "version": VERSION, "header": header, "sha256": _digest(tensors, header)}
+        metadata = {"format": FORMAT, "version": VERSION, "header": self._header(), "hash": self.hash}
         with atomic_write(path) as temporary:
             save_file(tensors, temporary, metadata)
 
     @classmethod
-    def load(cls, path: str | Path, pair: "SharedNodePair | None" = None) -> "LinkSplit":
+    def load(cls, path: str | Path, pair: SharedNodePair | None = None) -> "LinkSplit":
         """Read a split that :meth:`save` wrote.
 
         Args:
@@ -125,7 +118,7 @@ class LinkSplit:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is no split, or damaged, or of another pair.
+            ValueError: If it is no split, or one of another version, or damaged, or of another pair.
         """
         path = Path(path)
         if not path.is_file():
@@ -133,16 +126,22 @@ class LinkSplit:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name).long() for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a split, or only a part of one: {error}") from error
-        if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
-            raise ValueError(f"{path} is a safetensors file, but not a split of version {VERSION}")
-        text = metadata.get("header", "")
-        if set(tensors) != set(PARTS) or _digest(tensors, text) != metadata.get("sha256"):
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"{path} is a safetensors file, but not a split")
+        if metadata.get("version") != VERSION:
+            raise ValueError(
+                f"{path} is a split of version {metadata.get('version')}, and only version {VERSION} is read: "
+                "'split_links' with the same arguments draws the same pairs again"
+            )
+        try:
+            split = cls(**tensors, **json.loads(metadata["header"]))
+        except (KeyError, TypeError, ValueError):
+            split = None
+        if split is None or split.hash != metadata.get("hash"):
             raise ValueError(f"{path} is damaged or was edited: its checksum does not fit")
-        header = json.loads(text)
-        split = cls(**{name: tensors[name].long() for name in PARTS}, **header)
         if pair is not None:
             split.check(pair)
         return split
@@ -156,13 +155,122 @@ class LinkSplit:
         return f"{type(self).__name__}({sizes}, seed={self.seed}, hash={self.hash!r})"
 
 
-def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
-    """Return a digest of the pairs, whatever their integer type, and the header."""
-    digest = hashlib.sha256(header.encode())
-    for name in PARTS:
-        pairs = tensors[name]
-        digest.update(f"{name} {list(pairs.shape)}".encode())
-        for row in pairs:
-            for start in range(0, row.numel(), BLOCK):
-                digest.update(row[start : start + BLOCK].numpy().astype("<i8").tobytes())
-    return digest.hexdigest()
+def split_links(
+    pair: SharedNodePair,
+    ratios: Sequence[float] = (0.2, 0.4, 0.4),
+    seed: int = 0,
+    *,
+    hold_out: str | Tensor = "target_only_end",
+    num_neg: int = 5,
+) -> LinkSplit:
+    r"""Split the links of a pair's target once, for every method and every derived graph.
+
+    Links that may be held out are shuffled and divided: :math:`\lfloor r_1 n \rfloor` for training,
+    :math:`\lfloor (r_1 + r_2) n \rfloor - \lfloor r_1 n \rfloor` for validation, the rest for the test. All others are
+    for training. A pair of nodes goes to one part with both its directions, also where these are different links.
+
+    Non-links are different pairs drawn uniformly from those that are no link of the whole target, in either direction,
+    and no self-loop, ``num_neg`` for each held-out link; those of validation and test do not overlap. They are of the
+    same kind as the held-out links: with ``"target_only_end"`` one end at least is in no source, for otherwise a node's
+    kind alone would tell links from non-links. Where links are directed, so are non-links: those between a shared and
+    another node begin with the latter as often as the held-out links do, all others have either direction as likely.
+
+    Args:
+        pair: The graphs.
+        ratios: Shares of training, validation and test in the links that may be held out; their sum is 1.
+        seed: Equal seeds give equal splits on every device and in every release.
+        hold_out: Which links may be held out: ``"target_only_end"`` for those with an end that no source has, ``"all"``
+            for all, or the pairs themselves, ``[2, P]``, such as those after a certain year. Non-links are drawn from
+            all pairs of the target's nodes in the latter two cases.
+        num_neg: Non-links per held-out link.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, a pair of ``hold_out`` is no link of the target, there is nothing to
+            hold out, validation or test would be empty though their ratio is not 0, or there are too few non-links.
+
+    Example:
+        >>> from torch_geometric.data import Data
+        >>> ring = torch.stack([torch.arange(40), (torch.arange(40) + 1) % 40])
+        >>> target = Data(edge_index=ring, key=torch.arange(40), num_nodes=40)
+        >>> source = Data(edge_index=ring[:, :20], key=torch.arange(21), num_nodes=21)
+        >>> split_links(SharedNodePair(source, target))
+        LinkSplit(train=24, val=8, test=8, val_neg=40, test_neg=40, seed=0, hash='...')
+    """
+    if not isinstance(pair, SharedNodePair):
+        raise TypeError(f"'pair' must be a SharedNodePair (got {type(pair).__name__})")
+    shares = _check_ratios(ratios)
+    seed = check_seed(seed)
+    num_neg = check_count(num_neg, "num_neg", least=0)
+    links, num_nodes = pair.target_links(), pair.num_nodes
+    # Both directions of a pair have one key here and so fall into one part.
+    keys = pair_keys(links, num_nodes)
+    rule = hold_out if isinstance(hold_out, str) else "given"
+    candidates = unique_keys(keys[_may_be_held_out(pair, links, keys, hold_out)])
+    val, test = (is_among(keys, part) for part in _divide(candidates, shares, seed))
+    held = torch.cat([links[:, val], links[:, test]], 1)
+    only = ~pair.shared
+    space = PairSpace(only if rule == "target_only_end" else torch.ones_like(only))
+    negatives = draw_non_links(space, num_neg * held.size(1), unique_keys(keys), seed=seed)
+    if pair.directed:
+        negatives = turn_non_links(negatives, held, only, seed=seed)
+    num_val = int(val.count_nonzero())
+    return LinkSplit(
+        links[:, ~(val | test)],
+        held[:, :num_val],
+        held[:, num_val:],
+        negatives[:, : num_neg * num_val],
+        negatives[:, num_neg * num_val :],
+        seed,
+        pair.fingerprint,
+        {"ratios": list(shares), "hold_out": rule, "num_neg": num_neg, "directed": pair.directed},
+    )
+
+
+def _check_ratios(ratios: Any) -> tuple[float, float, float]:
+    try:
+        shares = tuple(float(share) for share in ratios)
+    except (TypeError, ValueError):
+        raise TypeError(f"'ratios' must be three numbers (got {ratios!r})") from None
+    if len(shares) != 3 or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise ValueError(f"'ratios' must be three shares with the sum 1 (got {ratios!r})")
+    if shares[1] + shares[2] == 0:
+        raise ValueError(f"'ratios' must hold something out for validation or test (got {ratios!r})")
+    return shares
+
+
+def _may_be_held_out(pair: SharedNodePair, links: Tensor, keys: Tensor, hold_out: Any) -> Tensor:
+    """Say of the target's links which may be held out."""
+    if isinstance(hold_out, Tensor):
+        wanted = unique_keys(pair_keys(read_pairs(hold_out, pair.num_nodes, "hold_out"), pair.num_nodes))
+        strange = wanted[~is_among(wanted, unique_keys(keys.clone()))]
+        if strange.numel():
+            first = key_pairs(strange[:1], pair.num_nodes).view(-1).tolist()
+            raise ValueError(
+                f"'hold_out' holds {strange.numel()} pairs that are no link of the target, such as {first}"
+            )
+        return is_among(keys, wanted)
+    if hold_out not in HOLD_OUT:
+        raise ValueError(f"'hold_out' must be one of {HOLD_OUT}, or pairs [2, P] (got {hold_out!r})")
+    if hold_out == "all":
+        return torch.ones(keys.numel(), dtype=torch.bool)
+    found = ~pair.shared[links].all(0)
+    if not bool(found.any()):
+        raise ValueError(
+            "no link of the target has an end that only the target has, so none can be held out: with hold_out='all' "
+            "any link may be"
+        )
+    return found
+
+
+def _divide(candidates: Tensor, shares: tuple[float, float, float], seed: int) -> tuple[Tensor, Tensor]:
+    """Shuffle links, and return the sorted keys of those for validation and for the test."""
+    count = candidates.numel()
+    # Sums of fractions are a rounding error beside what they mean.
+    ends = [count if share >= 1 else math.floor(share * count + 1e-9) for share in (shares[0], shares[0] + shares[1])]
+    for name, share, size in zip(("validation", "test"), shares[1:], (ends[1] - ends[0], count - ends[1]), strict=True):
+        if share > 0 and size == 0:
+            raise ValueError(f"{count} links may be held out: too few, none would be left for {name}")
+    order = stable_order(CounterRandom(seed, "split links").words(count), 1 << 32).long()
+    _, val, test = candidates[order].tensor_split(ends)
+    return unique_keys(val), unique_keys(test)

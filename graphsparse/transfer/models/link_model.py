@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GraphSAGE
 
-from graphsparse.nn import accelerate
+from graphsparse.nn import accelerate, layerwise_inference
 from graphsparse.nn.features import linear_input, sparse_if_worth_it
+from graphsparse.nn.inference import why_not_by_layers
 from graphsparse.nn.link_decoders import DotDecoder, make_decoder
 from graphsparse.ops.check import check_count, check_number
 from graphsparse.ops.remember import remember
@@ -20,7 +21,6 @@ from graphsparse.training import build_model, predict
 from graphsparse.training.link_task import check_features
 from graphsparse.transfer.data.queries import check_dense_x
 from graphsparse.utils.eval_mode import eval_mode
-from graphsparse.utils.layerwise_inference import layerwise_inference
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair
@@ -150,8 +150,10 @@ def encode(model: nn.Module, graph: Data) -> Tensor:
 
 
 def encode_layerwise(model: nn.Module, graph: Data) -> Tensor:
-    """Return the same layer by layer in blocks of nodes, for graphs that do not fit into one forward pass."""
+    """Return the same layer by layer in blocks of nodes, or in one pass where the encoder is not known to allow that."""
     assert isinstance(model, LinkModel)
+    if why_not_by_layers(model.encoder) is not None:
+        return encode(model, graph)
     with eval_mode(model), torch.no_grad():
         part = message_graph(graph)
         part.x = model.inputs(graph.x, sparse=False)

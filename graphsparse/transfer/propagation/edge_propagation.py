@@ -12,8 +12,7 @@ from torch import Tensor
 from graphsparse.metrics.ranking import average_precision
 from graphsparse.ops.blocks import CACHED, blocks
 from graphsparse.ops.check import check_count, check_share
-from graphsparse.ops.pairs import pair_keys
-from graphsparse.transfer.data.pair_table import PairTable
+from graphsparse.ops.pairs import PairTable, pair_keys
 from graphsparse.transfer.data.queries import check_queries
 from graphsparse.transfer.propagation.line_graph import LineGraph
 from graphsparse.utils.counter_random import mix64

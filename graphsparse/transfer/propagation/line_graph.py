@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from graphsparse.transfer.data.pair_table import PairTable
+from graphsparse.ops.pairs import PairTable
 
 
 class LineGraph:

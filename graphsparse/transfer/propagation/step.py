@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from graphsparse.training.link_task import LinkMetric, links_of
-from graphsparse.transfer.data.anchors import degree_matched_negatives
 from graphsparse.transfer.data.leak import assert_no_leak
+from graphsparse.transfer.data.negatives import degree_matched_negatives
 from graphsparse.transfer.propagation.edge_propagation import EPS, LAMBDA_GRID, EdgeLabelPropagation
 from graphsparse.transfer.propagation.xmc import XMC_GRID, XMCPropagation
 

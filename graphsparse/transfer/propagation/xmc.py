@@ -12,7 +12,7 @@ from torch import Tensor
 from graphsparse.ops.adjacency import Adjacency
 from graphsparse.ops.blocks import blocks_by_size
 from graphsparse.ops.check import check_count, check_edge_index, check_share
-from graphsparse.ops.pairs import is_among, pair_keys
+from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
 from graphsparse.transfer.data.queries import check_queries
 
 Ints = NDArray[np.int64]
@@ -93,8 +93,8 @@ class XMCPropagation:
         """
         check_edge_index(edge_index, num_nodes)
         proper = edge_index[:, edge_index[0] != edge_index[1]].cpu()
-        self._key = torch.unique(pair_keys(proper, num_nodes, directed=self.directed))
-        edges = torch.stack([self._key // max(num_nodes, 1), self._key % max(num_nodes, 1)])
+        self._key = unique_keys(pair_keys(proper, num_nodes, directed=self.directed))
+        edges = key_pairs(self._key, num_nodes)
         if self.directed:
             rows = Adjacency.from_edge_index(edges.flip(0), num_nodes=num_nodes)  # rows are destinations there
             back = Adjacency.from_edge_index(edges, num_nodes=num_nodes)
@@ -108,8 +108,8 @@ class XMCPropagation:
     def state(self) -> dict[str, Any]:
         """Return what was fitted as tensors and plain values, for :meth:`restore`."""
         assert self._graph is not None
-        num = max(self._graph.num_nodes, 1)
-        return {"edges": torch.stack([self._key // num, self._key % num]), "num_nodes": self._graph.num_nodes}
+        num_nodes = self._graph.num_nodes
+        return {"edges": key_pairs(self._key, num_nodes), "num_nodes": num_nodes}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Be as the object was that gave the state."""

@@ -1,13 +1,14 @@
 import pytest
 import torch
-from soup_models import CACHED, TREACHEROUS, two_states
+from soup_models import CACHED, OTHERS, TREACHEROUS, two_states
 from torch import nn
-from torch_geometric.nn import GCN, GCNConv, SAGEConv, TAGConv
+from torch_geometric.nn import GAT, GCN, GCN2Conv, GCNConv, TAGConv
 from torch_geometric.transforms import ToSparseTensor
 
+import graphsparse.nn
 from graphsparse.metrics import accuracy
 from graphsparse.soups.evaluation.evaluator import Evaluator
-from graphsparse.soups.states.states import mix
+from graphsparse.soups.states import mix
 from graphsparse.testing import random_graph
 from graphsparse.training import predict
 
@@ -39,17 +40,31 @@ def test_the_active_mode_is_told():
     other = Evaluator(TAGConv(8, 3, K=2), data)
     assert other.mode == "plain"
     assert "TAGConv" in other.reason
+    assert "accelerate" in other.reason
     matrix = ToSparseTensor(layout=torch.sparse_csr)(random_graph())
     assert "adj_t" in Evaluator(GCN(8, 16, 2, 3), matrix).reason
     normed = Evaluator(CACHED["GCN, batch normalisation"](), data)
     assert normed.mode == "plain"
     assert "batch normalisation" in normed.reason
-    with pytest.raises(ValueError, match="cannot be 'cached' here: .*TAGConv"):
-        Evaluator(TAGConv(8, 3, K=2), data, mode="cached")
+    for mode in ("cached", "layerwise"):
+        with pytest.raises(ValueError, match=f"cannot be '{mode}' here: .*TAGConv"):
+            Evaluator(TAGConv(8, 3, K=2), data, mode=mode)
+        with pytest.raises(ValueError, match=f"cannot be '{mode}' here: 'call' is given"):
+            Evaluator(model, data, mode=mode, call=lambda net, graph: net(graph.x, graph.edge_index))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_models_of_other_kinds_are_evaluated_as_they_are(name):
+    data = random_graph(400)
+    model, first, second = two_states(OTHERS[name])
+    evaluator = Evaluator(model, data)
+    assert evaluator.mode == "plain"
+    mixtures = [mix(first, second, ratio) for ratio in (0.9, 0.1)]
+    assert evaluator.scan(first, second, [0.9, 0.1]) == [trained(model, state, data) for state in mixtures]
 
 
 @pytest.mark.parametrize("name", TREACHEROUS)
-def test_what_cannot_be_cached_is_not(name):
+def test_what_looks_like_a_known_model_gets_what_it_gives_itself(name):
     data = random_graph(400)
     model, first, second = two_states(TREACHEROUS[name])
     before = data.x.clone()
@@ -64,34 +79,78 @@ def test_what_cannot_be_cached_is_not(name):
     assert torch.equal(data.x, before)
 
 
-def test_a_reason_is_given_where_a_model_cannot_be_run_on_a_part():
-    for name, reason in (("assertion", "AssertionError"), ("reads a weight", "on a small graph the parts")):
-        model = TREACHEROUS[name]()
-        evaluator = Evaluator(model, random_graph(400))
-        assert evaluator.mode == "plain"
-        assert reason in evaluator.reason
-        with pytest.raises(ValueError, match=f"'mode' cannot be 'cached' here: .*{reason}"):
-            Evaluator(model, random_graph(400), mode="cached")
+def test_plain_passes_run_the_layers_of_this_package():
+    data, seen = random_graph(), []
+    evaluator = Evaluator(
+        OTHERS["GCNII of one's own"](), data, call=lambda net, graph: seen.append(net) or net(graph.x, graph.edge_index)
+    )
+    evaluator.score(evaluator.model.state_dict())
+    assert all(isinstance(conv, graphsparse.nn.GCN2Conv) for conv in seen[0].convs)
+    assert all(type(conv) is GCN2Conv for conv in evaluator.model.convs)
 
 
-class Masked(nn.Module):
-    """A class that is never given."""
+def test_edge_features_are_left_to_whole_passes():
+    data = random_graph()
+    data.edge_attr = torch.rand(data.num_edges, 4)
+    model, state, _ = two_states(lambda: GAT(8, 16, 2, 3, edge_dim=4))
+    evaluator = Evaluator(model, data)
+    assert (evaluator.mode, evaluator.reason) == ("plain", "a layer takes features of edges")
+    assert evaluator.score(state) == trained(model, state, data)
+    assert Evaluator(model, data, mode="layerwise").score(state) == trained(model, state, data)
+    assert Evaluator(GAT(8, 16, 2, 3), data).mode == "cached"
 
-    def __init__(self):
+
+def test_weights_that_a_model_does_not_take_are_refused():
+    data = random_graph()
+    data.edge_weight = torch.ones(data.num_edges)
+    model, state, _ = two_states(CACHED["SAGE 2"])
+    evaluator = Evaluator(model, data)
+    assert "edge_weight" in evaluator.reason
+    with pytest.raises(ValueError, match="edge weights"):
+        evaluator.score(state)
+
+
+class Wrong(nn.Module):
+    def __init__(self, change):
         super().__init__()
-        self.conv = SAGEConv(8, 3)
-        self.register_buffer("mask", torch.tensor([0.0, -torch.inf, 0.0]))
+        self.conv, self.change = GCNConv(8, 3), change
 
     def forward(self, x, edge_index):
-        return self.conv(x, edge_index) + self.mask
+        return self.change(self.conv(x, edge_index))
 
 
-def test_values_that_are_infinite_in_both_states_stay_so():
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda h: h.unsqueeze(-1), ValueError, "one row of logits per node, .60, C. .got .60, 3, 1.."),
+        (lambda h: h[:, 0], ValueError, "one row of logits per node, .60, C. .got .60.."),
+        (lambda h: h[:-1], ValueError, "one row of logits per node, .60, C. .got .59, 3.."),
+        (lambda h: (h, h), TypeError, "must return a tensor of logits .got tuple."),
+        (lambda h: h[:, :2], ValueError, "the model returns 2 classes"),
+    ],
+)
+def test_outputs_that_are_no_logits_are_refused(change, error, message):
+    evaluator = Evaluator(model := Wrong(change), random_graph())
+    with pytest.raises(error, match=message):
+        evaluator.score(model.state_dict())
+
+
+@pytest.mark.parametrize("mode", ["plain", "layerwise", "cached"])
+def test_too_few_classes_are_refused(mode):
+    evaluator = Evaluator(model := GCN(8, 16, 2, 2), random_graph(), mode=mode)
+    for score in (evaluator.score, lambda state: evaluator.scan(state, state, [0.5])):
+        with pytest.raises(ValueError, match="run to 2, but the model returns 2 classes"):
+            score(model.state_dict())
+
+
+@pytest.mark.parametrize("mode", ["plain", "cached"])
+def test_values_that_are_infinite_in_both_states_stay_so(mode):
+    """A class that is never given."""
     data = random_graph(200)
-    model, first, second = two_states(Masked)
-    first["mask"] = second["mask"] = torch.tensor([0.0, -torch.inf, 0.0])
-    evaluator = Evaluator(model, data, mode="cached")
-    expected = [Evaluator(model, data, mode="plain").score(mix(first, second, ratio)) for ratio in (0.7, 0.2)]
+    model, first, second = two_states(CACHED["GCN, jk cat"])
+    first["lin.bias"][1] = second["lin.bias"][1] = -torch.inf
+    evaluator = Evaluator(model, data, mode=mode)
+    expected = [trained(model, mix(first, second, ratio), data) for ratio in (0.7, 0.2)]
     assert evaluator.scan(first, second, [0.7, 0.2]) == expected
 
 
@@ -167,11 +226,9 @@ def test_a_call_of_ones_own():
 
     data = random_graph()
     model, first, _ = two_states(Net)
-    found = [
-        Evaluator(model, data, mode=mode, call=lambda net, graph: net(graph)).score(first)
-        for mode in ("plain", "cached")
-    ]
-    assert found[0] == found[1]
+    evaluator = Evaluator(model, data, call=lambda net, graph: net(graph))
+    model.load_state_dict(first)
+    assert evaluator.score(first) == accuracy(model(data), data.y, data.val_mask)
 
 
 @pytest.mark.parametrize(

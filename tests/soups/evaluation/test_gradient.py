@@ -4,75 +4,17 @@ import torch.nn.functional as F
 from models import MODELS, NormAndTie
 from soup_helpers import random_states
 
-from graphsparse.soups.evaluation.evaluator import Evaluator
-from graphsparse.soups.evaluation.gradient import inner_products, node_loss, state_gradient
-from graphsparse.soups.recipes.ingredients import Ingredients
-from graphsparse.soups.states.grouping import group_tensors
-from graphsparse.soups.states.states import combine
+from graphsparse.soups import Evaluator, Ingredients
+from graphsparse.soups.evaluation.gradient import node_loss, state_gradient
 from graphsparse.testing import random_graph
 
 
-def explicit(kind, states, evaluator, grouping, shares, scale=None):
-    """Loss by autograd through the mixture itself, with all states in memory; derivative of the shares."""
-    shares = shares.clone().requires_grad_()
-    weights = grouping.weights(shares)
-    mixed = {
-        name: sum(w * state[name] for w, state in zip(weights[name], states, strict=True))
-        for name in weights
-        if name in dict(evaluator.model.named_parameters())
-    }
-    data = evaluator.data
-    logits = torch.func.functional_call(evaluator.model, mixed, (data.x, data.edge_index))[data.mask]
-    loss = F.cross_entropy(logits if scale is None else scale * logits, data.y[data.mask])
-    loss.backward()
-    return loss.item(), shares.grad
-
-
-@pytest.mark.parametrize("kind", ["GCN", "GraphSAGE", "GAT", "GIN", "GCNII"])
-@pytest.mark.parametrize("groups", ["tensor", "layer", "global"])
-def test_derivative_of_the_coefficients_is_autograd_through_the_mixture(kind, groups):
-    data = random_graph()
-    data.x = data.x.double()
-
-    def make_model():
-        return MODELS[kind]().double()
-
-    states = random_states(make_model, 4)
-    evaluator = Evaluator(make_model(), data)
-    grouping = group_tensors(evaluator.model, groups)
-    shares = torch.randn(grouping.count, 4).double().softmax(1)
-    loss, gradient = state_gradient(
-        evaluator.model, combine(states, grouping.weights(shares)), list(grouping.trained), evaluator.data
-    )
-    expected_loss, expected = explicit(kind, states, evaluator, grouping, shares)
-    assert loss == pytest.approx(expected_loss, abs=1e-9)
-    torch.testing.assert_close(inner_products(states, gradient, grouping), expected, rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize("kind", ["GCN", "GraphSAGE", "GAT"])
-def test_derivative_in_single_precision(kind):
-    states = random_states(MODELS[kind], 4)
-    evaluator = Evaluator(MODELS[kind](), random_graph())
-    grouping = group_tensors(evaluator.model, "tensor")
-    shares = torch.full((grouping.count, 4), 0.25).double()
-    _, gradient = state_gradient(
-        evaluator.model, combine(states, grouping.weights(shares)), list(grouping.trained), evaluator.data
-    )
-    _, expected = explicit(kind, states, evaluator, grouping, shares.float())
-    torch.testing.assert_close(inner_products(states, gradient, grouping).float(), expected, rtol=1e-4, atol=1e-6)
-
-
-def test_output_scale_and_weight_of_the_loss():
+def test_weight_of_the_loss_and_the_modes_are_given_back():
     states = random_states(MODELS["GCN"], 1)
     evaluator = Evaluator(MODELS["GCN"](), random_graph())
-    names = list(states[0])
-    scale = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
-    loss, _ = state_gradient(evaluator.model, states[0], names, evaluator.data, weight=2.0, scale=scale)
-    again = torch.tensor(1.7, requires_grad=True)
-    expected = 2 * F.cross_entropy(again * evaluator.logits(states[0]), evaluator.y)
-    expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=1e-5)
-    assert scale.grad.item() == pytest.approx(again.grad.item(), rel=1e-5)
+    loss, _ = state_gradient(evaluator.model, states[0], list(states[0]), evaluator.data, weight=2.0)
+    assert loss == pytest.approx(2 * F.cross_entropy(evaluator.logits(states[0]), evaluator.y).item(), rel=1e-5)
+    assert not any(module.training for module in evaluator.model.modules())
 
 
 def test_a_tied_weight_has_the_gradient_of_both_places():
@@ -86,25 +28,6 @@ def test_a_tied_weight_has_the_gradient_of_both_places():
     F.cross_entropy(model(data.x, data.edge_index)[data.mask], data.y[data.mask]).backward()
     for name, value in model.named_parameters():
         torch.testing.assert_close(gradient[name], value.grad)
-
-
-def test_dropout_is_off_unless_asked_for_and_modes_are_given_back():
-    evaluator = Evaluator(MODELS["GCN"](), random_graph())
-    state = random_states(MODELS["GCN"], 1)[0]
-    losses = {
-        dropout: {state_gradient(evaluator.model, state, list(state), evaluator.data, dropout=dropout)[0] for _ in "ab"}
-        for dropout in (False, True)
-    }
-    assert [len(losses[False]), len(losses[True])] == [1, 2]
-    assert not any(module.training for module in evaluator.model.modules())
-
-
-def test_dropout_leaves_statistics_of_batch_normalisation_alone():
-    evaluator = Evaluator(NormAndTie(), random_graph())
-    state = Ingredients(random_states(NormAndTie, 1), evaluator)[0]
-    before = {name: value.clone() for name, value in state.items()}
-    state_gradient(evaluator.model, state, ["first.bias"], evaluator.data, dropout=True)
-    assert all(torch.equal(value, before[name]) for name, value in state.items())
 
 
 def test_several_labels():
@@ -125,3 +48,24 @@ def test_loss_that_is_not_finite():
     state["convs.0.bias"] = torch.full((16,), torch.inf)
     with pytest.raises(FloatingPointError, match="the loss is nan"):
         state_gradient(evaluator.model, state, list(state), evaluator.data)
+
+
+@pytest.mark.parametrize(
+    ("logits", "y", "message"),
+    [
+        (torch.zeros(4, 3), torch.zeros(4), r"give 'loss'.*'data.y' \[4\] of torch.float32"),
+        (torch.zeros(4, 3), torch.zeros(4, 2), r"give 'loss'.*logits \[4, 3\], 'data.y' \[4, 2\]"),
+        (torch.zeros(4, 3, 1), torch.zeros(4).long(), r"logits \[4, 3, 1\]"),
+        (torch.zeros(4, 3), torch.tensor([0, 1, 2, 3]), r"runs from 0 to 3, but the model returns 3 outputs"),
+        (torch.zeros(4, 3), torch.tensor([0, 1, 2, -1]), r"runs from -1 to 2"),
+        (torch.zeros(4, 1), torch.tensor([0, 1, 2, 1]), r"runs from 0 to 2, but the model returns 1 outputs"),
+    ],
+)
+def test_labels_that_have_no_loss(logits, y, message):
+    with pytest.raises(ValueError, match=message):
+        node_loss(logits, y)
+
+
+def test_one_logit_for_two_classes():
+    logits, y = torch.randn(6, 1), torch.tensor([0, 1, 1, 0, 1, 0])
+    torch.testing.assert_close(node_loss(logits, y), F.cross_entropy(torch.cat([0 * logits, logits], 1), y))

@@ -4,7 +4,13 @@ import os
 import pytest
 import torch
 
-from graphsparse.soups.store.ingredient_folder import IngredientFolder, read_json, sweep_store, write_json
+from graphsparse.soups.store.ingredient_folder import (
+    IngredientFolder,
+    is_intact,
+    read_json,
+    sweep_store,
+    write_json,
+)
 
 STATE = {"w": torch.arange(6.0).view(2, 3), "n": torch.tensor(3)}
 
@@ -142,3 +148,20 @@ def test_plain_values(tmp_path):
             read_json(tmp_path / "a.json")
     with pytest.raises(ValueError, match="missing"):
         read_json(tmp_path / "b.json")
+
+
+def test_a_file_is_looked_at_again_after_it_was_written_anew(tmp_path):
+    path, looks = tmp_path / "a", []
+
+    def look():
+        looks.append(path.read_text())
+        return looks[-1]
+
+    path.write_text("good")
+    assert is_intact(path, "good", look)
+    assert is_intact(path, "good", look)
+    assert looks == ["good"]
+    path.write_text("damaged")
+    assert not is_intact(path, "good", look)
+    assert not is_intact(path, "good", look)
+    assert looks == ["good", "damaged", "damaged"]

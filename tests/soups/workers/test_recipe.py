@@ -1,41 +1,37 @@
+import dataclasses
 import functools
 
 import numpy as np
 import pytest
 import torch
-from ingredient_runs import Net, NotedBatches
+from ingredient_runs import TRAINING, Net, NotedBatches
 from torch import nn
 from torch_geometric.nn import GCN, GraphSAGE
 
 from graphsparse.loader import make_loader
-from graphsparse.soups.store.description import describe_model
+from graphsparse.soups.store.key import describe_model
 from graphsparse.soups.store.stored_graph import graph_digests, training_graph
 from graphsparse.soups.workers.recipe import Recipe, weights_name
 from graphsparse.testing import random_graph
+from graphsparse.training import Training
 
-DEFAULTS = {
-    "make_model": Net,
-    "sampler": "full",
-    "sampler_options": {},
-    "epochs": 5,
-    "lr": 0.01,
-    "weight_decay": 0.0,
-    "jitter": None,
-    "init": "shared",
-    "inference": "full",
-    "eval_every": 1,
-    "accelerate": True,
-    "seed": 0,
-}
+
+def make(**options):
+    training = {"epochs": 5, "weight_decay": 0.0, **{name: options.pop(name) for name in TRAINING & options.keys()}}
+    recipe = Recipe(**{"make_model": Net, "training": Training(**training), **options})
+    recipe.check()
+    return recipe
 
 
 def keys(num=3, data=None, **options):
-    recipe = Recipe(**{**DEFAULTS, **options})
-    recipe.check()
+    recipe = make(**options)
     model = recipe.build(0)
-    graph = training_graph(random_graph() if data is None else data)
-    content = {"model": describe_model(model), "graph": graph_digests(graph)}
-    return [key for key, _, _ in recipe.ingredients(num, model, content)]
+    graph = graph_digests(training_graph(random_graph() if data is None else data))
+    return [key for key, _, _ in recipe.ingredients(num, model, graph, describe_model(model, recipe.tag))]
+
+
+def check_loader(recipe, folder, data):
+    recipe.check_loader(recipe.build(0), training_graph(data), folder)
 
 
 def other_graph():
@@ -49,6 +45,10 @@ def infer(model, data):
     return model(data.x, data.edge_index)
 
 
+def sgd(parameters, lr, weight_decay):
+    return torch.optim.SGD(parameters, lr, weight_decay=weight_decay)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -57,9 +57,12 @@ def infer(model, data):
         {"weight_decay": 1e-3},
         {"seed": 1},
         {"eval_every": 2},
-        {"accelerate": False},
+        {"fast": False},
         {"inference": "layerwise"},
         {"inference": infer},
+        {"patience": 3},
+        {"optimizer": sgd},
+        {"tag": "second"},
         {"init": "independent"},
         {"sampler": "cluster"},
         {"sampler": "random_node"},
@@ -96,6 +99,7 @@ def test_the_key_stays_the_same_otherwise():
         {"make_model": lambda: Net()},
         {"jitter": {"lr": [0.01], "epochs": [5]}},
         {"num": 2},
+        {"progress": True, "log": print},
     ):
         assert keys(**options) == keys()[: options.get("num", 3)]
     first, second = ({"save_dir": folder, "num_parts": 4} for folder in ("a", "b"))
@@ -103,9 +107,9 @@ def test_the_key_stays_the_same_otherwise():
 
 
 def test_shared_start_and_streams_of_each_own():
-    recipe = Recipe(**{**DEFAULTS, "jitter": {"lr": [0.1, 0.2, 0.3]}})
+    recipe = make(jitter={"lr": [0.1, 0.2, 0.3]})
     model = recipe.build(0)
-    specs = [spec for _, spec, _ in recipe.ingredients(20, model, {"model": {}, "graph": {}})]
+    specs = [spec for _, spec, _ in recipe.ingredients(20, model, {}, {})]
     assert {spec["initial"] for spec in specs} == {weights_name(model)} == {recipe.start(model)["weights"]}
     for name in ("data_seed", "dropout_seed"):
         assert len({spec[name] for spec in specs}) == 20
@@ -113,15 +117,23 @@ def test_shared_start_and_streams_of_each_own():
 
 
 def test_independent_starts():
-    recipe = Recipe(**{**DEFAULTS, "init": "independent"})
+    recipe = make(init="independent")
     model = recipe.build(0)
     assert recipe.start(model) == {"init": "independent"}
-    found = list(recipe.ingredients(4, model, {"model": {}, "graph": {}}))
+    found = list(recipe.ingredients(4, model, {}, {}))
     assert len({spec["initial"] for _, spec, _ in found}) == 4
     for index, (_, spec, state) in enumerate(found):
         again = recipe.build(index + 1).state_dict()
         assert all(torch.equal(state[name], again[name]) for name in again)
         assert spec["initial"] == weights_name(recipe.build(index + 1))
+
+
+def once(data, seed):
+    return iter([data])
+
+
+def nothing(data, seed):
+    return None
 
 
 class WithExtraState(Net):
@@ -135,11 +147,10 @@ class WithExtraState(Net):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"epochs": 0}, ValueError, "'epochs' must be at least 1"),
-        ({"lr": 0.0}, ValueError, "'lr' must be positive"),
-        ({"lr": "0.1"}, TypeError, "'lr' must be a number"),
-        ({"weight_decay": -1.0}, ValueError, "'weight_decay' must be at least 0"),
-        ({"eval_every": 0}, ValueError, "'eval_every'"),
+        ({"training": {"epochs": 3}}, TypeError, "'training' must be a Training"),
+        ({"checkpoint": "a.pt"}, ValueError, "'training.checkpoint' must be None"),
+        ({"tag": 3}, TypeError, "'tag' must be a text"),
+        ({"sampler_options": 5}, TypeError, r"'sampler_options' must map names of options to values \(got 5\)"),
         ({"seed": -1}, ValueError, "'seed'"),
         ({"init": "random"}, ValueError, r"'init' must be one of \['shared', 'independent'\] \(got 'random'\)"),
         ({"inference": "fast"}, ValueError, "'inference' must be one of"),
@@ -149,9 +160,10 @@ class WithExtraState(Net):
         (
             {"sampler": "cluster", "sampler_options": {"a": object()}},
             TypeError,
-            r"'sampler_options\['a'\]' must be made",
+            r"'sampler_options\['a'\]' must be told from others .*object at 0x.* give 'tag'",
         ),
-        ({"seed": True}, TypeError, "'seed' must be an integer"),
+        ({"inference": lambda model, data: 0}, TypeError, "'inference' must be told from others .*lambda.* give 'tag'"),
+        ({"optimizer": lambda p, lr, decay: 0}, TypeError, "'training.optimizer' must be told from others"),
         ({"seed": 2**63}, ValueError, r"'seed' must be between 0 and 2\*\*63 - 1"),
         ({"jitter": {"momentum": [1]}}, ValueError, "'jitter'"),
         ({"make_model": Net()}, TypeError, "'make_model' must be a function"),
@@ -163,21 +175,17 @@ class WithExtraState(Net):
     ],
 )
 def test_refuses_what_cannot_be_trained(options, error, message):
-    def make(recipe):
-        recipe.check()
-        recipe.build(0)
-
     with pytest.raises(error, match=message):
-        make(Recipe(**{**DEFAULTS, **options}))
+        make(**options).build(0)
 
 
 def test_tries_model_and_graph_out():
     graph = training_graph(random_graph())
-    Recipe(**{**DEFAULTS, "jitter": {"dropout": [0.1]}}).try_out(graph)
+    make(jitter={"dropout": [0.1]}).try_out(graph)
     with pytest.raises(ValueError, match="2 classes"):
-        Recipe(**{**DEFAULTS, "make_model": lambda: GCN(8, 16, 2, 2)}).try_out(graph)
+        make(make_model=lambda: GCN(8, 16, 2, 2)).try_out(graph)
     with pytest.raises(ValueError, match="'jitter' draws 'dropout', but the model has none"):
-        Recipe(**{**DEFAULTS, "jitter": {"dropout": [0.1]}, "make_model": lambda: nn.Linear(8, 3)}).try_out(graph)
+        make(jitter={"dropout": [0.1]}, make_model=lambda: nn.Linear(8, 3)).try_out(graph)
 
 
 @pytest.mark.parametrize(
@@ -190,98 +198,83 @@ def test_tries_model_and_graph_out():
         ({"sampler": "saint_rw"}, ValueError, "edge_weight' is missing"),
         ({"sampler": "saint_rw", "sampler_options": {"coverage": "a"}}, TypeError, "'coverage' must be a number"),
         ({"sampler": "saint_rw", "sampler_options": {"coverage": -1}}, ValueError, "'coverage' must be a finite"),
-        ({"sampler": lambda data, seed: iter([data])}, TypeError, "'sampler' must return a loader"),
-        ({"sampler": lambda data, seed: None}, TypeError, "'sampler' must return a loader"),
+        ({"sampler": once}, TypeError, "'sampler' must return a loader"),
+        ({"sampler": nothing}, TypeError, "'sampler' must return a loader"),
     ],
 )
 def test_tries_the_sampler_out(tmp_path, options, error, message):
-    recipe = Recipe(**{**DEFAULTS, **options})
-    model = recipe.build(0)
+    recipe = make(**options)
     with pytest.raises(error, match=message):
-        recipe.check_loader(recipe.job(model, tmp_path, "cpu", None), model, training_graph(random_graph()))
+        check_loader(recipe, tmp_path, random_graph())
 
 
 def test_refuses_a_model_that_a_weighted_sampler_does_not_fit(tmp_path):
     data = random_graph()
     data.edge_weight = torch.ones(data.num_edges)
     options = {"sampler": "ladies", "sampler_options": {"num_layers": 2, "layer_size": 10}}
-    recipe = Recipe(**{**DEFAULTS, **options, "make_model": lambda: GraphSAGE(8, 16, 2, 3)})
-    model = recipe.build(0)
+    recipe = make(**options, make_model=lambda: GraphSAGE(8, 16, 2, 3))
     with pytest.raises(ValueError, match="layer 'convs.0' of 'model', a SAGEConv, takes no edge weights"):
-        recipe.check_loader(recipe.job(model, tmp_path, "cpu", None), model, training_graph(data))
+        check_loader(recipe, tmp_path, data)
 
 
 @pytest.mark.parametrize(("coverage", "counted"), [({}, 1), ({"coverage": 1000}, 1), ({"coverage": 0}, 0)])
 def test_does_not_count_for_a_loader_that_is_thrown_away(tmp_path, monkeypatch, coverage, counted):
     made = []
     monkeypatch.setattr(
-        "graphsparse.soups.workers.job.make_loader", lambda *a, **k: made.append(make_loader(*a, **k)) or made[0]
+        "graphsparse.soups.workers.recipe.make_loader", lambda *a, **k: made.append(make_loader(*a, **k)) or made[0]
     )
     data = random_graph()
     data.edge_weight = torch.ones(data.num_edges)
     options = {"sampler": "saint_rw", "sampler_options": {"roots": 3, **coverage}}
-    recipe = Recipe(**{**DEFAULTS, **options, "make_model": lambda: GCN(8, 16, 2, 3, normalize=False)})
-    model = recipe.build(0)
-    recipe.check_loader(recipe.job(model, tmp_path, "cpu", None), model, training_graph(data))
+    recipe = make(**options, make_model=lambda: GCN(8, 16, 2, 3, normalize=False))
+    check_loader(recipe, tmp_path, data)
     assert [loader.num_counted for loader in made] == [counted]
 
 
 def test_the_partition_is_kept_in_the_store(tmp_path):
-    recipe = Recipe(**{**DEFAULTS, "sampler": "cluster", "sampler_options": {"num_parts": 4}})
-    model = recipe.build(0)
-    recipe.check_loader(recipe.job(model, tmp_path, "cpu", None), model, training_graph(random_graph()))
+    recipe = make(sampler="cluster", sampler_options={"num_parts": 4})
+    check_loader(recipe, tmp_path, random_graph())
     assert len(list((tmp_path / "partitions").glob("partition-*.pt"))) == 1
 
 
 class Settings:
-    """Options of a user in a plain class, with methods that use them."""
+    """Options of a user in a plain class, with a method that uses them."""
 
-    def __init__(self, rate, file=None):
-        self.rate, self.file = rate, file
+    def __init__(self, rate):
+        self.rate = rate
 
     def make(self, data, seed=0):
         return make_loader("random_node", data, seed=seed, num_parts=self.rate)
 
-    def infer(self, model, data):
-        return model(data.x, data.edge_index) * self.rate
 
-    __call__ = make
+@dataclasses.dataclass
+class Parts(Settings):
+    """The same in a class that has a text."""
+
+    rate: int
 
 
 class OwnNet(Net):
     def __init__(self, rate):
         super().__init__()
-        self.cfg = Settings(rate)
-
-
-def calling(factor):
-    """A class whose code is another one for every factor, as if it had been edited."""
-    name = {"__name__": "edited"}
-    exec(f"class Own:\n    def __call__(self, model, data):\n        return model(data.x) * {factor}", name)
-    return name["Own"]
+        self.cfg = Parts(rate)
 
 
 @pytest.mark.parametrize(
-    "make",
+    "options",
     [
-        lambda rate: {"sampler": Settings(rate).make},
-        lambda rate: {"sampler": Settings(rate)},
-        lambda rate: {"sampler": functools.partial(lambda cfg, data, seed: cfg.make(data, seed), Settings(rate))},
-        lambda rate: {"sampler": (lambda cfg: lambda data, seed: cfg.make(data, seed))(Settings(rate))},
-        lambda rate: {"sampler": calling(rate)},
-        lambda rate: {"sampler": calling(rate)()},
-        lambda rate: {"inference": Settings(rate).infer},
-        lambda rate: {"inference": calling(rate)().__call__},
-        lambda rate: {"sampler": "cluster", "sampler_options": {"metric": Settings(rate).make}},
+        lambda rate: {"sampler": Parts(rate).make},
+        lambda rate: {"sampler": functools.partial(make_loader, "random_node", num_parts=rate)},
+        lambda rate: {"sampler": "cluster", "sampler_options": {"metric": Parts(rate).make}},
         lambda rate: {"make_model": lambda: OwnNet(rate)},
     ],
 )
-def test_the_key_changes_with_the_content_of_objects(make):
-    assert keys(1, **make(2)) == keys(1, **make(2)) != keys(1, **make(6))
+def test_the_key_changes_with_the_content_of_objects(options):
+    assert keys(1, **options(2)) == keys(1, **options(2)) != keys(1, **options(6))
 
 
-@pytest.mark.parametrize("name", ["sampler", "inference"])
-def test_refuses_what_ingredients_cannot_be_told_apart_by(name):
-    held = Settings(2, file=(i for i in range(3)))
-    with pytest.raises(TypeError, match=f"^'file' of '__self__' of '{name}' is a builtins.generator, whose content"):
-        Recipe(**{**DEFAULTS, name: held.make}).check()
+def test_what_has_neither_a_name_nor_a_text_needs_a_tag():
+    with pytest.raises(TypeError, match="^'sampler' must be told from others .*Settings object at 0x.* give 'tag'"):
+        keys(sampler=Settings(2).make)
+    assert keys(sampler=Settings(2).make, tag="2") != keys(sampler=Settings(6).make, tag="6")
+    assert keys(sampler=lambda data, seed: [data], tag="2") != keys(sampler=lambda data, seed: [data], tag="3")

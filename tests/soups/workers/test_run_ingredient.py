@@ -1,19 +1,34 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
 import zipfile
 
 import pytest
 import torch
-from ingredient_runs import Net, NotedBatches, assert_equal_states, leftovers, train, weights
+from ingredient_runs import FailingBatches, Net, NotedBatches, assert_equal_states, claim, leftovers, train, weights
 from torch_geometric.nn import GCN
 
+import graphsparse.soups.workers.elsewhere as elsewhere
 import graphsparse.soups.workers.run_ingredient as module
 from graphsparse.loader import RandomNodeBatches
 from graphsparse.nn import accelerate
 from graphsparse.nn.dropout import set_dropout
+from graphsparse.soups.store.failures import storage_error
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
-from graphsparse.soups.store.lease import Lease
 from graphsparse.soups.store.stored_graph import training_graph
-from graphsparse.soups.workers.job import Job
-from graphsparse.soups.workers.run_ingredient import BUSY, DONE, run_ingredient
+from graphsparse.soups.workers.elsewhere import attempt_elsewhere, dump_recipe, main
+from graphsparse.soups.workers.recipe import Recipe
+from graphsparse.soups.workers.run_ingredient import (
+    AGAIN,
+    DONE,
+    LASTING,
+    LOST,
+    STORAGE,
+    Outcome,
+    attempt,
+)
 from graphsparse.testing import random_graph
 from graphsparse.training import fit
 
@@ -53,7 +68,7 @@ def undisturbed(tmp_path_factory):
 def test_goes_on_where_it_was_stopped(stopped, undisturbed, monkeypatch):
     assert leftovers(stopped.store) == [stopped.state]
     seen = []
-    monkeypatch.setattr(module, "fit", lambda *a, **k: seen.append(torch.load(k["checkpoint"])) or fit(*a, **k))
+    monkeypatch.setattr(module, "fit", lambda *a: seen.append(torch.load(a[2].checkpoint)) or fit(*a))
     store = train(stopped.store, 1, **BATCHES)
     assert seen[0]["epochs_run"] == 3
     assert store.meta(0)["resumed"] is True
@@ -119,44 +134,106 @@ def test_is_one_fit_with_the_seeds_of_the_ingredient(tmp_path):
     assert len(set(weights(store))) == 3
 
 
-def test_leaves_alone_what_another_process_works_on(tmp_path):
-    store = train(tmp_path, 1)
-    folder = IngredientFolder(tmp_path, store.keys[0])
-    folder.mark.unlink()
-    with Lease.take(folder.path):
-        assert run_ingredient(tmp_path, folder.key, Job(Net())) == BUSY
-    assert not folder.is_done()
-    folder.mark.write_text("")
-    assert run_ingredient(tmp_path, folder.key, Job(Net())) == DONE
-
-
-def test_publishes_nothing_after_another_took_over(tmp_path, monkeypatch):
-    store = train(tmp_path, 1)
-    folder = IngredientFolder(tmp_path, store.keys[0])
+@pytest.fixture
+def open_store(tmp_path):
+    """A store whose one ingredient is not finished, and claimed by this process."""
+    folder = IngredientFolder(tmp_path / "store", train(tmp_path / "store", 1).keys[0])
     folder.mark.unlink()
     folder.weights.unlink()
-    monkeypatch.setattr(Lease, "is_mine", lambda self: False)
-    assert run_ingredient(tmp_path, folder.key, Job(accelerate(Net()))) == BUSY
-    assert not folder.weights.exists()
+    claim(folder.path, token="mine")
+    return folder
 
 
-def test_damaged_initial_weights_are_named(tmp_path):
-    store = train(tmp_path, 1)
-    folder = IngredientFolder(tmp_path, store.keys[0])
-    folder.mark.unlink()
-    initial = next((tmp_path / "initial").iterdir())
+def run(folder, job):
+    return attempt(folder.store, folder.key, job, "mine")
+
+
+def test_publishes_nothing_after_another_took_over(open_store):
+    for token in ("another", None):
+        (open_store.path / "claim").unlink()
+        if token is not None:
+            claim(open_store.path, token=token)
+        assert run(open_store, Recipe(Net)) == Outcome(LOST)
+        assert not open_store.weights.exists()
+    claim(open_store.path, token="mine")
+    assert run(open_store, Recipe(Net)) == Outcome(DONE)
+    assert open_store.is_done()
+
+
+@pytest.mark.parametrize(("error", "code"), [(RuntimeError, AGAIN), (MemoryError, AGAIN), (KeyError, LASTING)])
+def test_says_whether_trying_again_may_help(open_store, tmp_path, error, code):
+    batches = {"error": error, "notes": tmp_path / "notes"}
+    outcome = run(open_store, Recipe(Net, sampler=FailingBatches, sampler_options=batches))
+    assert outcome.code == code
+    assert outcome.told.startswith("Traceback")
+    assert "this sampler fails" in outcome.told.splitlines()[-1]
+
+
+def test_says_that_the_store_cannot_be_written(open_store, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device", str(open_store.state))
+
+    monkeypatch.setattr("graphsparse.training.checkpoint.atomic_write", full)
+    outcome = run(open_store, Recipe(Net))
+    assert outcome.code == STORAGE
+    assert storage_error(open_store.store, outcome.told).errno == 28
+
+
+def test_damaged_initial_weights_are_named(open_store):
+    initial = next((open_store.store / "initial").iterdir())
     initial.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="cannot be read as initial weights"):
-        run_ingredient(tmp_path, folder.key, Job(Net()))
+    assert f"{str(initial)!r} cannot be read as initial weights" in run(open_store, Recipe(Net)).told
     torch.save(GCN(8, 16, 2, 3).state_dict(), initial)
-    with pytest.raises(ValueError, match="does not hold the initial weights of this name"):
-        run_ingredient(tmp_path, folder.key, Job(Net()))
+    assert f"{str(initial)!r} does not hold the initial weights of this name" in run(open_store, Recipe(Net)).told
+
+
+@pytest.fixture
+def process(monkeypatch):
+    """Put back what this process does when it is told to end, and watch over no parent."""
+    before = signal.getsignal(signal.SIGTERM)
+    leave_with = elsewhere._leave_with
+    monkeypatch.setattr(elsewhere, "_leave_with", lambda parent: None)
+    yield leave_with
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.once
+def test_a_process_says_how_it_ended_by_its_code_and_what_it_wrote(open_store, tmp_path, capsys, process):
+    failing = Recipe(Net, sampler=FailingBatches, sampler_options={"error": KeyError, "notes": tmp_path / "notes"})
+    for job, code in [(failing, LASTING), (Recipe(Net), DONE)]:
+        (tmp_path / "recipe.pkl").write_bytes(dump_recipe(job))
+        arguments = [str(tmp_path / "recipe.pkl"), str(open_store.store), open_store.key, "mine", "1"]
+        assert main([*arguments, str(os.getppid())]) == code
+    assert "this sampler fails" in capsys.readouterr().err
+    assert open_store.is_done()
+
+
+@pytest.mark.once
+def test_a_job_that_cannot_be_loaded_is_a_failure(open_store):
+    outcome = attempt_elsewhere(b"nothing", str(open_store.store), open_store.key, "mine", 1)
+    assert outcome.code == LASTING
+    assert "UnpicklingError" in outcome.told
+
+
+@pytest.mark.once
+def test_ends_when_the_one_who_started_it_is_gone(monkeypatch, process):
+    ended = threading.Event()
+    monkeypatch.setattr(elsewhere.os, "kill", lambda pid, number: ended.set())
+    gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    gone.wait()
+    process(gone.pid)
+    assert ended.wait(5)
+
+
+def test_ends_in_order_when_it_is_told_to():
+    with pytest.raises(SystemExit) as caught:
+        elsewhere._leave(signal.SIGTERM, None)
+    assert caught.value.code == 143
 
 
 def test_meta_says_how_it_was_made(tmp_path):
     meta = train(tmp_path, 1, sampler=NotedBatches).meta(0)
     assert meta["versions"]["torch"] == torch.__version__
-    assert meta["peak_memory_bytes"] > 2**20
     assert (meta["epochs_run"], meta["attempts"], meta["device"], meta["notes"]) == (6, 1, "cpu", [])
     assert meta["seconds"] > 0
     assert meta["threads"] == torch.get_num_threads()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import resource
@@ -26,8 +27,8 @@ from store_damage import epochs_begun, files_of, interrupt
 from torch_geometric.nn import GCN
 from torch_geometric.transforms import GCNNorm
 
-import graphsparse.soups.workers.here_backend as here_backend
-import graphsparse.soups.workers.local_backend as local_backend
+import graphsparse.soups.workers.pools as pools
+import graphsparse.soups.workers.supervise as supervise
 from graphsparse.soups.store.failures import IngredientError, StorageError
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.store.store import IngredientStore
@@ -118,8 +119,9 @@ def test_two_supervisors_on_one_store_train_each_ingredient_once(tmp_path, undis
 SCRIPT = """
 import sys, time
 import torch
-from graphsparse.soups.workers.train_ingredients import train_ingredients
+from graphsparse.soups import Workers, train_ingredients
 from graphsparse.testing import random_graph
+from graphsparse.training import Training
 from torch_geometric.nn import GCN
 
 class Slow(torch.nn.Module):
@@ -133,8 +135,8 @@ class Slow(torch.nn.Module):
 
 wait = float(sys.argv[2])
 store = train_ingredients(
-    lambda: Slow(), random_graph(), 1, sys.argv[1], epochs=8, checkpoint_every=1, threads=1,
-    inference=lambda model, data: model(data.x, data.edge_index), workers=int(sys.argv[3]),
+    lambda: Slow(), random_graph(), 1, sys.argv[1], training=Training(epochs=8), tag="first",
+    inference=lambda model, data: model(data.x, data.edge_index), workers=Workers(sys.argv[3], checkpoint_every=1),
 )
 print(store.meta(0)["weights"], store.meta(0)["resumed"])
 """
@@ -148,32 +150,63 @@ def is_alive(pid):
         return False
 
 
-def test_a_script_without_main_guard_is_interrupted_and_goes_on(tmp_path, monkeypatch, capsys):
-    """Model and inference are a class and a lambda of the script itself; Ctrl-C ends it and its worker in order."""
-    store = tmp_path / "store"
-    process = python(SCRIPT, store, 0.4, 1)
+def start_script(store):
+    """Start a script that trains, and return it with its worker when there is something to go on from."""
+    process = python(SCRIPT, store, 0.4, "local")
     end = time.monotonic() + 120
     while not list(store.glob("ingredients/*/state.pt")) and time.monotonic() < end and process.poll() is None:
         time.sleep(0.02)
-    (lease,) = store.glob("ingredients/*/lease-*")
-    worker = json.loads(lease.read_text())["pid"]
-    assert worker != process.pid
+    (claim,) = store.glob("ingredients/*/claim")
+    assert json.loads(claim.read_text())["pid"] == process.pid
+    (worker,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
     assert is_alive(worker)
+    return process, worker
+
+
+def finish_script(store, other, monkeypatch, capsys):
+    """Run the script here on the store and on an empty one, and return the weights and whether they were resumed."""
+    told = []
+    for path in (store, other):
+        monkeypatch.setattr(sys, "argv", ["-c", str(path), "0.0", "here"])
+        exec(SCRIPT, {"__name__": "__main__"})
+        told.append(capsys.readouterr().out.split())
+    return told
+
+
+def test_a_script_without_main_guard_is_interrupted_and_goes_on(tmp_path, monkeypatch, capsys):
+    """Model and inference are a class and a lambda of the script itself; Ctrl-C ends it and its worker in order."""
+    store = tmp_path / "store"
+    process, worker = start_script(store)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "KeyboardInterrupt" in told
     assert not is_alive(worker)
     (folder,) = (store / "ingredients").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["spec.json", "state.pt"]  # no lease, no half file
+    assert sorted(path.name for path in folder.iterdir()) == ["spec.json", "state.pt"]  # no claim, no half file
     # The call goes on, and ends where a call that nobody disturbed ends.
-    told = []
-    for path in (store, tmp_path / "other"):
-        monkeypatch.setattr(sys, "argv", ["-c", str(path), "0.0", "0"])
-        exec(SCRIPT, {"__name__": "__main__"})
-        told.append(capsys.readouterr().out.split())
-    assert told[0][0] == told[1][0]
-    assert (told[0][1], told[1][1]) == ("True", "False")
+    first, second = finish_script(store, tmp_path / "other", monkeypatch, capsys)
+    assert first[0] == second[0]
+    assert (first[1], second[1]) == ("True", "False")
+
+
+def test_a_killed_supervisor_takes_its_worker_along_and_another_takes_over_at_once(tmp_path, monkeypatch, capsys):
+    """SIGKILL, of which nobody hears: the claim stays behind, and so does the worker for a second."""
+    store = tmp_path / "store"
+    process, worker = start_script(store)
+    process.kill()
+    process.communicate(timeout=60)
+    assert list(store.glob("ingredients/*/claim"))
+    begin = time.monotonic()
+    first, second = finish_script(store, tmp_path / "other", monkeypatch, capsys)
+    assert time.monotonic() - begin < 60  # not the time after which a machine counts as lost
+    assert first[0] == second[0]
+    assert first[1] == "True"
+    end = time.monotonic() + 30
+    while is_alive(worker) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_alive(worker)
+    assert IngredientStore(store).meta(0)["weights"] == first[0]
 
 
 def test_a_deleted_mark_trains_that_ingredient_alone(tmp_path, undisturbed):
@@ -263,7 +296,7 @@ def test_a_disk_that_gets_full_or_read_only_at_any_write_loses_nothing(tmp_path,
             assert "'store' cannot be written" in str(told)
             assert os.strerror(number) in str(told)
         assert (writes.count <= first) == (done is not None)
-        half = [path for path in store.rglob("*") if path.name.startswith((".", "lease-", "failure-", "FAILED"))]
+        half = [path for path in store.rglob("*") if path.name.startswith((".", "claim", "failure-", "FAILED"))]
         assert not half
         for mark in store.rglob("DONE"):  # what counts as finished is finished
             assert IngredientFolder(store, mark.parent.name).read_weights()
@@ -285,7 +318,7 @@ def test_a_worker_that_may_not_write_more_bytes_says_so(tmp_path, monkeypatch):
         return popen(*arguments, preexec_fn=limit, **options)
 
     make_model = lambda: GCN(8, 256, 2, 3)  # noqa: E731
-    monkeypatch.setattr(local_backend.subprocess, "Popen", limited)
+    monkeypatch.setattr(pools.subprocess, "Popen", limited)
     with pytest.raises(StorageError, match="'store' cannot be written .*MiB free"):
         train(tmp_path, 1, workers=1, make_model=make_model)
     monkeypatch.undo()
@@ -294,11 +327,12 @@ def test_a_worker_that_may_not_write_more_bytes_says_so(tmp_path, monkeypatch):
     assert len(train(tmp_path, 1, make_model=make_model)) == 1
 
 
-def test_a_full_disk_of_the_users_own_is_a_failure_that_names_its_file(tmp_path, monkeypatch):
-    def full(text):
-        return OSError(28, "No space left on device", "/elsewhere/cache.bin")
+def full(text):
+    return OSError(28, "No space left on device", "/elsewhere/cache.bin")
 
-    monkeypatch.setattr(here_backend, "BACK_OFF", 0)
+
+def test_a_full_disk_of_the_users_own_is_a_failure_that_names_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervise, "BACK_OFF", 0)
     options = {"sampler": FailingBatches, "sampler_options": {"error": full, "notes": tmp_path / "notes", "times": 3}}
     with pytest.raises(IngredientError, match="No space left on device: '/elsewhere/cache.bin'") as caught:
         train(tmp_path / "store", 2, **options)
@@ -347,7 +381,9 @@ def test_independent_starts_warn(tmp_path):
 @pytest.mark.parametrize("inference", ["full", "layerwise"])
 def test_every_sampler_and_inference(tmp_path, sampler, inference):
     options = {"cluster": {"num_parts": 4, "parts_per_batch": 2}, "neighbor": {"num_neighbors": [3, 3]}}
-    store = train(tmp_path, 1, sampler=sampler, sampler_options=options.get(sampler), inference=inference, epochs=15)
+    options = {"sampler": sampler, "sampler_options": options.get(sampler), "inference": inference, "epochs": 15}
+    make_model = Net if inference == "full" else lambda: GCN(8, 16, 2, 3, norm="batch_norm")
+    store = train(tmp_path, 1, make_model=make_model, **options)
     assert store.scores[0] > 0.5
     assert (tmp_path / "partitions").exists() == (sampler == "cluster")
 
@@ -374,9 +410,10 @@ def test_a_model_that_cannot_travel_is_trained_here(tmp_path):
         model.lock = threading.Lock()
         return model
 
+    options = {"make_model": make_model, "fast": False, "tag": "with a lock"}
     with pytest.raises(TypeError, match="cannot be sent to another process .*workers=0"):
-        train(tmp_path, 1, workers=1, make_model=make_model, accelerate=False)
-    assert len(train(tmp_path, 2, workers=0, make_model=make_model, accelerate=False)) == 2
+        train(tmp_path, 1, workers=1, **options)
+    assert len(train(tmp_path, 2, workers=0, **options)) == 2
 
 
 @pytest.mark.parametrize(
@@ -384,23 +421,13 @@ def test_a_model_that_cannot_travel_is_trained_here(tmp_path):
     [
         ({"num": 0}, ValueError, "'num' must be at least 1"),
         ({"num": 2.0}, TypeError, "'num' must be an integer"),
-        ({"backend": "slurm"}, ValueError, "'backend' must be 'local' or 'ray'"),
-        ({"workers": -1}, ValueError, "'workers'"),
-        ({"workers": False}, TypeError, "'workers'"),
-        ({"threads": 0}, ValueError, "'threads'"),
-        ({"checkpoint_every": 0}, ValueError, "'checkpoint_every'"),
-        ({"log": 3}, TypeError, "'log'"),
-        ({"backend": "ray", "workers": 0}, ValueError, "'workers'"),
-        ({"sampler_options": 5}, TypeError, r"'sampler_options' must map names of options to values \(got 5\)"),
-        ({"epochs": 0}, ValueError, "'epochs'"),
+        ({"sampler": lambda data, seed: [data]}, TypeError, "'sampler' must be told from others .*give 'tag'"),
         ({"data": 3}, TypeError, "'data' must be a torch_geometric Data"),
         ({"make_model": lambda: GCN(8, 16, 2, 2)}, ValueError, "2 classes"),
         ({"make_model": lambda: GCN(9, 16, 2, 3)}, RuntimeError, "shapes"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, options, error, message):
-    if options.get("backend") == "ray":
-        pytest.importorskip("ray", reason="Ray is not installed")
     with pytest.raises(error, match=message):
         train(tmp_path / "store", **{"num": 2, **options})
     assert not (tmp_path / "store").exists()
@@ -411,42 +438,6 @@ def test_masks_are_needed(tmp_path):
     data.val_mask = None
     with pytest.raises(ValueError, match="'data.val_mask' is missing"):
         train(tmp_path / "store", data=data)
-
-
-def test_gpus_that_are_not_there_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="'gpus' is 1, but PyTorch finds no GPU here"):
-        train(tmp_path / "store", gpus=1)
-
-
-def test_gpus_that_cannot_be_used_are_refused(tmp_path, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for gpus in ([3], 2, [0, 1]):
-        with pytest.raises(ValueError, match="'gpus' must be 1 with workers=0"):
-            train(tmp_path / "store", 1, workers=0, gpus=gpus)
-    with pytest.raises(ValueError, match=r"'gpus' must be at least 0 and at most the 2 visible devices \(got 7\)"):
-        train(tmp_path / "store", 1, workers=1, gpus=7)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "workers", "expected"), [([1, 0], None, 2), ([1, 0], 3, 3), ([1], None, 1), ([], None, 1)]
-)
-def test_workers_are_as_many_as_gpus(tmp_path, monkeypatch, gpus, workers, expected):
-    class StartedError(Exception):
-        pass
-
-    def start(job, report, **options):
-        assert options["workers"] == expected
-        assert options["gpus"] == [str(gpu) for gpu in gpus]
-        raise StartedError
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)  # for generators of random numbers
-    monkeypatch.setattr(sys.modules["graphsparse.soups.workers.train_ingredients"], "run_local", start)
-    with pytest.raises(StartedError):
-        train(tmp_path / "store", 1, workers=workers, gpus=gpus)
 
 
 def test_the_store_must_be_a_folder():
@@ -466,14 +457,6 @@ def test_a_damaged_note_of_what_to_train_is_written_anew(tmp_path):
     assert digests(again) == digests(whole)
 
 
-def test_ray_is_asked_for_by_name(tmp_path, monkeypatch):
-    import graphsparse.typing as typing_module
-
-    monkeypatch.setattr(typing_module, "_find", lambda name: "not installed")
-    with pytest.raises(ImportError, match=r"'ray' is needed here but not installed; .*graphsparse\[ray\]"):
-        train(tmp_path / "store", backend="ray", workers=None)
-
-
 def test_a_worker_that_fails_shows_its_traceback(tmp_path, monkeypatch):
     """A real process, an error that the parent could not see coming, and a folder with a trap in it."""
     (tmp_path / "graphsparse.py").write_text("raise ImportError('the wrong one')")
@@ -485,11 +468,11 @@ def test_a_worker_that_fails_shows_its_traceback(tmp_path, monkeypatch):
     assert (tmp_path / "notes").read_text() == "failed\n"
 
 
+@dataclasses.dataclass
 class PartsSampler:
     """A sampler of a user whose options are in the object that its method is bound to."""
 
-    def __init__(self, num_parts):
-        self.num_parts = num_parts
+    num_parts: float
 
     def make(self, data, seed=0):
         return NotedBatches(data, seed=seed, num_parts=self.num_parts)
@@ -515,5 +498,30 @@ def test_another_object_behind_a_method_is_trained_anew(tmp_path):
 
 def test_another_object_in_a_model_is_another_model(tmp_path):
     train(tmp_path, 1, make_model=lambda: RateNet(0.1))
-    with pytest.raises(ValueError, match="belongs to another model: layer '' was .*num_parts=0.1.* is now .*=0.9"):
+    with pytest.raises(ValueError, match="belongs to another model: layer '' was .*num_parts': 0.1.* is now .*': 0.9"):
         train(tmp_path, 1, make_model=lambda: RateNet(0.9))
+
+
+def test_a_changed_function_needs_another_tag(tmp_path):
+    """Without a tag it is refused, with the same one what is there is found, with another one it is trained."""
+
+    def batches(num_parts):
+        return lambda data, seed: NotedBatches(data, seed=seed, num_parts=num_parts)
+
+    first = train(tmp_path, 1, sampler=batches(2), tag="2 parts")
+    assert train(tmp_path, 1, sampler=batches(6), tag="2 parts").keys == first.keys
+    second = train(tmp_path, 1, sampler=batches(6), tag="6 parts")
+    assert first.keys != second.keys
+    assert digests(first) != digests(second)
+    assert second.meta(0)["spec"]["tag"] == "6 parts"
+
+
+def rmsprop(parameters, lr, weight_decay):
+    return torch.optim.RMSprop(parameters, lr, weight_decay=weight_decay)
+
+
+def test_patience_and_an_optimiser_of_ones_own(tmp_path):
+    options = {"optimizer": rmsprop, "patience": 2, "epochs": 60}
+    store = train(tmp_path, 1, **options)
+    assert store.meta(0)["epochs_run"] < 60
+    assert store.meta(0)["spec"]["optimizer"].endswith(".rmsprop")

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
-from graphsparse.transfer.data.keys import join_keys, read_keys
+from graphsparse.transfer.data.keys import GRAPHS, join_keys, match_nodes, read_keys
 
 KEYS = st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=12)
 
@@ -108,3 +108,28 @@ def test_millions_of_keys_take_seconds():
     assert time.process_time() - start < 5
     shared = int((ids[0] < size).count_nonzero())
     assert shared == len(np.intersect1d(keys[0].numpy(), keys[1].numpy()))
+
+
+def test_nodes_and_roles_by_hand():
+    match = match_nodes(["a", "b", "c"], [["x", "c"], ["y", "x", "a"]])
+    assert (match.num_target, match.num_nodes) == (3, 5)
+    assert [ids.tolist() for ids in match.source_ids] == [[3, 2], [4, 3, 0]]
+    assert match.shared.tolist() == [True, False, True]
+    nodes = {name: match.nodes(name).tolist() for name in GRAPHS}
+    assert nodes == {
+        "target": [0, 1, 2],
+        "intersection": [0, 2],
+        "enriched_intersection": [0, 2],
+        "enriched_target": [0, 1, 2],
+        "union": [0, 1, 2, 3, 4],
+        "source": [0, 2, 3, 4],
+    }
+    role = match.role(torch.arange(5))
+    assert role.dtype == torch.int8
+    assert role.tolist() == [2, 1, 2, 0, 0]
+
+
+def test_nothing_shared():
+    match = match_nodes(torch.tensor([1, 2]), [torch.tensor([3])])
+    assert match.nodes("intersection").numel() == 0
+    assert match.role(match.nodes("union")).tolist() == [1, 1, 0]

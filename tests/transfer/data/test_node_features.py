@@ -1,10 +1,11 @@
 import pytest
 import torch
 from intersecting import key_of_node, listed, random_pair
+from torch_geometric.data import Data
 
-from graphsparse.transfer.data.node_features import check_features, take_rows
+from graphsparse.transfer.data.keys import GRAPHS
+from graphsparse.transfer.data.node_features import take_rows
 from graphsparse.transfer.data.pair import SharedNodePair
-from graphsparse.transfer.data.roles import GRAPHS
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -56,22 +57,19 @@ def test_a_source_without_features():
 @pytest.mark.parametrize(
     ("error", "match", "target", "source"),
     [
-        (ValueError, "'x' of the source 0 has 3 columns and that of the target 2", torch.ones(1, 2), torch.ones(1, 3)),
-        (ValueError, "source 0 has features 'x', but the target has none", None, torch.ones(1, 3)),
-        (ValueError, "'x' of the target must have shape .N, F", torch.ones(3), None),
-        (TypeError, "'x' of the source 0 is torch.float64", torch.ones(1, 2), torch.ones(1, 2).double()),
-        (TypeError, "'x' of the target must be a dense or CSR tensor .got list", [1.0], None),
+        (ValueError, "'x' of the source 0 has 3 columns of .* the target 2 of", torch.ones(9, 2), torch.ones(9, 3)),
+        (ValueError, "source 0 has features 'x', but the target has none", None, torch.ones(9, 3)),
+        (ValueError, "'x' of the target must have shape .N, F., a row for each of 9 nodes", torch.ones(9), None),
+        (ValueError, "'x' of the target must have shape .N, F., a row for each of 9 nodes", torch.ones(8, 2), None),
+        (ValueError, "'x' of the source 0 must have shape", torch.ones(9, 2), torch.ones(8, 2)),
+        (ValueError, "columns of torch.float64", torch.ones(9, 2), torch.ones(9, 2).double()),
+        (TypeError, "'x' of the target must be a dense or CSR tensor .got list", [1.0] * 9, None),
     ],
 )
 def test_bad_features(error, match, target, source):
+    graphs = [Data(edge_index=torch.tensor([[0], [1]]), key=torch.arange(9), num_nodes=9) for _ in range(2)]
+    for graph, x in zip(graphs, (source, target), strict=True):
+        if x is not None:
+            graph.x = x
     with pytest.raises(error, match=match):
-        check_features(target, [source])
-
-
-@pytest.mark.parametrize("which", ["target", "source 0"])
-def test_a_row_for_each_node(which):
-    (source,), target = random_pair(1)
-    graph = target if which == "target" else source
-    graph.x = graph.x[1:]
-    with pytest.raises(ValueError, match=f"'x' of the {which} must have a row for each of {graph.num_nodes} nodes"):
-        SharedNodePair(source, target)
+        SharedNodePair(*graphs)

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from intersecting import expected, random_pair
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 
 from graphsparse.testing import assert_undirected
-from graphsparse.transfer.data.link_split import split_links
+from graphsparse.transfer.data.keys import GRAPHS
 from graphsparse.transfer.data.pair import SharedNodePair
-from graphsparse.transfer.data.roles import GRAPHS
+from graphsparse.transfer.data.split import split_links
 
 
 def permuted(graph, seed):
@@ -122,7 +122,7 @@ def test_source_weight():
     graph = pair.union(source_weight=0.25)
     assert torch.equal(graph.edge_weight, torch.tensor([0.0, 1.0, 0.25, 1.0])[graph.edge_origin.long()])
     assert "edge_weight" not in pair.union()
-    for wrong in (-1.0, float("nan"), "1"):
+    for wrong in (-1.0, float("nan")):
         with pytest.raises(ValueError, match="'source_weight' must be a finite number of at least 0"):
             pair.union(source_weight=wrong)
 
@@ -170,7 +170,7 @@ def test_other_features():
     assert pair.union().x.size(1) == 3
     split = split_links(pair, hold_out="all", num_neg=1)
     split.check(other)
-    with pytest.raises(ValueError, match="'x' must have a row for each of"):
+    with pytest.raises(ValueError, match="'x' must have shape .N, F., a row for each of"):
         pair.with_x(x[1:])
 
 
@@ -182,6 +182,16 @@ def test_keys_given_apart():
     assert torch.equal(apart.shared, by_name.shared)
     several = SharedNodePair([plain[0]], plain[1], [source.key.tolist()], target.key.numpy())
     assert torch.equal(several.shared, by_name.shared)
+    # strings are keys of one source's nodes, and names of attributes where there is a list of sources
+    names = [f"k{key}" for key in source.key.tolist()], [f"k{key}" for key in target.key.tolist()]
+    assert torch.equal(SharedNodePair(*plain, *names).shared, by_name.shared)
+    plain[0].id, plain[0].other = source.key, source.key + 10**6
+    assert int(SharedNodePair([plain[0]] * 2, plain[1], ["id", "other"], target.key).shared.sum()) > 0
+    twice = SharedNodePair([plain[0]] * 2, plain[1], "id", target.key)
+    assert torch.equal(twice.nodes().source_ids[0], twice.nodes().source_ids[1])
+    for wrong, got in ((["id"], "1"), (source.key, "Tensor")):
+        with pytest.raises(ValueError, match=f"one entry per source, 2 .got {got}"):
+            SharedNodePair([plain[0]] * 2, plain[1], wrong, target.key)
 
 
 def test_few_shared_nodes():
@@ -230,17 +240,35 @@ def test_bad_arguments():
         pair.union(without=[[0], [1]])
     with pytest.raises(ValueError, match="'without' holds the index 24"):
         pair.union(without=torch.tensor([[0], [24]]))
-    with pytest.raises(ValueError, match="'edge_type' must be one of .* .got 'buys'"):
-        pair.relation("buys")
     with pytest.raises(TypeError, match="'min_shared' must be an integer"):
         SharedNodePair(source, target, min_shared="a")
     with pytest.raises(TypeError, match="'directed' must be True or False"):
         SharedNodePair(source, target, directed=None)
     wide = source.clone()
     wide.x = torch.ones(source.num_nodes, 7)
-    with pytest.raises(ValueError, match="7 columns and that of the target 3"):
+    with pytest.raises(ValueError, match="7 columns of .*, and that of the target 3 of"):
         SharedNodePair(wide, target)
     out = source.clone()
     out.edge_index = torch.tensor([[0], [99]])
     with pytest.raises(ValueError, match="'source.edge_index' holds the index 99"):
         SharedNodePair(out, target)
+    with pytest.raises(ValueError, match="'target.edge_index' holds the index 99"):
+        SharedNodePair(source, out)
+    out.edge_index = torch.rand(2, 3)
+    with pytest.raises(TypeError, match="'source.edge_index' must be a dense int64 or int32 tensor"):
+        SharedNodePair(out, target)
+
+
+def test_wrong_graphs():
+    graph = Data(edge_index=torch.tensor([[0], [1]]), num_nodes=2)
+    for name, wrong in (("source", (HeteroData(), graph)), ("target", (graph, HeteroData()))):
+        with pytest.raises(
+            TypeError, match=f"'{name}' must be a Data .got HeteroData.: graphs of several types of node"
+        ):
+            SharedNodePair(*wrong)
+    with pytest.raises(TypeError, match="'source' must be a Data .got dict"):
+        SharedNodePair({}, graph)
+    with pytest.raises(ValueError, match="'source' must hold its edges in 'edge_index'"):
+        SharedNodePair(Data(num_nodes=2), graph)
+    with pytest.raises(ValueError, match="'source' must be a graph, or some graphs .got none"):
+        SharedNodePair([], graph)

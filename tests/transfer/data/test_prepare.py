@@ -46,14 +46,14 @@ def test_the_source_of_protocol_c_grows_with_training_links_only():
     assert pair.source[0].num_edges > graphs.source.num_edges
 
     # take every held-out link away from the graph itself: the source is the same
-    data = graphs._data
+    data = graphs._whole
     key = graphs.target.key[split.heldout]
     held = {frozenset(link) for link in key.t().tolist()}
     keep = torch.tensor([frozenset(link) not in held for link in data.edge_index.t().tolist()])
     poorer = data.clone()
     poorer.edge_index = data.edge_index[:, keep]
     assert poorer.num_edges == data.num_edges - 2 * len(held)
-    graphs._data = poorer
+    graphs._whole = poorer
     assert torch.equal(graphs.source_given(split.train).edge_index, pair.source[0].edge_index)
     assert dataclasses.is_dataclass(prepared)
 

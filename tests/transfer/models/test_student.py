@@ -2,7 +2,6 @@ import copy
 
 import pytest
 import torch
-from intersecting import bipartite_pair
 from torch_geometric.data import Data
 from transfer_pairs import area, clear_pair, small_pair
 
@@ -203,13 +202,6 @@ def test_what_is_refused(data, teacher):
             student(**options)
     with pytest.raises(TypeError, match="x' must be torch.float32"):
         student(emb_weight=0.0).fit(pair.with_x(pair.union().x.double()), split)
-
-
-def test_graphs_of_several_types_are_refused():
-    pair = SharedNodePair(*bipartite_pair())
-    split = split_links(pair, edge_type=("query", "buys", "product"))
-    with pytest.raises(TypeError, match="heterogeneous"):
-        student(emb_weight=0.0).fit(pair, split)
 
 
 def test_without_a_link_in_the_target_there_is_nothing_to_learn_without_a_teacher():

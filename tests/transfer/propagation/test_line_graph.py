@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from pairs_reference import line_matrix, line_operator, pair_sets, propagated, some_pairs
 
-from graphsparse.transfer.data import pair_table
-from graphsparse.transfer.data.pair_table import PairTable
+from graphsparse.ops import pairs as module
+from graphsparse.ops.pairs import PairTable
 from graphsparse.transfer.propagation.line_graph import LineGraph
 
 
@@ -38,7 +38,7 @@ def test_rounds_equal_the_dense_recurrence(norm, monkeypatch):
     expected = propagated(pairs, start, seed, norm=norm, **options)
     assert 0 < (expected == 0.52).sum() < 60  # the clip is at work
     for size in (1 << 16, 7):
-        monkeypatch.setattr(pair_table, "CACHED", size)
+        monkeypatch.setattr(module, "CACHED", size)
         table = PairTable(pairs, 30)
         before = table.sorted(start).clone()
         signal = table.sorted(start)

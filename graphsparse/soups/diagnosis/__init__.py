@@ -1,1 +1,0 @@
-"""What ingredients are to each other before they are mixed."""

@@ -1,1 +1,0 @@
-"""Soups of tickets, which stay as sparse as their ingredients."""

@@ -1,1 +1,0 @@
-"""State dicts: mixtures of them, tied tensors, groups of tensors, what of them is pruned, and where they lie."""

@@ -1,0 +1,106 @@
+"""Train an ingredient in another process: what it is given, and what it does."""
+
+import contextlib
+import copy
+import functools
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+import torch
+
+from graphsparse.soups.store.failures import is_transient
+from graphsparse.soups.workers.recipe import Recipe
+from graphsparse.soups.workers.run_ingredient import AGAIN, LASTING, Outcome, attempt
+
+
+def dump_recipe(recipe: Recipe) -> bytes:
+    """Return a recipe as bytes, with the model in place of what builds it, and what is set in this process."""
+    training = replace(recipe.training, fast=False, progress=False, log=None)  # the model comes in its faster form
+    try:
+        make_model = functools.partial(copy.deepcopy, recipe.model())
+        payload = cloudpickle.dumps(replace(recipe, make_model=make_model, training=training))
+    except Exception as error:  # what cannot be pickled may raise anything
+        raise TypeError(
+            "the model, the sampler, its options or another function cannot be sent to another process "
+            f"({type(error).__name__}: {error}); workers=0 trains in this one"
+        ) from error
+    path = [str(Path(entry).absolute()) for entry in sys.path]
+    return pickle.dumps({"path": path, "settings": _torch_settings(), "payload": payload})
+
+
+def load_recipe(content: bytes) -> Recipe:
+    """Return the recipe of :func:`dump_recipe`, in another process, and set there what was set where it came from.
+
+    It runs code: never take it from a folder that others can write to.
+    """
+    outer = pickle.loads(content)
+    # In the same order, as names of modules may be there twice.
+    sys.path[:] = [*outer["path"], *(entry for entry in sys.path if entry not in outer["path"])]
+    settings = outer["settings"]
+    torch.set_default_dtype(settings["dtype"])
+    torch.use_deterministic_algorithms(settings["deterministic"], warn_only=settings["warn_only"])
+    torch.set_float32_matmul_precision(settings["precision"])
+    recipe: Recipe = pickle.loads(outer["payload"])
+    return recipe
+
+
+def _torch_settings() -> dict[str, Any]:
+    """Return what is set in PyTorch and changes results."""
+    return {
+        "dtype": torch.get_default_dtype(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def attempt_elsewhere(content: bytes, store: str, key: str, token: str, threads: int) -> Outcome:
+    """Train an ingredient in a process that got its recipe as bytes."""
+    try:
+        torch.set_num_threads(threads)
+        recipe = load_recipe(content)
+    except Exception as error:
+        return Outcome(AGAIN if is_transient(error) else LASTING, traceback.format_exc())
+    return attempt(store, key, recipe, token)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train an ingredient in a process of its own, and return how it ended.
+
+    Args:
+        arguments: File of the recipe, store, key, token, number of threads, number of the process that started this.
+    """
+    file, store, key, token, threads, parent = arguments
+    signal.signal(signal.SIGTERM, _leave)
+    _leave_with(int(parent))
+    outcome = attempt_elsewhere(Path(file).read_bytes(), store, key, token, int(threads))
+    with contextlib.suppress(OSError):
+        sys.stderr.write(outcome.told)
+    return outcome.code
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End in order, so that no file is left half written."""
+    raise SystemExit(128 + number)
+
+
+def _leave_with(parent: int) -> None:
+    """End when the process that started this one is gone: nobody would wait for it, and it would keep its device."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -1,0 +1,151 @@
+"""Find tickets by any method."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from torch_geometric.data import Data
+
+from graphsparse.ops.check import check_sparsity
+from graphsparse.tickets.distillation import Distillation
+from graphsparse.tickets.methods import METHODS
+from graphsparse.tickets.run import PruningMethod, Target, TicketRun, as_plain
+from graphsparse.tickets.ticket import Ticket
+from graphsparse.training import GraphTask, NodeTask, Task, Training
+from graphsparse.typing import MakeModel
+
+
+def find_ticket(
+    make_model: MakeModel,
+    data: Any,
+    *,
+    edge_sparsity: float = 0.0,
+    weight_sparsity: float = 0.0,
+    method: str | PruningMethod = "teddy",
+    training: Training | None = None,
+    distillation: Distillation | None = None,
+) -> Ticket:
+    r"""Find a sparse graph and a sparse model that belong together.
+
+    Of :math:`M` undirected edges and :math:`D` weights exactly :math:`\lfloor s M \rfloor` and
+    :math:`\lfloor s D \rfloor` are removed. The method says which; what it leaves is trained from the initial weights
+    of the seed, and the ticket holds the weights of the epoch with the best validation metric. Methods see no test
+    label: these are read once, for the ticket.
+
+    =========================== ==========================================================================
+    ``"teddy"``                 edges by degree, weights by projection, one training: ``OneShot("teddy", L0())``
+    ``"random"``                edges and weights by chance: ``OneShot("random", Fixed())``
+    ``"magnitude"``             the largest weights of the trained model: ``Magnitude()``
+    ``"iterative_magnitude"``   the same, 20 % a round: ``Magnitude(per_round=0.2)``
+    ``"untrained"``             a mask over weights that are never trained: ``Untrained()``
+    ``"random_untrained"``      a mask that nobody searched over the same weights: ``Untrained(epochs=1, lr=0)``
+    =========================== ==========================================================================
+
+    Args:
+        make_model: Builds a fresh model; see the task for how it is called.
+        data: A graph with ``x``, ``edge_index``, ``y`` and the masks of its parts; a data set of graphs; or a task with
+            more to say, such as ``NodeTask(data, inductive=True)`` or ``GraphTask(graphs, metric=evaluator)``.
+        edge_sparsity: Fraction of undirected edges to remove, in ``[0, 1)``.
+        weight_sparsity: Fraction of the weights to remove, in ``[0, 1)``; biases and normalisation are not counted.
+        method: A name of the table, one of its objects with other options, or any
+            :class:`~graphsparse.tickets.PruningMethod`.
+        training: How models are trained; ``Training()`` when ``None``. Its ``checkpoint`` is a folder: when a run was
+            killed, the same call goes on, with the ticket of an undisturbed one.
+        distillation: Let trained weights learn from the dense model as well; not done when ``None``.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If a sparsity is outside ``[0, 1)``, the method does not prune what shall be sparse, the data lack
+            something, the model does not fit them, or the checkpoint is that of another run.
+
+    Example:
+        >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.datasets import synthetic_citation
+        >>> data = synthetic_citation(1000, num_features=64, num_val=200, num_test=300)
+        >>> make_model = lambda: GCN(64, 16, 2, 7, dropout=0.5)
+        >>> ticket = find_ticket(make_model, data, edge_sparsity=0.4, weight_sparsity=0.6, training=Training(epochs=5))
+        >>> round(ticket.metrics["edge_sparsity"], 2)
+        0.4
+    """
+    options: dict[str, Any] = {"method": method, "training": training, "distillation": distillation}
+    (ticket,) = find_tickets(make_model, data, targets=[(edge_sparsity, weight_sparsity)], **options)
+    return ticket
+
+
+def find_tickets(
+    make_model: MakeModel,
+    data: Any,
+    *,
+    targets: Iterable[tuple[float, float]],
+    method: str | PruningMethod = "teddy",
+    training: Training | None = None,
+    distillation: Distillation | None = None,
+) -> list[Ticket]:
+    """Find tickets of several sparsities; a method that goes in rounds finds them on its way.
+
+    Args:
+        make_model: As for :func:`find_ticket`, like all that follow.
+        data: The graph, the data set of graphs, or a task.
+        targets: Pairs of edge and weight sparsity. A method that goes in rounds needs them from the least sparse to the
+            sparsest.
+        method: The method.
+        training: How models are trained.
+        distillation: How they learn from the dense model, which is trained once for all.
+
+    Returns:
+        The tickets in the order of the targets.
+
+    Raises:
+        TypeError: As for :func:`find_ticket`.
+        ValueError: As for :func:`find_ticket`.
+
+    Example:
+        >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.testing import random_graph
+        >>> targets, training = [(0.2, 0.5), (0.4, 0.9)], Training(epochs=5)
+        >>> tickets = find_tickets(lambda: GCN(8, 16, 2, 3), random_graph(), targets=targets, training=training)
+        >>> [round(ticket.metrics["weight_sparsity"], 1) for ticket in tickets]
+        [0.5, 0.9]
+    """
+    chosen = [Target(*target) for target in targets]
+    for target in chosen:
+        check_sparsity(target.edges, "edge_sparsity")
+        check_sparsity(target.weights, "weight_sparsity")
+    name, method = resolve(method)
+    for what in ("edges", "weights"):
+        wanted = [getattr(target, what) for target in chosen if getattr(target, what) > 0]
+        if wanted and what not in method.prunes:
+            raise ValueError(f"'method' {name!r} prunes no {what}: '{what[:-1]}_sparsity' must be 0 (got {wanted[0]})")
+    task = as_task(data)
+    if not isinstance(task, NodeTask) and any(target.edges > 0 for target in chosen):
+        raise ValueError("'edge_sparsity' must be 0 for a task that is not on the nodes of one graph")
+    run = TicketRun(make_model, task, chosen, Training() if training is None else training, distillation)
+    run.open_folder(method)
+    tickets = []
+    for found in method.find(run):
+        ticket = run.finish(found)
+        config = {type(method).__name__: as_plain(method), **ticket.config, "method": name}
+        tickets.append(replace(ticket, config=config))
+    if len(tickets) != len(chosen):
+        raise ValueError(f"'method' {name!r} found {len(tickets)} tickets for {len(chosen)} targets")
+    return tickets
+
+
+def as_task(data: Any) -> Task:
+    """Return what stands for a graph or a data set of graphs; a task is handed through."""
+    if hasattr(data, "evaluate"):
+        task: Task = data
+        return task
+    return NodeTask(data) if isinstance(data, Data) else GraphTask(data)
+
+
+def resolve(method: str | PruningMethod) -> tuple[str, PruningMethod]:
+    """Return a method by its name, and the name of a method: that under which it is known, or its class."""
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise ValueError(f"'method' must be one of {list(METHODS)} or an object with find() (got {method!r})")
+        return method, METHODS[method]
+    if not hasattr(method, "find"):
+        raise TypeError(f"'method' must be a name or an object with find() (got {type(method).__name__})")
+    known = [name for name, other in METHODS.items() if other == method]
+    return (known[0] if known else type(method).__name__), method

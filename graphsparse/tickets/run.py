@@ -1,0 +1,353 @@
+"""What a pruning method sees of a search for tickets, and what becomes of what it finds."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch_geometric.data import Data
+
+from graphsparse.edges.mask import mask_data_edges
+from graphsparse.edges.score import pair_score
+from graphsparse.edges.undirected import entry_blocks, undirected_edges
+from graphsparse.nn import accelerate
+from graphsparse.ops.digest import digest, plain
+from graphsparse.ops.select import num_removed
+from graphsparse.tickets.distillation import Distillation
+from graphsparse.tickets.ticket import Ticket
+from graphsparse.training import (
+    FitResult,
+    Masks,
+    NodeTask,
+    StepProjection,
+    Task,
+    Training,
+    build_model,
+    fit,
+    predict,
+    seeded,
+)
+from graphsparse.training.node_task import observed_nodes
+from graphsparse.typing import EdgeScore, MakeModel
+from graphsparse.utils.atomic_write import atomic_write
+
+#: Fields of :class:`Training` that change nothing of what is found.
+_NOT_THE_RUN = ("checkpoint", "checkpoint_every", "progress", "log")
+
+
+class Target(NamedTuple):
+    """How sparse a ticket shall be.
+
+    Args:
+        edges: Fraction of the undirected edges to remove, in ``[0, 1)``.
+        weights: Fraction of the weights to remove, in ``[0, 1)``; biases and normalisation are not counted.
+    """
+
+    edges: float = 0.0
+    weights: float = 0.0
+
+
+class WeightRule(Protocol):
+    """Says which weights are kept while a model is trained."""
+
+    @property
+    def nested(self) -> bool:
+        """Whether the weights kept at one sparsity lie within those kept at a lower one."""
+        ...
+
+    def __call__(self, optimizer: Optimizer, sparsity: float, *, seed: int) -> StepProjection:
+        """Attach a projection to an optimiser."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeRule:
+    """Edges chosen by a score, on each graph by itself, as :meth:`TicketRun.score_edges` returns it."""
+
+    score: str | EdgeScore
+    sparsity: float
+    seed: int
+
+    def kept(self, data: Data) -> Tensor:
+        """Return which undirected edges of a graph are kept, bool ``[M]``."""
+        edges = undirected_edges(data.edge_index, data.num_nodes)
+        of_pair = pair_score(self.score, edges, data.edge_index, seed=self.seed)
+        scores = torch.cat([of_pair(u, v) for _, u, v in edges.blocks()] or [edges.key])
+        kept = Masks(edges=torch.ones_like(scores, dtype=torch.bool)).prune(edges=scores, edge_sparsity=self.sparsity)
+        assert kept.edges is not None
+        return kept.edges
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a method found for one target: what the run trains for a last time, and makes a ticket of.
+
+    Args:
+        target: The target.
+        edges: Kept undirected edges, bool ``[M]`` in canonical order, or what :meth:`TicketRun.score_edges` returned;
+            ``None`` for all.
+        weights: Kept weights by name, bool, held in the last training; or a rule for it, such as
+            :class:`~graphsparse.tickets.L0`; ``None`` for all.
+        start: Weights to start from; ``None`` for the initial ones of the seed.
+    """
+
+    target: Target
+    edges: Tensor | EdgeRule | None = None
+    weights: Mapping[str, Tensor] | WeightRule | None = None
+    start: Mapping[str, Tensor] | None = None
+
+
+class PruningMethod(Protocol):
+    """A way to find tickets: a small frozen dataclass, whose fields are its options."""
+
+    @property
+    def prunes(self) -> frozenset[str]:
+        """``"edges"``, ``"weights"`` or both; a sparsity of what is not pruned must be 0."""
+        ...
+
+    @property
+    def nested(self) -> bool:
+        """Whether what is kept for one target lies within what is kept for a less sparse one."""
+        ...
+
+    def find(self, run: "TicketRun") -> Iterator[Found | Ticket]:
+        """Yield what is found for each of ``run.targets``, in their order."""
+        ...
+
+
+#: Kept weights by name, or what attaches a projection to an optimiser.
+HoldWeights: TypeAlias = Mapping[str, Tensor] | Callable[[Optimizer], StepProjection]
+
+
+class TicketRun:
+    """All that a pruning method sees: a task without test labels, and the trainings that it asks for.
+
+    A killed run goes on when the same call is given again: every training has a tag, and what was trained under a tag
+    before comes back at once from its file in the folder ``training.checkpoint``.
+
+    Attributes:
+        targets: The sparsities that are asked for, in their order.
+        training: How a model is trained.
+        task: What it is trained on; it has no test part.
+        graph: The graph whose edges are pruned; ``None`` for a task on many graphs.
+        names: Names of the parameters that are pruned: those with at least two dimensions, a tied one once.
+    """
+
+    def __init__(
+        self,
+        make_model: MakeModel,
+        task: Task,
+        targets: Sequence[Target],
+        training: Training,
+        distillation: Distillation | None = None,
+    ) -> None:
+        self._make_model, self._task, self._distillation = make_model, task, distillation
+        self.targets, self.training, self.task = list(targets), training, task.without_test()
+        self.graph: Data | None = task.eval_data if isinstance(task, NodeTask) else None
+        self._num_finished = 0
+        if self.graph is not None and self.graph.get("edge_index") is None:
+            raise ValueError(
+                "'data' must hold 'edge_index', which the mask of a ticket refers to "
+                f"(got {sorted(self.graph.keys())}; torch_geometric.utils.to_edge_index converts 'adj_t')"
+            )
+        if distillation is not None:
+            distillation.check(task)
+        model = self.model()
+        with seeded(training.seed):
+            task.check(model)
+        self.names = list(Masks.everything(model).weights)
+
+    def model(self, start: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """Return a model with the initial weights of the seed, or with those given."""
+        model = build_model(self._make_model, self.training.seed)
+        if start is not None:
+            model.load_state_dict(dict(start))
+        return accelerate(model) if self.training.fast else model
+
+    def everything(self) -> Masks:
+        """Return masks that keep all weights of the model and all edges of the graph."""
+        return Masks.everything(self.model(), self.graph)
+
+    @cached_property
+    def pairs(self) -> Tensor:
+        """The undirected edge of every entry of the graph's ``edge_index``, int64 ``[E]``; -1 for a self-loop."""
+        assert self.graph is not None
+        edges = undirected_edges(self.graph.edge_index, self.graph.num_nodes)
+        pairs = torch.full_like(self.graph.edge_index[0], -1, dtype=torch.int64)
+        for where, low, high in entry_blocks(self.graph.edge_index):
+            edge = (low != high).nonzero().squeeze(1)
+            pairs[where][edge] = edges.position(low[edge], high[edge])
+        return pairs
+
+    def score_edges(self, score: str | EdgeScore | None, sparsity: float) -> EdgeRule | None:
+        """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
+        return None if score is None else EdgeRule(score, sparsity, self.training.seed)
+
+    @cached_property
+    def teacher(self) -> Tensor:
+        """Logits of the dense model for the nodes of the training graph, ``[n, C]``; it is trained once."""
+        task, given = self.task, None if self._distillation is None else self._distillation.teacher
+        assert isinstance(task, NodeTask)
+        if given is not None:
+            return given[observed_nodes(task.whole)] if task.inductive else given
+        model = self.model()
+        result = self.train(model, "teacher")
+        return result.logits if task.data is task.eval_data else predict(model, task.data, task.call)
+
+    def gradient(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the gradient of the loss over the training part, of all batches, for every parameter to prune."""
+        parameters = {name: model.get_parameter(name) for name in self.names}
+        total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+        with seeded(self.training.seed):
+            self.task.check(model)
+            for batch in self.task.batches():
+                loss = self.task.loss(model, batch, None)
+                if loss is not None:
+                    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+                    for name, gradient in zip(parameters, found, strict=True):
+                        total[name] += 0 if gradient is None else gradient
+        return total
+
+    def train(
+        self,
+        model: nn.Module,
+        tag: str,
+        *,
+        weights: HoldWeights | None = None,
+        edges: Tensor | EdgeRule | None = None,
+        **options: Any,
+    ) -> FitResult:
+        """Train a model in place, without the test part, and return the result at its best epoch.
+
+        Args:
+            model: The model.
+            tag: A name, another one for every training of the run.
+            weights: Kept weights by name, bool, the others are held at 0; or a function that attaches a projection to
+                the optimiser.
+            edges: Kept undirected edges, bool ``[M]``, or what :meth:`score_edges` returned.
+            options: Fields of :class:`~graphsparse.training.Training` in the place of those of the run, and
+                ``extra_loss``, ``before_step`` and ``after_step`` of :func:`~graphsparse.training.fit`.
+        """
+        return self._fit(self.task, model, tag, weights, edges, **options)
+
+    def _fit(
+        self,
+        task: Task,
+        model: nn.Module,
+        tag: str,
+        weights: HoldWeights | None,
+        edges: Tensor | EdgeRule | None,
+        **options: Any,
+    ) -> FitResult:
+        own = {entry.name: options.pop(entry.name) for entry in fields(Training) if entry.name in options}
+        folder = self.training.checkpoint
+        training = replace(self.training, checkpoint=None if folder is None else Path(folder) / f"{tag}.pt", **own)
+        hold = weights if weights is None or callable(weights) else lambda o: Masks(weights).hold(model, o)
+        return fit(model, self._sparse(task, edges), training, project=hold, **options)
+
+    def _sparse(self, task: Task, edges: Tensor | EdgeRule | None) -> Task:
+        """Return the task on the kept edges of its graphs."""
+        if edges is None or (isinstance(edges, EdgeRule) and edges.sparsity == 0):
+            return task
+        if not isinstance(task, NodeTask) or task.loader is not None:
+            raise ValueError("edges are pruned of a graph that is trained on as a whole: a NodeTask without 'loader'")
+        one = task.data is task.eval_data
+        if not one and isinstance(edges, Tensor):
+            raise ValueError("a mask of edges says nothing of another graph: give what run.score_edges returns")
+        evaluated = _keep(task.eval_data, edges)
+        # Another training graph is pruned by its own scores: those of the whole graph know the degrees of hidden nodes.
+        return task.with_graphs(evaluated if one else _keep(task.data, edges), evaluated)
+
+    def finish(self, found: Found | Ticket) -> Ticket:
+        """Train what a method found from its starting weights, and return the ticket; test labels are read here."""
+        self._num_finished += 1
+        if isinstance(found, Ticket):
+            test = self.test(found.materialize(self._make_model), int(found.metrics.get("best_epoch", 0)))
+            return replace(found, metrics={**found.metrics, **({} if test is None else {"test": test})})
+        target, rule, seed = found.target, found.weights, self.training.seed
+        hold: HoldWeights | None = (lambda o: rule(o, target.weights, seed=seed)) if callable(rule) else rule
+        term = None
+        if self._distillation is not None and self._distillation.weight > 0:
+            assert isinstance(self.task, NodeTask)
+            term = self._distillation.term(self.task.data, self.teacher)
+        model, tag = self.model(found.start), f"final-{self._num_finished}"
+        result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
+        masks = Masks(result.weight_masks, None if self.graph is None else _kept(self.graph, found.edges))
+        self._check_counts(target, masks)
+        config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
+        return Ticket.from_fit(result, masks, self.graph, config=config)
+
+    def _check_counts(self, target: Target, masks: Masks) -> None:
+        """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""
+        weights = [masks.weights[name] for name in self.names if name in masks.weights]
+        edges = [] if masks.edges is None else [masks.edges]
+        for what, kept, sparsity in (("weights", weights, target.weights), ("edges", edges, target.edges)):
+            removed, total = (sum(int((~mask).sum()) for mask in kept), sum(mask.numel() for mask in kept))
+            missing = num_removed(sparsity, total) - removed
+            if not 0 <= missing < max(len(kept), 1) or (sparsity > 0 and not kept):
+                raise ValueError(f"the method removed {removed} of {total} {what} for a sparsity of {sparsity}")
+
+    def test(self, model: nn.Module, epoch: int) -> float | None:
+        """Return the metric on the test part of a model that was chosen; not for a method that still searches."""
+        model = accelerate(model) if self.training.fast else model
+        with seeded(self.training.seed):
+            self._task.check(model)
+            return self._task.finish(model, self._task.evaluate(model, epoch))[2]
+
+    def described(self) -> dict[str, Any]:
+        """Return how models are trained, in values that JSON can hold."""
+        named = {"Training": self.training, "Distillation": self._distillation}
+        return {"metric": self.task.metric} | {k: as_plain(v) for k, v in named.items() if v is not None}
+
+    def open_folder(self, method: PruningMethod) -> None:
+        """Write into the folder of the checkpoints what run it is of, or refuse the folder of another run."""
+        if self.training.checkpoint is None:
+            return
+        path = Path(self.training.checkpoint) / "run.json"
+        if path.parent.is_file():
+            raise ValueError(f"'checkpoint' must be a folder, of several trainings (got the file {str(path.parent)!r})")
+        described = {"method": _text(method), "targets": str([tuple(target) for target in self.targets])}
+        for name, value in {"training": self.training, "distillation": self._distillation}.items():
+            described |= {f"{name}.{key}": _text(entry) for key, entry in (as_plain(value) or {}).items()}
+        described["data"] = digest(self._task.identity().values())
+        if path.exists():
+            saved = json.loads(path.read_text())
+            names = [name for name in {**saved, **described} if saved.get(name) != described.get(name)]
+            if names:
+                was, now = saved.get(names[0], "missing"), described.get(names[0], "missing")
+                raise ValueError(
+                    f"'checkpoint' {str(path.parent)!r} belongs to another run: {names[0]} was {was} and is now {now}. "
+                    "Name another folder, or delete this one to start anew"
+                )
+            return
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(described, indent=1))
+
+
+def _kept(data: Data, edges: Tensor | EdgeRule | None) -> Tensor | None:
+    return edges.kept(data) if isinstance(edges, EdgeRule) else edges
+
+
+def _keep(data: Data, edges: Tensor | EdgeRule) -> Data:
+    return mask_data_edges(data, Masks(edges=_kept(data, edges)).edge_mask(data))
+
+
+def as_plain(value: Any) -> dict[str, Any] | None:
+    """Return the fields of an object, each as JSON can hold it, without those that only say how a run is watched."""
+    if value is None:
+        return None
+    named = {entry.name: getattr(value, entry.name) for entry in fields(value) if entry.name not in _NOT_THE_RUN}
+    return {k: v if v is None or isinstance(v, str | int | float | bool) else _text(v) for k, v in named.items()}
+
+
+def _text(value: Any) -> str:
+    """Write out objects of dataclasses by their fields and functions by their names, the same in every process."""
+    if is_dataclass(value) and not isinstance(value, type):
+        named = (f"{entry.name}={_text(getattr(value, entry.name))}" for entry in fields(value))
+        return f"{type(value).__name__}({', '.join(named)})"
+    return str(value.__qualname__) if hasattr(value, "__qualname__") else plain(value)
