@@ -1,6 +1,5 @@
 """A file from which a killed training goes on."""
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any, TypeAlias
 
 import torch
 
-from graphsparse.ops.check import check_count
 from graphsparse.utils.atomic_write import atomic_write, is_whole
 
 #: What tells one training from another: names and plain values.
@@ -96,19 +94,6 @@ class Checkpoint:
                 ) from error
         self._last = time.monotonic()
         self._cost = self._last - start
-
-
-def check_checkpoint(checkpoint: str | Path | None, every: int | None) -> None:
-    """Refuse what is no path of a file."""
-    if checkpoint is None:
-        if every is not None:
-            raise ValueError(f"'checkpoint_every' is {every!r}, but there is no 'checkpoint' to save to")
-        return
-    if not isinstance(checkpoint, str | os.PathLike):
-        raise TypeError(f"'checkpoint' must be a path (got {checkpoint!r} of type {type(checkpoint).__name__})")
-    check_count(1 if every is None else every, "checkpoint_every")
-    if Path(checkpoint).is_dir():
-        raise ValueError(f"'checkpoint' must be a file (got the folder {str(checkpoint)!r})")
 
 
 def _reason(error: Exception) -> str:

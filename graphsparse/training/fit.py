@@ -154,10 +154,3 @@ def _hooks(given: Sequence[Hook], name: str) -> list[Hook]:
     for hook in (found := list(given)):
         check_callable(hook, name)
     return found
-
-
-def fit_graphs(model: nn.Module, dataset: Any, *, evaluator: Any = None, **options: Any) -> FitResult:
-    """Train on whole graphs, with the defaults of before; to be replaced by :func:`fit`."""
-    defaults = {"epochs": 100, "lr": 0.001, "weight_decay": 0.0, "metric": evaluator}
-    own = {name: value for name, value in options.items() if value is not None}
-    return fit(model, dataset, **(defaults | own))
