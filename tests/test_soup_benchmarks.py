@@ -12,9 +12,9 @@ def test_cached_evaluation_takes_the_decisions_of_the_plain_loop(tmp_path, capsy
     monkeypatch.setenv("GRAPHSPARSE_DATA", str(data_root))
     options = ["--data", "cora", "--hidden", "8", "--net", "SAGE", "--granularity", "5", "--freed", "kept"]
     rows = soup_cost.main([*options, "--ingredients", "3", "--learned", "2", "6", "--out", str(tmp_path)])
-    assert [row["path"] for row in rows] == ["plain PyG", "graphsparse", "learned, 2", "learned, 6"]
-    assert rows[1]["same"] is True
-    assert rows[0]["right"] == rows[1]["right"]
+    assert [row["path"] for row in rows] == [*soup_cost.PATHS, "learned, 2", "learned, 6"]
+    assert rows[1]["same"] is rows[2]["same"] is True
+    assert rows[0]["right"] == rows[1]["right"] == rows[2]["right"]
     out = capsys.readouterr().out
     assert "the same" in out
     assert "OTHERS" not in out

@@ -5,10 +5,8 @@ from torch import Tensor
 
 from graphsparse.edges.score import PairScore, edge_score_rule
 from graphsparse.edges.undirected import UndirectedEdges
+from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.pairs import find_sorted, key_pairs, pair_keys
-
-#: Wedges examined at a time.
-WEDGE_BLOCK = 1 << 22
 
 
 @edge_score_rule("jaccard")
@@ -51,7 +49,7 @@ def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
     start = 0
     while start < num_edges:
         before = int(last[start - 1]) if start else 0
-        stop = max(int(torch.searchsorted(last, before + WEDGE_BLOCK, right=True)), start + 1)
+        stop = max(int(torch.searchsorted(last, before + BLOCK, right=True)), start + 1)
         count = later[start:stop]
         first = torch.repeat_interleave(torch.arange(start, stop, device=tail.device), count)
         offset = torch.arange(first.numel(), device=tail.device) - torch.repeat_interleave(
