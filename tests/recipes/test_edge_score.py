@@ -37,8 +37,8 @@ def test_works_wherever_a_score_is_named():
     removed = removed_by_networkx(data, 0.4)
     assert {tuple(sorted(edge)) for edge in data.edge_index[:, ~mask].t().tolist()} == removed
     assert torch.equal(SparsifyEdges(0.4, "preferential_attachment")(data).edge_index, kept)
-    method = OneShot("preferential_attachment")
-    ticket = find_ticket(MODELS["GCN"], data, method=method, edge_sparsity=0.4, training=Training(epochs=2))
+    method, training = OneShot("preferential_attachment"), Training(epochs=2)
+    ticket = find_ticket(MODELS["GCN"], data, edge_sparsity=0.4, method=method, training=training)
     assert torch.equal(ticket.edge_mask, mask)
 
 
