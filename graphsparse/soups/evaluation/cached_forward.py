@@ -62,6 +62,11 @@ class _Conv:
         module: FusedConv = self.step.module
         return module
 
+    @property
+    def sums_first(self) -> bool:
+        """Whether its sum over neighbours may come before any weight."""
+        return self.module.is_product and (self.module.commutes or not self.module.near_first)
+
 
 @dataclass(eq=False)
 class _Mixture:
@@ -111,7 +116,7 @@ class CachedForward:
         self._linear = {i for i, s in enumerate(self._steps, 1) if s.inputs == (0,) and is_plain(s.module)}
         needed = [x.size(0) if self._linear else self._num_nodes]
         for conv in self._convs:
-            if conv.step.inputs == (0,) and conv.module.is_product and conv.module.prepare(x) is x:
+            if conv.step.inputs == (0,) and conv.sums_first and conv.module.prepare(x) is x:
                 conv.total = spmm(conv.adj, x[: conv.adj.num_src], conv.module.reduction or "")
                 self._linear |= {conv.number} if conv.module.is_linear else set()
                 needed.append(conv.adj.num_dst if conv.module.has_root else 0)
