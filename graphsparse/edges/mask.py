@@ -3,10 +3,13 @@
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 from torch_geometric.data.storage import NodeStorage
+
+from graphsparse.typing import has_module, optional_module
 
 
 def mask_edges(edge_index: Tensor, mask: Tensor) -> Tensor:
@@ -59,3 +62,30 @@ def fix_num_nodes_(store: Any) -> int:
     if not {"num_nodes", "x", "pos", "batch", "adj_t"} & set(store.keys()):
         store.num_nodes = num_nodes
     return int(num_nodes)
+
+
+def is_sparse_tensor(value: Any) -> bool:
+    """Say whether something is a ``SparseTensor`` of torch-sparse."""
+    return has_module("torch_sparse") and isinstance(value, optional_module("torch_sparse").SparseTensor)
+
+
+def matrix_entries(matrix: Any, name: str) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return row, column and value of every entry of a torch CSR matrix or a ``SparseTensor``, in its order."""
+    if is_sparse_tensor(matrix):
+        return matrix.coo()  # type: ignore[no-any-return]
+    if not isinstance(matrix, Tensor) or matrix.layout != torch.sparse_csr:
+        kind = f"{type(matrix).__name__} {getattr(matrix, 'layout', '')}"
+        raise ValueError(f"'{name}' must be a torch CSR tensor or a SparseTensor (got {kind})")
+    crow, col = matrix.crow_indices(), matrix.col_indices().long()
+    row = torch.repeat_interleave(torch.arange(matrix.size(0), device=crow.device), crow.diff())
+    return row, col, matrix.values()
+
+
+def with_entries(matrix: Any, row: Tensor, col: Tensor, value: Tensor | None) -> Any:
+    """Return a matrix of the same kind and size with other entries, which are sorted by row."""
+    if not isinstance(matrix, Tensor):
+        return type(matrix)(row=row, col=col, value=value, sparse_sizes=matrix.sparse_sizes(), is_sorted=True)
+    crow = matrix.crow_indices().new_zeros(matrix.size(0) + 1)
+    crow[1:] = torch.bincount(row, minlength=matrix.size(0)).cumsum(0)
+    assert value is not None
+    return torch.sparse_csr_tensor(crow, col.to(crow.dtype), value, matrix.size(), check_invariants=False)

@@ -33,7 +33,7 @@ class Batches(ABC):
     Attributes:
         generator: Where all randomness comes from.
         needs_weighted_sums: Whether its batches estimate something only in models that sum messages with the weights
-            of their edges, see :func:`~graphsparse.loader.check_sums_weighted_messages`.
+            of their edges, see :func:`~graphsparse.loader.weighted_sums.check_sums_weighted_messages`.
     """
 
     needs_weighted_sums: bool = False

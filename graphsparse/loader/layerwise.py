@@ -96,8 +96,8 @@ class FastGCNBatches(LayerwiseBatches):
     :func:`~graphsparse.training.fit`, gives the layers of a model its own ones in the order in which they are called.
 
     The model must sum weighted messages, such as ``GCN(..., normalize=False)`` on ``T.GCNNorm()(data)``; see
-    :func:`~graphsparse.loader.check_sums_weighted_messages`. Batch normalisation would see nodes that a layer does not
-    need, and whose sums are therefore not computed.
+    :func:`~graphsparse.loader.weighted_sums.check_sums_weighted_messages`. Batch normalisation would see nodes that a
+    layer does not need, and whose sums are therefore not computed.
 
     Args:
         data: The graph, with ``train_mask``, and with :math:`P` as ``edge_weight``, not negative.

@@ -33,7 +33,7 @@ class SaintWalkBatches(Batches):
     over the whole graph.
 
     The weights say something only to a model that sums weighted messages, such as ``GCN(..., normalize=False)`` on
-    ``T.GCNNorm()(data)``; see :func:`~graphsparse.loader.check_sums_weighted_messages`.
+    ``T.GCNNorm()(data)``; see :func:`~graphsparse.loader.weighted_sums.check_sums_weighted_messages`.
 
     Args:
         data: The graph, with ``train_mask``, and with ``edge_weight`` unless ``coverage`` is 0.

@@ -10,7 +10,7 @@ _ADVICE = "use layers that do not, such as GCN(..., normalize=False) on T.GCNNor
 _SUMS = (GCNConv, GCN2Conv, LGConv, GraphConv)
 
 
-def check_sums_weighted_messages(model: nn.Module, *, keeps_targets: bool = True) -> None:
+def check_sums_weighted_messages(model: nn.Module) -> None:
     r"""Refuse a model whose layers do anything else with messages than to sum them with the weights of their edges.
 
     FastGCN, LADIES and the normalisation of GraphSAINT make :math:`\sum_u w_{vu} h_u` right on average. A layer that
@@ -19,12 +19,6 @@ def check_sums_weighted_messages(model: nn.Module, *, keeps_targets: bool = True
     with ``aggr="add"``; the layers of this package that say so of themselves (:class:`~graphsparse.nn.FusedConv`),
     such as ``SAGEConv`` with ``aggr="sum"`` and ``GINConv``; and layers of other origin that take ``edge_weight`` and
     have ``aggr="add"``: what those do with the weights cannot be seen.
-
-    Args:
-        model: The model.
-        keeps_targets: Whether the batches keep the nodes of a layer in the layer before. Where they do not, layers that
-            add something of the node itself are refused, too. What a model does outside of its layers, such as a
-            residual connection, cannot be seen.
 
     Raises:
         TypeError: If ``model`` is no module.
@@ -48,11 +42,6 @@ def check_sums_weighted_messages(model: nn.Module, *, keeps_targets: bool = True
         reason = _objection(layer)
         if reason is not None:
             raise ValueError(f"layer {name!r} of 'model', a {type(layer).__name__}, {reason}: {_ADVICE}")
-        if not keeps_targets and _has_root(layer):
-            raise ValueError(
-                f"layer {name!r} of 'model', a {type(layer).__name__}, adds something of the node itself, which "
-                "batches with keep_targets=False do not have in all layers: set keep_targets=True"
-            )
 
 
 def _objection(layer: MessagePassing) -> str | None:
@@ -68,7 +57,3 @@ def _objection(layer: MessagePassing) -> str | None:
     return (
         None if getattr(layer, "weighted_sum", known) else "is not known to sum messages with the weights as they are"
     )
-
-
-def _has_root(layer: MessagePassing) -> bool:
-    return bool(getattr(layer, "has_root", isinstance(layer, GraphConv)))

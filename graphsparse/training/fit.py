@@ -12,15 +12,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data.data import BaseData
 
 from graphsparse.training.check import check_callable, check_model, check_optimizer, check_scheduler
-from graphsparse.training.checkpoint import Checkpoint
+from graphsparse.training.checkpoint import Checkpoint, training_identity
 from graphsparse.training.graph_task import GraphTask
-from graphsparse.training.identity import training_identity
 from graphsparse.training.loop import Hook, Loop
 from graphsparse.training.node_task import NodeTask
-from graphsparse.training.result import FitResult
 from graphsparse.training.seeding import seeded
 from graphsparse.training.step_projection import StepProjection
-from graphsparse.training.task import ExtraLoss, Task
+from graphsparse.training.task import ExtraLoss, FitResult, Task
 from graphsparse.training.training import Training
 
 _FIELDS = frozenset(entry.name for entry in fields(Training))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.loader import NeighborBatches
 from graphsparse.loader.batches import cut_out
 from graphsparse.loader.draws import start_of_order
+from graphsparse.loader.neighbor import NeighborBatches
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
 

@@ -15,7 +15,7 @@ from graphsparse.metrics import average_precision
 from graphsparse.nn.link_decoders import DotDecoder, score_in_chunks
 from graphsparse.ops.check import check_count
 from graphsparse.training.check import check_callable
-from graphsparse.training.identity import graph_tensors, name_of
+from graphsparse.training.checkpoint import graph_tensors, name_of
 from graphsparse.training.link_batches import LinkBatch, LinkNeighborBatches, UniformNegatives, some_of
 from graphsparse.training.node_task import Inference, predict
 from graphsparse.training.task import Evaluation, add_extra

@@ -13,10 +13,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from graphsparse.training.checkpoint import Checkpoint
-from graphsparse.training.result import FitResult
 from graphsparse.training.seeding import restore_rng_state, rng_state, seeded
 from graphsparse.training.step_projection import kept_weights, projections_of
-from graphsparse.training.task import Evaluation, ExtraLoss, Task
+from graphsparse.training.task import Evaluation, ExtraLoss, FitResult, Task
 from graphsparse.training.training import Training
 from graphsparse.utils.eval_mode import keep_mode
 

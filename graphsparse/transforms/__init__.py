@@ -1,8 +1,7 @@
 """PyG transforms."""
 
 from graphsparse.transforms.leave_out_classes import LeaveOutClasses
-from graphsparse.transforms.perturb_edges import PerturbEdges
-from graphsparse.transforms.perturb_features import PerturbFeatures
+from graphsparse.transforms.perturb import PerturbEdges, PerturbFeatures
 from graphsparse.transforms.reorder_nodes import ReorderNodes
 from graphsparse.transforms.sparsify_edges import SparsifyEdges
 

@@ -1,8 +1,6 @@
 """Make a task of out-of-distribution detection from a labelled graph."""
 
 import math
-import numbers
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,29 +33,29 @@ class LeaveOutClasses(BaseTransform):  # type: ignore[misc]
         fraction: Share of the classes to leave out, in ``(0, 1)``: the first ``floor(fraction * C)`` of a random
             permutation. With 0.4 these are two of seven (Cora), two of six (CiteSeer) and one of three (PubMed).
         seed: Seed of the permutation. One seed leaves out the same classes, and more of them for a larger fraction.
-        classes: Labels to leave out instead of random ones.
 
     Raises:
         TypeError: If an argument has the wrong type, or the graph is no ``Data`` with integer labels and bool masks.
-        ValueError: If an argument is out of range, nothing is left out, fewer than two classes are kept, a left-out
-            class does not exist, or no test node is left on one of the two sides.
+        ValueError: If an argument is out of range, nothing is left out, fewer than two classes are kept, or no test
+            node is left on one of the two sides.
 
     Example:
         >>> mask = torch.tensor([True, True, True, True, False])
         >>> data = Data(y=torch.tensor([0, 1, 2, 3, 1]), train_mask=~mask, test_mask=mask, num_nodes=5)
-        >>> out = LeaveOutClasses(classes=[1])(data)
+        >>> out = LeaveOutClasses(0.25)(data)
         >>> out.y, out.num_classes, out.left_out_classes
-        (tensor([ 0, -1,  1,  2, -1]), 3, tensor([1]))
-        >>> out.train_mask.any(), out.test_mask, out.ood_mask
-        (tensor(False), tensor([ True, False,  True,  True, False]), tensor([False,  True, False, False, False]))
+        (tensor([-1,  0,  1,  2,  0]), 3, tensor([0]))
+        >>> out.test_mask, out.ood_mask
+        (tensor([False,  True,  True,  True, False]), tensor([ True, False, False, False, False]))
 
     Source: the released code of Huang et al., arXiv 2211.15335.
     """
 
-    def __init__(self, fraction: float = 0.4, seed: int = 0, *, classes: Sequence[int] | None = None) -> None:
-        self.fraction = _checked_fraction(fraction)
+    def __init__(self, fraction: float = 0.4, seed: int = 0) -> None:
+        self.fraction = check_real(fraction, "fraction", "a number in (0, 1)")
+        if not 0 < self.fraction < 1:  # also refuses NaN
+            raise ValueError(f"'fraction' must be in (0, 1) (got {fraction!r})")
         self.seed = check_seed(seed)
-        self.classes = _checked_classes(classes)
 
     def forward(self, data: Data) -> Data:
         """Return the graph without the classes; called with a shallow copy by ``BaseTransform.__call__``."""
@@ -67,9 +65,8 @@ class LeaveOutClasses(BaseTransform):  # type: ignore[misc]
         kept = torch.ones(num_classes, dtype=torch.bool)
         kept[left_out] = False
         if int(kept.count_nonzero()) < 2:
-            what = "fraction" if self.classes is None else "classes"
             raise ValueError(
-                f"'{what}' must keep at least two of {num_classes} classes (left out: {left_out.tolist()})"
+                f"'fraction' must keep at least two of {num_classes} classes (left out: {left_out.tolist()})"
             )
         # The last entry is that of a negative label, which a node has that belongs to no class.
         new_label = torch.cat([torch.where(kept, kept.cumsum(0) - 1, -1), torch.tensor([-1])]).to(y.device)
@@ -77,9 +74,9 @@ class LeaveOutClasses(BaseTransform):  # type: ignore[misc]
         label = torch.where(known, y, num_classes)
         inside = torch.cat([kept, torch.tensor([True])]).to(y.device)[label]
         data.y = torch.where(known, new_label[label], y)
-        data.ood_mask = data.test_mask & _like(~inside, data.test_mask)
+        data.ood_mask = data.test_mask & ~inside
         for key in masks:
-            data[key] = data[key] & _like(inside, data[key])
+            data[key] = data[key] & inside
         if not data.ood_mask.any() or not data.test_mask.any():
             side = "left-out" if not data.ood_mask.any() else "kept"
             raise ValueError(f"'data.test_mask' marks no node of the {side} classes (left out: {left_out.tolist()})")
@@ -89,10 +86,6 @@ class LeaveOutClasses(BaseTransform):  # type: ignore[misc]
         return data
 
     def _left_out(self, num_classes: int) -> Tensor:
-        if self.classes is not None:
-            if self.classes[0] < 0 or self.classes[-1] >= num_classes:
-                raise ValueError(f"'classes' must be labels below {num_classes} (got {self.classes})")
-            return torch.tensor(self.classes)
         count = math.floor(self.fraction * num_classes)
         if count == 0:
             raise ValueError(f"'fraction' {self.fraction} of {num_classes} classes leaves none out")
@@ -101,30 +94,7 @@ class LeaveOutClasses(BaseTransform):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         """Hold every argument: PyG compares the text to tell whether a stored data set is still the one asked for."""
-        return f"{self.__class__.__name__}(fraction={self.fraction}, seed={self.seed}, classes={self.classes})"
-
-
-def _checked_fraction(fraction: Any) -> float:
-    value = check_real(fraction, "fraction", "a number in (0, 1)")
-    if not 0 < value < 1:  # also refuses NaN
-        raise ValueError(f"'fraction' must be in (0, 1) (got {fraction!r})")
-    return value
-
-
-def _checked_classes(classes: Any) -> list[int] | None:
-    if classes is None:
-        return None
-    whole = isinstance(classes, Sequence) and not isinstance(classes, str)
-    if not whole or any(isinstance(c, bool) or not isinstance(c, numbers.Integral) for c in classes):
-        raise TypeError(f"'classes' must be a list of integers (got {classes!r})")
-    if not classes:
-        raise ValueError("'classes' is empty: there is nothing to leave out")
-    return sorted({int(c) for c in classes})
-
-
-def _like(nodes: Tensor, mask: Tensor) -> Tensor:
-    """Return a mask ``[N]`` in the shape of one that may hold several splits, ``[N, S]``."""
-    return nodes.view(-1, *[1] * (mask.dim() - 1))
+        return f"{self.__class__.__name__}(fraction={self.fraction}, seed={self.seed})"
 
 
 def _num_classes(data: Data, y: Tensor) -> int:
@@ -153,6 +123,6 @@ def _checked(data: Any) -> tuple[Tensor, list[str]]:
         mask = data[key]
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
             raise TypeError(f"'data.{key}' must be a bool tensor (got {getattr(mask, 'dtype', type(mask).__name__)})")
-        if mask.dim() == 0 or mask.size(0) != y.numel():
+        if mask.shape != y.shape:
             raise ValueError(f"'data.{key}' must be [{y.numel()}] (got {list(mask.shape)})")
     return y, masks

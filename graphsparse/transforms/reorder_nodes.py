@@ -12,30 +12,29 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from graphsparse.edges.mask import fix_num_nodes_
+from graphsparse.edges.mask import fix_num_nodes_, is_sparse_tensor, matrix_entries, with_entries
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.check import check_count
-from graphsparse.typing import has_module, optional_module
+from graphsparse.ops.pairs import key_pairs, pair_keys, sort_keys
 from graphsparse.utils.partition import partition_graph
 
-METHODS = ("metis", "rcm", "degree")
-#: Nodes of a part when ``num_parts`` is not given.
-NODES_PER_PART = 256
+METHODS = ("metis", "rcm")
+#: Nodes of a part.
+_PART = 256
 
 
 @functional_transform("reorder_nodes")
 class ReorderNodes(BaseTransform):  # type: ignore[misc]
     r"""Renumbers nodes so that neighbours lie close together: sparse products get faster, and nothing else changes.
 
-    ``metis`` lines up the parts of :func:`~graphsparse.utils.partition_graph`, nodes of a part in their old order;
-    ``rcm`` is reverse Cuthill-McKee (small bandwidth); ``degree`` puts nodes with most neighbours first, equal ones in
-    their old order. All three see the undirected graph without self-loops.
+    ``metis`` lines up the parts of :func:`~graphsparse.utils.partition_graph`, one per 256 nodes, each in its old
+    order; ``rcm`` is reverse Cuthill-McKee (small bandwidth). Both see the undirected graph without self-loops.
 
     Everything follows. Which attributes belong to nodes and which to edges is PyG's rule (``is_node_attr`` and
     ``is_edge_attr``); attributes that hold node numbers, again by PyG's rule (``__inc__``: names with ``index`` in
     them, and ``face``), are renumbered. So ``edge_label_index`` is renumbered and keeps its order, as does
     ``edge_label``. The edges are those of ``edge_index`` (tensor or :class:`~torch_geometric.EdgeIndex`) and of
-    ``adj_t`` or ``adj`` (torch CSR, ``SparseTensor``, or dense).
+    ``adj_t`` (torch CSR or ``SparseTensor``).
 
     ``data.n_id`` holds the old number of every node. A prediction goes back by ``out[data.n_id] = prediction``, the
     whole graph by :meth:`inverse`. A graph that has ``n_id`` already keeps the numbers it speaks of.
@@ -45,67 +44,48 @@ class ReorderNodes(BaseTransform):  # type: ignore[misc]
     keep their order.
 
     Args:
-        method: ``metis``, ``rcm`` or ``degree``.
-        num_parts: Number of parts, for ``metis`` only; one part per 256 nodes when ``None``.
+        method: ``metis`` or ``rcm``.
         seed: Seed of ``metis``.
-        edge_ids: Also add ``data.e_id``, the old position of every edge of ``edge_index`` (8 bytes each), with which
-            :meth:`inverse` restores the order of the edges too.
 
     Raises:
         TypeError: If the graph is no homogeneous ``Data``, or an argument has the wrong type.
-        ValueError: If the method is unknown, ``num_parts`` is given for another method than ``metis``, the graph is a
-            batch of graphs, or its edges come in no known form.
+        ValueError: If the method is unknown, the graph is a batch of graphs, or its edges come in no known form.
 
     Example:
         >>> star = Data(edge_index=torch.tensor([[0, 1, 2], [3, 3, 3]]), y=torch.tensor([5, 6, 7, 8]), num_nodes=4)
-        >>> out = ReorderNodes("degree")(star)
+        >>> out = ReorderNodes("rcm")(star)
         >>> out.n_id, out.y, out.edge_index
-        (tensor([3, 0, 1, 2]), tensor([8, 5, 6, 7]), tensor([[1, 2, 3],
-                [0, 0, 0]]))
+        (tensor([2, 1, 3, 0]), tensor([7, 6, 8, 5]), tensor([[0, 1, 3],
+                [2, 2, 2]]))
 
     Source: Cuthill and McKee, *Reducing the bandwidth of sparse symmetric matrices*, 1969; partitions: see
     :func:`~graphsparse.utils.partition_graph`.
     """
 
-    def __init__(
-        self, method: str = "metis", num_parts: int | None = None, seed: int = 0, *, edge_ids: bool = False
-    ) -> None:
-        if not isinstance(method, str) or method not in METHODS:
+    def __init__(self, method: str = "metis", seed: int = 0) -> None:
+        if method not in METHODS:
             raise ValueError(f"'method' must be one of {METHODS} (got {method!r})")
-        if num_parts is not None:
-            if method != "metis":
-                raise ValueError(f"'num_parts' is for the method 'metis' (got {num_parts!r} with {method!r})")
-            num_parts = check_count(num_parts, "num_parts")
-        seed = check_count(seed, "seed", least=0)
-        if not isinstance(edge_ids, bool):
-            raise TypeError(f"'edge_ids' must be a bool (got {edge_ids!r} of type {type(edge_ids).__name__})")
         self.method = method
-        self.num_parts = num_parts
-        self.seed = seed
-        self.edge_ids = edge_ids
+        self.seed = check_count(seed, "seed", least=0)
 
     def forward(self, data: Data) -> Data:
         """Return the renumbered graph; called with a shallow copy by ``BaseTransform.__call__``."""
         store = _checked_store(data)
-        if "num_nodes" not in store and _is_sparse_tensor(store.get("x")):
+        if "num_nodes" not in store and is_sparse_tensor(store.get("x")):
             store["num_nodes"] = store["x"].size(0)  # PyG looks at the edges only
         num_nodes = fix_num_nodes_(store)
         order = self._order(_edges(store), num_nodes)
         if "n_id" not in store:
             store["n_id"] = torch.arange(num_nodes, device=order.device)
-        if self.edge_ids and "e_id" not in store:
-            if "edge_index" not in store:
-                raise ValueError("'edge_ids' needs 'edge_index'; the edges of a matrix have no order of their own")
-            store["e_id"] = torch.arange(store["edge_index"].size(1), device=order.device)
-        _permute_(store, order, None)
+        _permute_(store, order)
         return data
 
     @staticmethod
     def inverse(data: Data) -> Data:
         """Return the graph in ascending order of ``n_id``, which undoes any number of reorderings.
 
-        Edges come back in ascending order of ``e_id`` where the graph has it, otherwise by destination, then source.
-        ``n_id`` and ``e_id`` are removed if nothing but ``0, 1, 2, ...`` is left of them. The input is not changed.
+        Edges come back sorted by destination, then source. ``n_id`` is removed if nothing but ``0, 1, 2, ...`` is left
+        of it. The input is not changed.
 
         Args:
             data: A graph with ``n_id``.
@@ -116,7 +96,7 @@ class ReorderNodes(BaseTransform):  # type: ignore[misc]
 
         Example:
             >>> star = Data(edge_index=torch.tensor([[0, 1, 2], [3, 3, 3]]), num_nodes=4)
-            >>> ReorderNodes.inverse(ReorderNodes("degree")(star))
+            >>> ReorderNodes.inverse(ReorderNodes("rcm")(star))
             Data(edge_index=[2, 3], num_nodes=4)
         """
         data = copy.copy(data)
@@ -126,35 +106,24 @@ class ReorderNodes(BaseTransform):  # type: ignore[misc]
         n_id, order = store["n_id"].sort()
         if bool((n_id[1:] == n_id[:-1]).any()):
             raise ValueError("'n_id' must name every node once (got repeated values)")
-        edge_order = None
-        if "edge_index" in store and "e_id" in store and len(store["e_id"]) == store["edge_index"].size(1):
-            edge_order = store["e_id"].argsort(stable=True)
-        _permute_(store, order, edge_order)
-        for key in ("n_id", "e_id"):
-            ids = store.get(key)
-            if ids is not None and torch.equal(ids, torch.arange(ids.numel(), dtype=ids.dtype, device=ids.device)):
-                del store[key]
+        _permute_(store, order)
+        if torch.equal(n_id, torch.arange(n_id.numel(), dtype=n_id.dtype, device=n_id.device)):
+            del store["n_id"]
         return data
 
     def _order(self, edge_index: Tensor, num_nodes: int) -> Tensor:
         """Return the old number of every node in the new order."""
         if self.method == "metis":
-            num_parts = self.num_parts or max(1, num_nodes // NODES_PER_PART)
-            part = partition_graph(edge_index, num_parts, num_nodes, seed=self.seed)
+            part = partition_graph(edge_index, max(1, num_nodes // _PART), num_nodes, seed=self.seed)
             return part.argsort(stable=True)
         edges = undirected_edges(edge_index, num_nodes)
-        if self.method == "degree":
-            return edges.degree().argsort(descending=True, stable=True)
         if num_nodes == 0:
             return edges.key
         return torch.from_numpy(_cuthill_mckee(*edges.csr())).to(edge_index.device)
 
     def __repr__(self) -> str:
         """Hold every argument: PyG compares the text to tell whether a stored data set is still the one asked for."""
-        return (
-            f"{self.__class__.__name__}(method={self.method!r}, num_parts={self.num_parts}, seed={self.seed}, "
-            f"edge_ids={self.edge_ids})"
-        )
+        return f"{self.__class__.__name__}(method={self.method!r}, seed={self.seed})"
 
 
 def _cuthill_mckee(pointer: Tensor, neighbour: Tensor) -> np.ndarray:
@@ -185,49 +154,27 @@ def _checked_store(data: Any) -> Any:
     return store
 
 
-def _is_sparse_tensor(value: Any) -> bool:
-    return has_module("torch_sparse") and isinstance(value, optional_module("torch_sparse").SparseTensor)
-
-
 def _edges(store: Any) -> Tensor:
     if "edge_index" in store:
         return store["edge_index"].as_subclass(Tensor)  # type: ignore[no-any-return]
-    for key in ("adj_t", "adj"):
-        if key in store:
-            return torch.stack(_entries(key, store[key])[:2])
-    raise ValueError(f"'data' must hold 'edge_index', 'adj_t' or 'adj' (got {list(store.keys())})")
+    if "adj_t" in store:
+        return torch.stack(matrix_entries(store["adj_t"], "adj_t")[:2])
+    raise ValueError(f"'data' must hold 'edge_index' or 'adj_t' (got {list(store.keys())})")
 
 
-def _entries(key: str, matrix: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return row, column and value of every entry of a matrix, in the order in which it stores them."""
-    if _is_sparse_tensor(matrix):
-        return matrix.coo()  # type: ignore[no-any-return]
-    if isinstance(matrix, Tensor) and matrix.layout == torch.sparse_csr and matrix.dim() == 2 + matrix.dense_dim():
-        crow, col = matrix.crow_indices(), matrix.col_indices().long()
-        row = torch.repeat_interleave(torch.arange(matrix.size(0), device=crow.device), crow.diff())
-        return row, col, matrix.values()
-    if isinstance(matrix, Tensor) and matrix.layout == torch.strided and matrix.dim() >= 2:
-        present = matrix != 0
-        row, col = (present.flatten(2).any(2) if matrix.dim() > 2 else present).nonzero().t()
-        return row, col, None
-    kind = f"{type(matrix).__name__} {getattr(matrix, 'layout', '')}"
-    raise ValueError(f"'{key}' must be a torch CSR tensor, a SparseTensor or dense (got {kind})")
-
-
-def _permute_(store: Any, order: Tensor, edge_order: Tensor | None) -> None:
-    """Bring the nodes of a storage into the given order, and its edges into theirs, in place."""
+def _permute_(store: Any, order: Tensor) -> None:
+    """Bring the nodes of a storage into the given order, and its edges into that of their new ends, in place."""
     new_id = torch.empty_like(order)
     new_id[order] = torch.arange(order.numel(), device=order.device)
     # What belongs to what is asked while everything still fits together.
     kinds = {key: _kind(store, key) for key in store.keys()}  # noqa: SIM118
     ids = {key for key, kind in kinds.items() if _holds_node_ids(store, key, kind)}
+    edge_order = None
     for key in (key for key, kind in kinds.items() if kind == "matrix"):
-        store[key], matrix_order = _permute_matrix(key, store[key], order, new_id)
         # Where there is no edge_index, attributes of the edges are in the order of the matrix, as ToSparseTensor does.
-        edge_order = matrix_order if "edge_index" not in store and edge_order is None else edge_order
+        store[key], edge_order = _permute_matrix(store[key], key, new_id)
     if "edge_index" in store:
-        needed = "edge" in kinds.values()
-        store["edge_index"], edge_order = _permute_edges(store["edge_index"], new_id, edge_order, needed)
+        store["edge_index"], edge_order = _permute_edges(store["edge_index"], new_id, "edge" in kinds.values())
     for key, kind in kinds.items():
         value = store[key]
         if key in ids:
@@ -247,10 +194,10 @@ def _kind(store: Any, key: str) -> str:
     # Labels of links are not edges of the graph, even when there are as many, nor nodes.
     if "edge_label" in key:
         return "other"
-    sparse = _is_sparse_tensor(value)
+    sparse = is_sparse_tensor(value)
     if sparse or isinstance(value, Tensor):
         square = value.dim() >= 2 and value.size(0) == value.size(1) == num_nodes
-        if square and (key in ("adj", "adj_t") or isinstance(store._parent().__cat_dim__(key, value, store), tuple)):
+        if square and (key == "adj_t" or isinstance(store._parent().__cat_dim__(key, value, store), tuple)):
             return "matrix"
     if sparse:
         return "node" if value.size(0) == num_nodes else "other"
@@ -294,56 +241,39 @@ def _renumber(key: str, value: Any, new_id: Tensor) -> Any:
     return renumbered
 
 
-def _permute_edges(
-    edge_index: Tensor, new_id: Tensor, edge_order: Tensor | None, needed: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Return the renumbered edges in their new order, and that order if it is known or needed."""
+def _permute_edges(edge_index: Tensor, new_id: Tensor, needed: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the renumbered edges in their new order, and that order if it is needed."""
     is_class = isinstance(edge_index, EdgeIndex)
     by_row = is_class and edge_index.sort_order == "row"  # type: ignore[attr-defined]
     major, minor = (0, 1) if by_row else (1, 0)
     old, size = edge_index.as_subclass(Tensor), new_id.numel()
-    new = torch.empty_like(old)
-    if edge_order is not None:
-        for side in (0, 1):
-            new[side] = new_id[old[side]][edge_order]
+    key = pair_keys((new_id[old[major]], new_id[old[minor]]), size, directed=True)
+    edge_order = None
+    if needed:
+        key, edge_order = key.sort(stable=True)
     else:
-        key = new_id[old[major]].mul_(size).add_(new_id[old[minor]])
-        if needed:
-            key, edge_order = key.sort(stable=True)
-        elif key.device.type == "cpu":
-            key.numpy().sort()  # in place and vectorised, while torch.sort brings an index along
-        else:
-            key = key.sort().values
-        new[major] = key // max(size, 1)
-        new[minor] = key - new[major].long() * size
+        key = sort_keys(key)
+    new = torch.empty_like(old)
+    new[major] = key // max(size, 1)
+    new[minor] = key - new[major].long() * size
     if not is_class:
         return new, edge_order
-    is_sorted = bool((new[major][1:] >= new[major][:-1]).all())
     out = EdgeIndex(
         new,
         sparse_size=(size, size),
-        sort_order=("row" if by_row else "col") if is_sorted else None,
+        sort_order="row" if by_row else "col",
         is_undirected=edge_index.is_undirected,  # type: ignore[attr-defined]
     )
     return out, edge_order
 
 
-def _permute_matrix(key: str, matrix: Any, order: Tensor, new_id: Tensor) -> tuple[Any, Tensor | None]:
+def _permute_matrix(matrix: Any, key: str, new_id: Tensor) -> tuple[Any, Tensor]:
     """Permute rows and columns of a square matrix; the second result is the order of its entries."""
-    if isinstance(matrix, Tensor) and matrix.layout == torch.strided:
-        index = order.to(matrix.device)
-        return matrix.index_select(0, index).index_select(1, index), None
-    row, col, value = _entries(key, matrix)
+    row, col, value = matrix_entries(matrix, key)
     size, index = new_id.numel(), new_id.to(row.device)
-    sorted_key, entry_order = index[row].mul_(size).add_(index[col]).sort(stable=True)
-    row = sorted_key // max(size, 1)
-    col = sorted_key - row * size
-    if not isinstance(matrix, Tensor):
-        kind, value = type(matrix), None if value is None else value[entry_order]
-        return kind(row=row, col=col, value=value, sparse_sizes=(size, size), is_sorted=True), entry_order
-    crow = matrix.crow_indices().new_zeros(size + 1)
-    crow[1:] = torch.bincount(row, minlength=size).cumsum(0)
-    return torch.sparse_csr_tensor(crow, col.to(crow.dtype), matrix.values()[entry_order], matrix.size()), entry_order
+    keys, order = pair_keys((index[row], index[col]), size, directed=True).sort(stable=True)
+    row, col = key_pairs(keys, size)
+    return with_entries(matrix, row, col, None if value is None else value[order]), order
 
 
 def _take(key: str, value: Any, order: Tensor, dim: int) -> Any:
@@ -352,20 +282,16 @@ def _take(key: str, value: Any, order: Tensor, dim: int) -> Any:
         return np.take(value, order.cpu().numpy(), axis=dim)
     if isinstance(value, (list, tuple)):
         return type(value)([value[i] for i in order.tolist()])
-    if _is_sparse_tensor(value):
+    if is_sparse_tensor(value):
         return value.index_select(dim, order.to(value.device()))
-    if not isinstance(value, Tensor):
-        return value[order.cpu()]  # a TensorFrame
     order = order.to(value.device)
-    if value.layout == torch.sparse_csr and dim == 0:
-        crow = value.crow_indices()
-        length = crow.diff()[order]
-        start = torch.cat([crow[:1], length.cumsum(0).to(crow.dtype)])
-        entry = torch.arange(value.col_indices().numel(), device=crow.device)
-        entry += torch.repeat_interleave(crow[order] - start[:-1], length)
-        return torch.sparse_csr_tensor(start, value.col_indices()[entry], value.values()[entry], value.size())
-    if value.layout not in (torch.strided, torch.sparse_coo):
-        raise ValueError(f"'{key}' must be dense, CSR or COO (got {value.layout})")
-    if value.layout == torch.sparse_coo:
-        return value.index_select(dim, order).coalesce()
-    return value.as_subclass(Tensor).index_select(dim, order)
+    if value.layout == torch.strided:
+        return value.as_subclass(Tensor).index_select(dim, order)
+    if value.layout != torch.sparse_csr or dim != 0:
+        raise ValueError(f"'{key}' must be dense or CSR (got {value.layout})")
+    crow = value.crow_indices()
+    length = crow.diff()[order]
+    start = torch.cat([crow[:1], length.cumsum(0).to(crow.dtype)])
+    entry = torch.arange(value.col_indices().numel(), device=crow.device)
+    entry += torch.repeat_interleave(crow[order] - start[:-1], length)
+    return torch.sparse_csr_tensor(start, value.col_indices()[entry], value.values()[entry], value.size())

@@ -8,10 +8,10 @@ from torch_geometric.data import Data, HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from graphsparse.edges.mask import fix_num_nodes_, mask_store_
+from graphsparse.edges.mask import fix_num_nodes_, mask_store_, matrix_entries, with_entries
 from graphsparse.edges.sparsify import edge_keep_mask
 from graphsparse.ops.check import check_sparsity
-from graphsparse.typing import EdgeScore, has_module, optional_module
+from graphsparse.typing import EdgeScore
 
 EdgeType = tuple[str, str, str]
 
@@ -80,29 +80,12 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
         if "edge_index" not in store and "adj_t" not in store:
             raise ValueError(f"'data' must hold 'edge_index' or 'adj_t' (got {list(store.keys())})")
         if "adj_t" in store:
-            store["adj_t"] = self._sparsify_adj_t(store["adj_t"], num_nodes, flip)
+            row, col, value = matrix_entries(store["adj_t"], "adj_t")
+            mask = self._mask(torch.stack([col, row]), num_nodes, flip)
+            kept = None if value is None else value[mask]
+            store["adj_t"] = with_entries(store["adj_t"], row[mask], col[mask], kept)
         if "edge_index" in store:
             mask_store_(store, self._mask(store["edge_index"], num_nodes, flip))
-
-    def _sparsify_adj_t(self, adj_t: Any, num_nodes: int | tuple[int, int], flip: bool) -> Any:
-        if isinstance(adj_t, Tensor) and adj_t.layout == torch.sparse_csr:
-            crow, col = adj_t.crow_indices(), adj_t.col_indices()
-            row = torch.repeat_interleave(torch.arange(adj_t.size(0), device=crow.device), crow.diff())
-            mask = self._mask(torch.stack([col.to(row.dtype), row]), num_nodes, flip)
-            kept = torch.cat([mask.new_zeros(1, dtype=crow.dtype), mask.cumsum(0).to(crow.dtype)])
-            return torch.sparse_csr_tensor(kept[crow.long()], col[mask], adj_t.values()[mask], adj_t.size())
-        if has_module("torch_sparse") and isinstance(adj_t, optional_module("torch_sparse").SparseTensor):
-            row, col, value = adj_t.coo()
-            mask = self._mask(torch.stack([col, row]), num_nodes, flip)
-            return type(adj_t)(
-                row=row[mask],
-                col=col[mask],
-                value=None if value is None else value[mask],
-                sparse_sizes=adj_t.sparse_sizes(),
-                is_sorted=True,
-            )
-        layout = getattr(adj_t, "layout", "")
-        raise ValueError(f"'adj_t' must be a torch CSR tensor or a SparseTensor (got {type(adj_t).__name__} {layout})")
 
     def __repr__(self) -> str:
         """Hold every argument: PyG compares the text to tell whether a stored data set is still the one asked for."""

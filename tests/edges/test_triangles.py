@@ -19,11 +19,11 @@ def count(graph):
 @given(st.integers(0, 10**6), st.floats(0.05, 0.9), st.sampled_from([1, 5, 1 << 22]))
 def test_equals_common_neighbours_of_networkx(seed, density, block):
     graph = nx.gnp_random_graph(14, density, seed=seed)
-    old, module.WEDGE_BLOCK = module.WEDGE_BLOCK, block
+    old, module.BLOCK = module.BLOCK, block
     try:
         counted = count(graph)
     finally:
-        module.WEDGE_BLOCK = old
+        module.BLOCK = old
     assert counted == {(u, v): len(list(nx.common_neighbors(graph, u, v))) for u, v in map(sorted, graph.edges)}
 
 

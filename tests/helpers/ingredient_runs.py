@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch_geometric.nn import GCN
 
-from graphsparse.loader import RandomNodeBatches
+from graphsparse.loader.parts import RandomNodeBatches
 from graphsparse.soups.store import claim as claim_module
 from graphsparse.soups.store.store import IngredientStore
 from graphsparse.soups.workers.train_ingredients import train_ingredients

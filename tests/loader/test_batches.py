@@ -5,9 +5,9 @@ from resuming import assert_same_result
 from torch_geometric.data import Data
 from torch_geometric.transforms import GCNNorm
 
-from graphsparse.loader import FullBatch
 from graphsparse.loader.batches import (
     Batches,
+    FullBatch,
     check_graph,
     cut_out,
     shuffled_groups,

@@ -4,8 +4,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCN, GraphConv
 from torch_geometric.transforms import GCNNorm
 
-from graphsparse.loader import FastGCNBatches, LadiesBatches
-from graphsparse.loader.layerwise import LayerwiseBatches, sum_by
+from graphsparse.loader.layerwise import FastGCNBatches, LadiesBatches, LayerwiseBatches, sum_by
 from graphsparse.ops import Adjacency
 from graphsparse.testing import random_graph
 from graphsparse.utils.call_model import call_model

@@ -3,10 +3,9 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.nn import GraphSAGE
 
-from graphsparse.loader import NeighborBatches
 from graphsparse.loader.draws import new_generator
 from graphsparse.loader.in_graph import InGraph
-from graphsparse.loader.neighbor import draw_into
+from graphsparse.loader.neighbor import NeighborBatches, draw_into
 from graphsparse.testing import random_graph
 
 DATA = random_graph(num_nodes=200, seed=1)

@@ -5,8 +5,8 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.loader import ClusterLoader
 
-from graphsparse.loader import ClusterBatches, ClusterData, RandomNodeBatches, parts
-from graphsparse.loader.parts import stored_partition
+from graphsparse.loader import ClusterData, parts
+from graphsparse.loader.parts import ClusterBatches, RandomNodeBatches, stored_partition
 from graphsparse.testing import random_graph
 from graphsparse.utils import partition_graph
 

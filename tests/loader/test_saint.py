@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch_geometric.data import Data
 from torch_geometric.transforms import GCNNorm
 
-from graphsparse.loader import SaintWalkBatches
+from graphsparse.loader.saint import SaintWalkBatches
 from graphsparse.testing import random_graph
 from graphsparse.training.node_task import NodeTask
 

@@ -3,7 +3,7 @@ import torch
 from torch_geometric.nn import GAT, GCN, GCN2Conv, GCNConv, GraphConv, GraphSAGE, MessagePassing, SGConv
 
 from graphsparse import nn as ours
-from graphsparse.loader import check_sums_weighted_messages
+from graphsparse.loader.weighted_sums import check_sums_weighted_messages
 
 
 class Own(MessagePassing):
@@ -50,14 +50,6 @@ def test_models_that_sum(model):
 def test_models_that_do_not(model, message):
     with pytest.raises(ValueError, match=message):
         check_sums_weighted_messages(model)
-
-
-def test_root_weights_need_targets():
-    check_sums_weighted_messages(gcn(normalize=False), keeps_targets=False)
-    check_sums_weighted_messages(ours.SAGEConv(8, 3, aggr="sum", root_weight=False), keeps_targets=False)
-    for model in (GraphConv(8, 3), ours.SAGEConv(8, 3, aggr="sum"), ours.GINConv(torch.nn.Linear(8, 3))):
-        with pytest.raises(ValueError, match="adds something of the node itself.* set keep_targets=True"):
-            check_sums_weighted_messages(model, keeps_targets=False)
 
 
 def test_no_model():

@@ -9,7 +9,8 @@ from models import MODELS
 
 from graphsparse.edges import edge_score, edge_score_rule, sparsify_edge
 from graphsparse.testing import random_graph
-from graphsparse.tickets import find_teddy_ticket
+from graphsparse.tickets import OneShot, find_ticket
+from graphsparse.training import Training
 from graphsparse.transforms import SparsifyEdges
 
 
@@ -36,9 +37,8 @@ def test_works_wherever_a_score_is_named():
     removed = removed_by_networkx(data, 0.4)
     assert {tuple(sorted(edge)) for edge in data.edge_index[:, ~mask].t().tolist()} == removed
     assert torch.equal(SparsifyEdges(0.4, "preferential_attachment")(data).edge_index, kept)
-    ticket = find_teddy_ticket(
-        MODELS["GCN"], data, score="preferential_attachment", edge_sparsity=0.4, weight_sparsity=0.5, epochs=2
-    )
+    method, training = OneShot("preferential_attachment"), Training(epochs=2)
+    ticket = find_ticket(MODELS["GCN"], data, edge_sparsity=0.4, method=method, training=training)
     assert torch.equal(ticket.edge_mask, mask)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Data, HeteroData
 
+from graphsparse.ops.blocks import blocks
 from graphsparse.testing import random_graph
 from graphsparse.transforms import PerturbFeatures
 from graphsparse.utils.counter_random import CounterRandom
@@ -121,17 +122,10 @@ def test_every_node_of_a_group_is_as_likely():
     assert (abs(times[data.test_mask] / 200 - share) < 5 * (share * (1 - share) / 200) ** 0.5).all()
 
 
-def test_several_splits_spare_all_their_training_nodes():
-    data = graph_with_unlabelled()
-    data.train_mask = torch.stack([data.train_mask, data.val_mask], dim=1)
-    out = PerturbFeatures(1.0)(data)
-    assert torch.equal(changed_rows(data, out), ~data.train_mask.any(1))
-
-
 def test_blocks_do_not_matter(monkeypatch):
     data = graph_with_unlabelled()
     expected = PerturbFeatures(0.7)(data).x
-    monkeypatch.setattr("graphsparse.transforms.perturb_features._BLOCK", 20)
+    monkeypatch.setattr("graphsparse.transforms.perturb.row_blocks", lambda rows, width: blocks(rows, 2))
     assert torch.equal(PerturbFeatures(0.7)(data).x, expected)
 
 

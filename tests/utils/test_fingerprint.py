@@ -3,7 +3,7 @@ import torch
 from torch_geometric import EdgeIndex
 
 from graphsparse.testing import toy_edge_index
-from graphsparse.utils import graph_fingerprint
+from graphsparse.utils.fingerprint import graph_fingerprint
 
 
 def test_equal_graphs_have_equal_fingerprints():

@@ -1,5 +1,3 @@
 """The scores that come with the package, a file per family; importing it fills the registry of :func:`edge_score`."""
 
-from graphsparse.edges.scores import degree, neighborhood, random
-
-__all__ = ["degree", "neighborhood", "random"]
+from graphsparse.edges.scores import degree, neighborhood, random  # noqa: F401

@@ -5,10 +5,8 @@ from torch import Tensor
 
 from graphsparse.edges.score import PairScore, edge_score_rule
 from graphsparse.edges.undirected import UndirectedEdges
-from graphsparse.ops.pairs import find_sorted, key_pairs, pair_keys
-
-#: Wedges examined at a time.
-WEDGE_BLOCK = 1 << 22
+from graphsparse.ops.blocks import BLOCK
+from graphsparse.ops.pairs import key_pairs, pair_keys
 
 
 @edge_score_rule("jaccard")
@@ -51,15 +49,17 @@ def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
     start = 0
     while start < num_edges:
         before = int(last[start - 1]) if start else 0
-        stop = max(int(torch.searchsorted(last, before + WEDGE_BLOCK, right=True)), start + 1)
+        stop = max(int(torch.searchsorted(last, before + BLOCK, right=True)), start + 1)
         count = later[start:stop]
         first = torch.repeat_interleave(torch.arange(start, stop, device=tail.device), count)
         offset = torch.arange(first.numel(), device=tail.device) - torch.repeat_interleave(
             count.cumsum(0) - count, count
         )
         second = first + 1 + offset
-        third = find_sorted(pair_keys((head[first], head[second]), num_nodes), oriented)
-        closed = third >= 0
+        # Heads rise with the second entry: keys come in sorted runs, and sorting all of them first would cost more.
+        key = head[first] * num_nodes + head[second]
+        third = torch.searchsorted(oriented, key).clamp_(max=num_edges - 1)
+        closed = oriented[third] == key
         one = torch.ones(int(closed.sum()), dtype=torch.int64, device=tail.device)
         for side in (first, second, third):
             common.index_add_(0, edge_of[side[closed]], one)

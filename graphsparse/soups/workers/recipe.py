@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.loader import check_sums_weighted_messages, make_loader
+from graphsparse.loader import make_loader
+from graphsparse.loader.weighted_sums import check_sums_weighted_messages
 from graphsparse.nn import layerwise_inference
 from graphsparse.nn.accelerate import accelerate
 from graphsparse.nn.dropout import set_dropout

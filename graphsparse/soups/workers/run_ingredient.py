@@ -112,6 +112,8 @@ def _fit(folder: IngredientFolder, recipe: Recipe, spec: dict[str, Any]) -> FitR
         seed=spec["dropout_seed"],
         checkpoint=folder.state,
         checkpoint_every=recipe.workers.checkpoint_every,
+        progress=False,
+        log=None,
     )
     return fit(
         _initial_model(folder.store, recipe, spec), NodeTask(data, loader=loader, inference=recipe.infer), training

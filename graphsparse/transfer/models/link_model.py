@@ -150,7 +150,7 @@ def encode(model: nn.Module, graph: Data) -> Tensor:
 
 
 def encode_layerwise(model: nn.Module, graph: Data) -> Tensor:
-    """Return the same layer by layer in blocks of nodes, or in one pass if the encoder is not known to allow that."""
+    """Return the same layer by layer in blocks of nodes, or in one pass where the encoder does not allow that."""
     assert isinstance(model, LinkModel)
     if why_not_by_layers(model.encoder) is not None:
         return encode(model, graph)

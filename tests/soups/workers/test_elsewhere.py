@@ -10,7 +10,7 @@ import torch
 from ingredient_runs import Net, NotedBatches
 from torch import nn
 
-from graphsparse.loader import ClusterBatches
+from graphsparse.loader.parts import ClusterBatches
 from graphsparse.nn import layerwise_inference
 from graphsparse.soups.workers.elsewhere import dump_recipe, load_recipe
 from graphsparse.soups.workers.recipe import Recipe

@@ -12,7 +12,7 @@ from torch_geometric.nn import GCN
 
 import graphsparse.soups.workers.elsewhere as elsewhere
 import graphsparse.soups.workers.run_ingredient as module
-from graphsparse.loader import RandomNodeBatches
+from graphsparse.loader.parts import RandomNodeBatches
 from graphsparse.nn import accelerate
 from graphsparse.nn.dropout import set_dropout
 from graphsparse.soups.store.failures import storage_error
