@@ -1,11 +1,16 @@
-"""The recurrence of the released code on a graph of six nodes, worked out by hand."""
+"""Released code: the recurrence of GITL's on a graph of six nodes, by hand; learned souping with autograd."""
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from models import MODELS
 from pairs_reference import propagated, some_pairs
+from soup_helpers import random_states
 
-from graphsparse.replication import released_edge_propagation
+from graphsparse.replication import released_edge_propagation, released_learned_soup
+from graphsparse.soups import Evaluator
+from graphsparse.testing import random_graph
 
 # Pairs 01, 12, 23 are labelled; 34 and 35 are asked for. In the line graph each neighbours itself and
 #   01: 12      12: 01 23      23: 12 34 35      34: 23 35      35: 23 34
@@ -65,3 +70,47 @@ def test_equals_the_recurrence_over_all_pairs_on_the_line_graph_of_networkx():
     np.testing.assert_allclose(ours, 0.998 * scores.numpy() + 0.002 * found, rtol=0, atol=1e-8)
     with pytest.raises(ValueError, match="'queries' must hold each undirected pair once"):
         released_edge_propagation(pairs, y, p, pairs[:, :1].flip(0), scores[:1], 30)
+
+
+def released_soup(states, model, data, lr, epochs, period, weight_decay):
+    """Learned souping as it was released, with all states in memory: returns the soup of the last epoch."""
+    names = list(states[0])
+    stacked = {name: torch.stack([state[name] for state in states]) for name in names}
+    raw = torch.ones(len(names), len(states), dtype=torch.float64).softmax(1).requires_grad_()
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([raw, scale], lr=lr, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, period)
+
+    def soup():
+        shares = raw.softmax(1)
+        return {name: torch.einsum("i,i...->...", share, stacked[name]) for name, share in zip(names, shares)}  # noqa: B905
+
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        logits = scale * torch.func.functional_call(model, soup(), (data.x, data.edge_index))
+        F.cross_entropy(logits[data.val_mask], data.y[data.val_mask]).backward()
+        optimizer.step()
+        schedule.step()
+    return {name: value.detach() for name, value in soup().items()}, raw.detach().softmax(1)
+
+
+@pytest.mark.parametrize("kind", ["GCN", "GAT", "GraphSAGE"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_released_learned_soup(kind, weight_decay):
+    data = random_graph()
+    data.x = data.x.double()
+
+    def make_model():
+        return MODELS[kind]().double()
+
+    states = random_states(make_model, 4)
+    evaluator = Evaluator(make_model(), data)
+    result = released_learned_soup(
+        states, evaluator, lr=8.0, epochs=7, weight_decay=weight_decay, restart_every=3, split_validation=False
+    )
+    expected, shares = released_soup(states, make_model().eval(), data, 8.0, 7, 3, weight_decay)
+    for row, (name, value) in enumerate(expected.items()):
+        torch.testing.assert_close(result.state_dict[name], value, rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(result.weights[name], shares[row], rtol=1e-9, atol=1e-10)
+    assert float((4 * shares - 1).abs().max()) > 0.01  # the start was left
+    assert result.val == evaluator.score(result.state_dict)

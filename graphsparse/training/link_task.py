@@ -96,7 +96,7 @@ def links_of(graph: Data, *, directed: bool = False) -> tuple[Tensor, Tensor]:
 
 
 class LinkTask:
-    """Tells the links of a graph from as good as random pairs of its nodes, and is judged on pairs that are held out.
+    """Tells the links of a graph from random pairs of nodes without one, and is judged on pairs that are held out.
 
     The model is called as ``model(x, edge_index)``, and by name with ``edge_weight`` and the like as far as the graph
     has them and its ``forward`` takes them, and returns vectors ``[N, d]``. Where it has a ``decoder``, that scores
@@ -168,7 +168,7 @@ class LinkTask:
         self.data, self.eval_data = data, data if eval_data is None else eval_data
         self.num_neg = check_count(num_neg, "num_neg")
         self.links_per_epoch = None if links_per_epoch is None else check_count(links_per_epoch, "links_per_epoch")
-        self.loader, self.call, self.inference = loader, call, inference
+        self.directed, self.loader, self.call, self.inference = directed, loader, call, inference
         self.links, at = links_of(data, directed=directed)
         self.weight = None if link_weight is None else link_weight[at]
         if self.weight is not None and not bool(self.weight.any()):
@@ -239,9 +239,9 @@ class LinkTask:
         return {
             **graph_tensors(self.data, "data"),
             **graph_tensors(self.eval_data, "eval_data"),
-            "val": self.split["val"][0],
-            "val_neg": self.split["val"][1],
+            **{f"{part} {i}": pairs[i] for part, pairs in self.split.items() for i in range(2)},
             "metric": self.metric,
+            "directed": self.directed,
             "link_weight": self.weight,
             "num_neg": self.num_neg,
             "links_per_epoch": self.links_per_epoch,

@@ -1,6 +1,6 @@
 """Mixing coefficients by gradient descent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import repeat
 
 import torch
@@ -99,8 +99,8 @@ def learned_soup(
     check_number(lr, "lr", least=0, strictly=True)
     check_callable(loss, "loss")
     fit, judge = acceptance.fit, acceptance.judge
-    followed = _followed(fit.model)
-    names = [name for name in followed if followed[name] == [name]]
+    followed = followed_tensors(fit.model)
+    names = learned_names(followed)
     model = accelerate(fit.model)
     batches = repeat((fit.data, 1.0)) if num_parts == 1 else _walks(fit, num_parts, parts_per_step, acceptance.seed)
     walk = -(-num_parts // parts_per_step)
@@ -123,8 +123,7 @@ def learned_soup(
         del gradient
         optimizer.step()
         schedule.step()
-        shares = dict(zip(names, raw.detach().softmax(1), strict=True))
-        state = ingredients.combine({n: torch.stack([shares[o] for o in of]).mean(0) for n, of in followed.items()})
+        state = ingredients.combine(by_name(raw.detach().softmax(1), followed))
         entry = {"epoch": epoch, "loss": found}
         if epoch == epochs or epoch % walk == 0:
             entry["val"] = judge.score(state)
@@ -166,7 +165,7 @@ def inner_products(ingredients: States, gradient: State) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def _followed(model: nn.Module) -> dict[str, list[str]]:
+def followed_tensors(model: nn.Module) -> dict[str, list[str]]:
     """Return for each floating tensor the parameters whose shares it takes the mean of: of a parameter, itself.
 
     Two names of one tensor follow the first. Buffers have no gradient and follow the parameters beside them, or all.
@@ -182,3 +181,14 @@ def _followed(model: nn.Module) -> dict[str, list[str]]:
         beside = [other for other in learned if other.rpartition(".")[0] == name.rpartition(".")[0]]
         found[name] = [first] if first in learned else beside or learned
     return found
+
+
+def learned_names(followed: Mapping[str, list[str]]) -> list[str]:
+    """Return the names of the parameters that are learned, of what :func:`followed_tensors` has found."""
+    return [name for name, others in followed.items() if others == [name]]
+
+
+def by_name(shares: Tensor, followed: Mapping[str, list[str]]) -> dict[str, Tensor]:
+    """Return the weights of every floating tensor from the shares of those that are learned, ``[tensors, N]``."""
+    own = dict(zip(learned_names(followed), shares, strict=True))
+    return {name: torch.stack([own[other] for other in others]).mean(dim=0) for name, others in followed.items()}

@@ -46,7 +46,7 @@ class GraphLinkPredictor(LinkTeacher):
             links_per_epoch=settings.links_per_epoch,
             training=settings.training,
         )
-        self.name, self.places = "gnn", {}
+        self.stage, self.places = "gnn", {}
         self.train_on, self.messages, self.fine_tune = train_on, messages, fine_tune
 
     def options(self) -> dict[str, Any]:
@@ -61,10 +61,10 @@ class GraphLinkPredictor(LinkTeacher):
         self, model: LinkModel, data: Data, graph: Callable[[str], Data]
     ) -> Iterator[tuple[str, Data, Iterable[nn.Parameter] | None]]:
         """Yield name, graph and parameters of each training; all parameters when ``None``."""
-        yield self.name, data, None
+        yield self.stage, data, None
         if self.fine_tune is not None:
             last = None if self.fine_tune == "all" else last_layer(model.encoder).parameters()
-            yield f"{self.name}_tuned", graph("target"), last
+            yield f"{self.stage}_tuned", graph("target"), last
 
 
 def last_layer(encoder: nn.Module) -> nn.Module:

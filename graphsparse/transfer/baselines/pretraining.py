@@ -14,7 +14,7 @@ from torch_geometric.nn import GIN, DeepGraphInfomax
 from graphsparse.nn import accelerate
 from graphsparse.nn.features import sparse_if_worth_it
 from graphsparse.nn.link_decoders import make_decoder
-from graphsparse.training import Evaluation, Training, build_model, predict
+from graphsparse.training import Evaluation, build_model, clipped_adam, link_training, predict
 from graphsparse.training.link_task import LinkTask, check_features
 from graphsparse.transfer.baselines.registry import BaselineOptions, register_baseline
 from graphsparse.transfer.data.node_features import take_rows
@@ -150,7 +150,8 @@ class PretrainedLinkPredictor(VectorPredictor):
         options = self.settings
         source = self._with_inputs(pair.graph("source", without=split))
         objective = build_model(partial(self._objective, source, seed), seed)
-        training = Training(epochs=options.pretraining_epochs, lr=1e-2, weight_decay=0.0, patience=20)
+        free = partial(clipped_adam, clip=math.inf)
+        training = link_training(epochs=options.pretraining_epochs, lr=1e-2, eval_every=1, patience=20, optimizer=free)
         task = PretrainTask(source.x, getattr(objective, "generators", ()))
         self.train(objective, task, training, seed, "pretraining")
         encoder: Any = objective.encoder

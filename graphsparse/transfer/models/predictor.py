@@ -59,7 +59,7 @@ class LinkPredictor:
     """
 
     #: Name of the checkpoint's file.
-    name = "predictor"
+    stage = "predictor"
     training: Training = link_training()
     results: Sequence[FitResult] = ()
     _state: dict[str, Any] | None = None
@@ -170,7 +170,7 @@ class LinkPredictor:
             ValueError: If it holds something else, is damaged, or was fitted on another target.
         """
         tensors, header = read_tensors(path, _KIND)
-        kind = next((kind for kind in _kinds(cls) if kind.__name__ == header["class"]), None)
+        kind = {kind.__name__: kind for kind in _kinds(cls)}.get(header["class"])
         if kind is None:
             raise ValueError(f"{path} holds a {header['class']}, and not a {cls.__name__} that is known here")
         if header["origin"]["target"] != pair.fingerprint:
@@ -201,7 +201,7 @@ class LinkPredictor:
         if training.checkpoint is not None:
             training = replace(training, checkpoint=Path(training.checkpoint) / f"{name}.pt")
         training = replace(training, seed=seed)
-        task.tag = json.dumps(self.options())
+        task.tag = json.dumps(LinkPredictor.options(self) | self.options())
         optimizer, scheduler = training.make_optimizer(model if parameters is None else parameters)
         try:
             self.results = (*self.results, fit(model, task, training, optimizer=optimizer, scheduler=scheduler))

@@ -149,7 +149,7 @@ class MLPStudent(VectorPredictor):
     first after Zheng et al., *Cold Brew*, arXiv 2111.04840.
     """
 
-    name = "student"
+    stage = "student"
 
     hidden: int = 256
     num_layers: int = 2
@@ -195,7 +195,7 @@ class MLPStudent(VectorPredictor):
         """
         channels = self.channels if self.model is None else self.embed().size(1)
         other = replace(self, channels=channels, supervise_on="target", emb_weight=0.0)
-        other.name = f"{self.name}_alone"
+        other.stage = f"{self.stage}_alone"
         return other
 
     def fit(
@@ -259,7 +259,7 @@ class MLPStudent(VectorPredictor):
             inference=encode_rows,
             seed=3 * seed + 1,
         )
-        self.train(model, task, self.training, seed, self.name)
+        self.train(model, task, self.training, seed, self.stage)
         weights = {f"network.{key}": value for key, value in network.state_dict().items()}
         vectors = encode_rows(model, data)
         return self.vectors_state(vectors, decoder, directed=pair.directed) | weights | {"widths": widths}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -98,7 +99,7 @@ class LinkTeacher(VectorPredictor):
     nodes, softplus, negatives among the nodes of the training graph and no held-out link in any message are ours.
     """
 
-    name = "teacher"
+    stage = "teacher"
     places = PLACES
 
     encoder: Encoder = field(default_factory=sage_encoder)
@@ -131,7 +132,7 @@ class LinkTeacher(VectorPredictor):
     def alone(self) -> "LinkTeacher":
         """Return a teacher of the same options that learns from the target's links alone, not fitted."""
         other = replace(self, scope="target")
-        other.name, other.places = f"{self.name}_alone", {}
+        other.stage, other.places = f"{self.stage}_alone", {}
         return other
 
     def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
@@ -140,6 +141,7 @@ class LinkTeacher(VectorPredictor):
         pair, table = featured(pair, self.id_channels, seed)
         weight = None if self.source_edge_weight == 1 else self.source_edge_weight
 
+        @cache
         def graph(name: str) -> Data:
             return message_graph(pair.graph(name, without=split, source_weight=weight))
 
@@ -194,7 +196,7 @@ class LinkTeacher(VectorPredictor):
         self, model: LinkModel, data: Data, graph: Callable[[str], Data]
     ) -> Iterator[tuple[str, Data, Iterable[nn.Parameter] | None]]:
         """Yield name, graph and parameters of each training; all parameters when ``None``."""
-        yield self.name, data, None
+        yield self.stage, data, None
 
     def _check(self, model: LinkModel, weight: float | None) -> None:
         """Refuse an encoder with another number of layers than fan-outs, or that takes no edge weights."""
