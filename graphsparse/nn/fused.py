@@ -270,6 +270,11 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
         return self.finish(near, x_dst, fresh, **extra)
 
     @property
+    def is_product(self) -> bool:
+        """Whether :meth:`rows` are one sparse product and then :meth:`from_near`."""
+        return type(self).rows is FusedConv.rows
+
+    @property
     def is_linear(self) -> bool:
         """Whether the output is linear in the weights, for a given sum of what :meth:`prepare` gives."""
         return self.near is not None and type(self).finish is FusedConv.finish

@@ -318,7 +318,11 @@ def _compute(
         local = {i: values[i][first:last].to(device) for step in steps for i in step.uses if i in values}
         for number, step in enumerate(steps, start + 1):
             if step is conv:
-                block, columns = _block(operator, first, last, device)
+                block: Adjacency = operator.rows(first, last)
+                columns: slice | Tensor = slice(None)
+                # What looks at all columns once for each block had better be given those that it needs.
+                if device != operator.device or not conv.module.is_product:
+                    block, columns = _compact(block.to(device), operator.device)
                 extra = {name: local[i] for name, i in step.extra.items()}
                 if edge_attr is not None:
                     extra["edge_attr"] = edge_attr[operator.rowptr[first] : operator.rowptr[last]].to(device)
@@ -360,12 +364,8 @@ def _ranges(rowptr: Tensor, batch_size: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _block(operator: Adjacency, start: int, stop: int, device: torch.device) -> tuple[Adjacency, slice | Tensor]:
-    """Return some rows of a matrix on a device, and which columns of it they have there."""
-    block = operator.rows(start, stop)
-    if device == operator.device:
-        return block, slice(None)
-    block = block.to(device)
+def _compact(block: Adjacency, device: torch.device) -> tuple[Adjacency, Tensor]:
+    """Leave out the columns without entries, and return the others on a device."""
     columns, col = torch.unique(block.col, return_inverse=True)
     pattern = Pattern(block.rowptr, col.to(block.rowptr.dtype), columns.numel())
-    return Adjacency(pattern, block.value), columns.to(operator.device)
+    return Adjacency(pattern, block.value), columns.to(device)

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.once
 
 #: Short options of each soup; a soup that is new needs none to be tested.
 OPTIONS = {"interpolation": {"granularity": 5}, "learned": {"epochs": 3}, "lottery pool": {"target": 0}}
-OURS = {name: made for name, made in SOUPS.items() if made.__module__.startswith("graphsparse.")}
+OURS = {name: made for name, made in SOUPS.items() if made.__module__.startswith("graphsparse.soups.")}
 MAKE = {name: partial(made, **OPTIONS.get(name, {})) for name, made in OURS.items()}
 MAKE["learned on parts"] = partial(learned_soup, epochs=3, num_parts=4, parts_per_step=2)
 #: What is never below the best ingredient, and what is a weighted sum.

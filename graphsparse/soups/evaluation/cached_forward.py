@@ -63,14 +63,9 @@ class _Conv:
         return module
 
     @property
-    def is_product(self) -> bool:
-        """Whether it is one sparse product, which several mixtures can share."""
-        return type(self.module).rows is FusedConv.rows
-
-    @property
     def sums_first(self) -> bool:
-        """Whether it is one that may come before any weight."""
-        return self.is_product and (self.module.commutes or not self.module.near_first)
+        """Whether its sum over neighbours may come before any weight."""
+        return self.module.is_product and (self.module.commutes or not self.module.near_first)
 
 
 @dataclass(eq=False)
@@ -200,7 +195,7 @@ class CachedForward:
 
     def _side_by_side(self) -> int:
         """Return how many mixtures may stand side by side; one, until it is known what that takes."""
-        shared = all(conv.is_product for conv in self._convs)
+        shared = all(conv.module.is_product for conv in self._convs)
         return max(1, WIDE // self._held) if self._held and shared else 1
 
     def _load(self, mixture: _Mixture, names: Iterable[str]) -> None:
@@ -216,13 +211,14 @@ class CachedForward:
             take: Takes number of the mixture, rows and logits.
             which: Says which mixtures still matter; all when ``None``.
         """
-        sent, last = None, self._convs[-1]
+        # The output of the last layer is made in blocks as long as it matters, if blocks of it cost no more.
+        sent, last = None, self._convs[-1] if self._convs[-1].module.is_product else None
         for k, conv in enumerate(self._convs):
             if conv.number in self._linear:
                 continue
             sent = None if conv.total is not None else self._send(conv, mixtures)
-            # The output of the last one is made in blocks, below, as long as it matters.
-            for rows in blocks(0 if conv is last else conv.adj.num_dst, ROWS):
+            step = ROWS if conv.module.is_product else conv.adj.num_dst
+            for rows in blocks(0 if conv is last else conv.adj.num_dst, step):
                 for mixture, near in zip(mixtures, _near(conv, sent, rows, len(mixtures)), strict=True):
                     self._load(mixture, self._written)
                     out = self._output(conv, mixture, near, sent, rows)
@@ -235,15 +231,16 @@ class CachedForward:
             needed = self._sources({len(self._steps)}.union(*(other.step.uses for other in later)))
             for mixture in mixtures:
                 mixture.hidden = {i: hidden for i, hidden in mixture.hidden.items() if i in needed}
-        is_linear = last.number in self._linear
+        if last is not None and last.number in self._linear:
+            last = None
         for rows in blocks(self._num_nodes, ROWS):
             left = range(len(mixtures)) if which is None else which()
             if not left:
                 return
-            nears = [] if is_linear else _near(last, sent, rows, len(mixtures))
+            nears = [] if last is None else _near(last, sent, rows, len(mixtures))
             for i in left:
                 self._load(mixtures[i], self._written)
-                if not is_linear:
+                if last is not None:
                     mixtures[i].hidden[last.number] = rows.start, self._output(last, mixtures[i], nears[i], sent, rows)
                 take(i, rows, self._value(len(self._steps), mixtures[i], rows))
 
@@ -292,7 +289,7 @@ def _near(conv: _Conv, sent: Tensor | None, rows: slice, size: int) -> Sequence[
     """Return what comes from neighbours into some rows, for each mixture; ``None`` where a layer does not just sum."""
     if conv.total is not None:
         return [conv.total[rows]] * size
-    if not conv.is_product or sent is None:
+    if not conv.module.is_product or sent is None:
         return [None] * size
     adj = conv.adj.rows(rows.start, rows.stop)
     return spmm(adj, sent.flatten(1), conv.module.reduction or "").chunk(size, 1)
