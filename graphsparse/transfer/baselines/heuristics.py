@@ -205,8 +205,9 @@ class GraphHeuristic(LinkPredictor):
         return {"edge_index": graph.edge_index, "num_nodes": graph.num_nodes, "directed": pair.directed}
 
     def prepare(self) -> None:
-        """Build what scores."""
-        edges, num_nodes, directed = (self.state[name] for name in ("edge_index", "num_nodes", "directed"))
+        """Build what scores, which runs on CPU."""
+        edges = self.state["edge_index"].cpu()
+        num_nodes, directed = self.state["num_nodes"], self.state["directed"]
         self._scorer: Scorer
         if self.kind == "pagerank":
             self._scorer = PersonalizedPageRank(edges, num_nodes, symmetric=not directed)
@@ -217,7 +218,7 @@ class GraphHeuristic(LinkPredictor):
 
     def rate(self, pairs: Tensor) -> Tensor:
         """Return the scores."""
-        return self._scorer.score(pairs)
+        return self._scorer.score(pairs.cpu()).to(pairs.device)
 
 
 @register_baseline("cosine")
