@@ -33,7 +33,7 @@ def edge_keep_mask(
         edge = (low != high).nonzero().squeeze(1)
         u, v = low[edge], high[edge]
         value = of_pair(u, v)
-        first = pair_keys((u, v), edges.num_nodes) <= last_key
+        first = pair_keys((u, v), edges.num_nodes, directed=True) <= last_key
         removed = (value < threshold) | ((value == threshold) & first)
         keep[where][edge] = ~removed
     return keep

@@ -49,8 +49,8 @@ def key_pairs(keys: Tensor, num_nodes: int) -> Tensor:
 def key_blocks(keys: Tensor, num_nodes: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Yield ``(slice, u, v)`` for blocks of keys."""
     for where in blocks(keys.numel()):
-        u, v = key_pairs(keys[where], num_nodes)
-        yield where, u, v
+        u = keys[where] // max(num_nodes, 1)
+        yield where, u, keys[where] - u * num_nodes
 
 
 def sort_keys(keys: Tensor) -> Tensor:

@@ -17,6 +17,6 @@ def random(edges: UndirectedEdges, seed: int | None) -> PairScore:
 
     def score(u: Tensor, v: Tensor) -> Tensor:
         # A hash of the edge key: one draw per edge that needs no memory and no order.
-        return mix64(pair_keys((u, v), edges.num_nodes) + (seed + 1) * GAMMA % 2**63)
+        return mix64(pair_keys((u, v), edges.num_nodes, directed=True) + (seed + 1) * GAMMA % 2**63)
 
     return score
