@@ -29,7 +29,7 @@ from graphsparse.datasets import load
 from graphsparse.nn import accelerate
 from graphsparse.soups import Evaluator, interpolation_soup, learned_soup
 from graphsparse.training import build_model, fit
-from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.files import atomic_write
 
 NETS = {"SAGE": GraphSAGE, "GCN": GCN}
 PATHS = ("plain PyG", "accelerated", "graphsparse")

@@ -34,7 +34,7 @@ from untrained_nets import make_net
 
 from graphsparse.metrics import accuracy, mean_average_distance
 from graphsparse.nn import Supermask, accelerate
-from graphsparse.nn.dropout import set_dropout
+from graphsparse.nn.linear import set_dropout
 from graphsparse.plotting import plot_curves
 from graphsparse.tickets import Untrained, find_ticket
 from graphsparse.tickets.compare import DROPOUTS

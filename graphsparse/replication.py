@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphsparse.ops.pairs import PairTable
-from graphsparse.soups.evaluation.gradient import state_gradient
-from graphsparse.soups.recipes.learned import by_name, followed_tensors, inner_products, learned_names
+from graphsparse.soups.recipes.learned import by_name, followed_tensors, inner_products, learned_names, state_gradient
 from graphsparse.soups.recipes.soup import Acceptance, Ingredients, soup
 from graphsparse.transfer.propagation.edge_propagation import BOUNDS
 from graphsparse.transfer.propagation.line_graph import LineGraph

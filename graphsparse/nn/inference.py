@@ -17,9 +17,8 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.utils._trim_to_layer import TrimToLayer
 
 from graphsparse.nn.accelerate import accelerate
-from graphsparse.nn.dropout import FastDropout
 from graphsparse.nn.fused import FUSED, FusedConv
-from graphsparse.nn.linear import FASTER, is_plain
+from graphsparse.nn.linear import FASTER, FastDropout, is_plain
 from graphsparse.ops import Adjacency
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_count

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphsparse.utils.eval_mode import eval_mode
+from graphsparse.utils.call_model import eval_mode
 
 #: Pairs that are scored at a time.
 CHUNK = 1 << 16

@@ -2,8 +2,7 @@
 
 from graphsparse.soups.diagnosis import Diagnosis, diagnose
 from graphsparse.soups.evaluation.evaluator import Evaluator
-from graphsparse.soups.recipes.averages import greedy_soup, interpolation_soup, uniform_soup
-from graphsparse.soups.recipes.ensemble import EnsembleResult, ensemble
+from graphsparse.soups.recipes.averages import EnsembleResult, ensemble, greedy_soup, interpolation_soup, uniform_soup
 from graphsparse.soups.recipes.learned import learned_soup
 from graphsparse.soups.recipes.soup import SOUPS, Acceptance, Ingredients, SoupResult, soup
 from graphsparse.soups.sparse import TicketStates, lottery_pool

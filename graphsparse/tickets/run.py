@@ -34,7 +34,7 @@ from graphsparse.training import (
 )
 from graphsparse.training.node_task import observed_nodes
 from graphsparse.typing import EdgeScore, MakeModel
-from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.files import atomic_write
 
 #: Fields of :class:`Training` that change nothing of what is found.
 _NOT_THE_RUN = ("checkpoint", "checkpoint_every", "progress", "log")

@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 from graphsparse.ops.digest import digest, kind_of, plain
 from graphsparse.training.step_projection import KEY
 from graphsparse.training.training import Training
-from graphsparse.utils.atomic_write import atomic_write, is_whole
+from graphsparse.utils.files import atomic_write, is_whole
 
 #: What tells one training from another: names and plain values.
 Identity: TypeAlias = Mapping[str, str | int | float | bool | None]

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.loader.weighted_sums import check_sums_weighted_messages
+from graphsparse.loader.batches import check_sums_weighted_messages
 from graphsparse.nn import Supermask
 from graphsparse.training.check import check_callable, check_data, check_labels, check_one_graph, check_output
 from graphsparse.training.checkpoint import describe_loader, graph_tensors, name_of
 from graphsparse.training.target import Target, check_target, read_labels, read_metric, target_loss
 from graphsparse.training.task import Evaluation, add_extra
-from graphsparse.utils.call_model import Call, call_model
-from graphsparse.utils.eval_mode import eval_mode
+from graphsparse.utils.call_model import Call, call_model, eval_mode
 
 #: Returns the logits ``[N, C]`` of a whole graph in evaluation mode.
 Inference: TypeAlias = Callable[[nn.Module, Data], Tensor]

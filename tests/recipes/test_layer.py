@@ -8,7 +8,7 @@ import torch
 from layers import close, largest_tensor, result
 from torch_geometric import nn as pyg
 
-from graphsparse.loader.weighted_sums import check_sums_weighted_messages
+from graphsparse.loader.batches import check_sums_weighted_messages
 from graphsparse.metrics import count_macs
 from graphsparse.nn import FUSED, FusedConv, accelerate
 from graphsparse.ops import Adjacency

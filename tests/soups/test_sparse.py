@@ -9,12 +9,12 @@ from models import MODELS
 from soup_helpers import CountedStates, random_states
 from torch_geometric.nn import GCN
 
+from graphsparse.ops.digest import graph_fingerprint
 from graphsparse.soups import Evaluator, TicketStates, lottery_pool, uniform_soup
 from graphsparse.soups.sparse import COEFFICIENTS, _prune, num_nonzero
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Ticket, find_tickets
 from graphsparse.training import Training, predict
-from graphsparse.utils.fingerprint import graph_fingerprint
 
 GRAPH = random_graph(num_nodes=300)
 SPARSITIES = (0.0, 0.3, 0.6, 0.8)

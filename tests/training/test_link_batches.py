@@ -4,7 +4,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GAT, GIN, GraphSAGE
 
 from graphsparse.testing import random_graph
-from graphsparse.training.link_batches import LinkNeighborBatches
+from graphsparse.training.link_task import LinkNeighborBatches
 
 
 def pairs(num, seed):

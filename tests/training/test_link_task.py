@@ -12,8 +12,7 @@ from torch_geometric.nn import GCN, GraphSAGE
 from graphsparse.metrics import auroc, average_precision
 from graphsparse.testing import random_graph
 from graphsparse.training import LinkTask, Training, clipped_adam, fit, link_training
-from graphsparse.training.link_batches import LinkNeighborBatches
-from graphsparse.training.link_task import link_average_precision, link_loss, links_of
+from graphsparse.training.link_task import LinkNeighborBatches, link_average_precision, link_loss, links_of
 
 
 def as_set(pairs):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from graphsparse.utils.tensor_file import read_tensors, write_tensors
+from graphsparse.utils.files import read_tensors, write_tensors
 
 HEADER = {"name": "a", "numbers": [1, 2.5], "nothing": None}
 

@@ -13,7 +13,7 @@ import torch_geometric
 from torch import Tensor, nn
 
 import graphsparse
-from graphsparse.nn.dropout import set_dropout
+from graphsparse.nn.linear import set_dropout
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.claim import token_of
 from graphsparse.soups.store.failures import is_storage_error, is_transient

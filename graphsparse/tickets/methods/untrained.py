@@ -9,7 +9,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from graphsparse.nn import Supermask, SupermaskLaw, coat_sparsities
-from graphsparse.nn.dropout import set_dropout
+from graphsparse.nn.linear import set_dropout
 from graphsparse.nn.sparsities import CoatSpacing, Ramp
 from graphsparse.nn.thresholds import Transform
 from graphsparse.ops.check import check_count, check_number

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.loader.draws import new_generator, start_of_order
-from graphsparse.loader.in_graph import InGraph
+from graphsparse.loader.in_graph import InGraph, new_generator, start_of_order
 from graphsparse.loader.neighbor import draw_into
 from graphsparse.nn.features import constant_features
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys

@@ -19,8 +19,8 @@ from graphsparse.ops.sort import index_dtype, stable_order
 from graphsparse.transfer.data.negatives import PairSpace, draw_non_links, turn_non_links
 from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.data.relation import read_pairs
-from graphsparse.utils.atomic_write import atomic_write
 from graphsparse.utils.counter_random import CounterRandom, check_seed
+from graphsparse.utils.files import atomic_write
 
 FORMAT, VERSION = "graphsparse-link-split", "2"
 #: Names of the tensors, in the order in which they are digested.

@@ -19,8 +19,8 @@ from graphsparse.ops.check import check_count, check_number
 from graphsparse.ops.remember import remember
 from graphsparse.training import build_model, predict
 from graphsparse.training.link_task import check_features
-from graphsparse.transfer.data.queries import check_dense_x
-from graphsparse.utils.eval_mode import eval_mode
+from graphsparse.transfer.data.pair import check_dense_x
+from graphsparse.utils.call_model import eval_mode
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair

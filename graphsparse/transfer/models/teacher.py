@@ -10,8 +10,7 @@ from torch_geometric.data import Data
 
 from graphsparse.ops.check import check_count, check_number
 from graphsparse.training import Training, link_training
-from graphsparse.training.link_batches import LinkNeighborBatches
-from graphsparse.training.link_task import LinkMetric, LinkTask
+from graphsparse.training.link_task import LinkMetric, LinkNeighborBatches, LinkTask
 from graphsparse.transfer.models.link_model import (
     Encoder,
     LinkModel,

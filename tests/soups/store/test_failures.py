@@ -10,7 +10,7 @@ import torch
 from ingredient_runs import train, weights
 
 import graphsparse.soups.store.failures as module
-import graphsparse.utils.atomic_write as atomic_module
+import graphsparse.utils.files as atomic_module
 from graphsparse.soups.store.failures import StorageError, is_storage_error, is_transient, storage_error, writing
 from graphsparse.soups.store.ingredient_folder import IngredientFolder, write_json
 from graphsparse.training.checkpoint import Checkpoint
