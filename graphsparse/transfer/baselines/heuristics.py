@@ -13,7 +13,7 @@ from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.blocks import blocks_by_size
 from graphsparse.ops.pairs import is_among, pair_keys, unique_keys
 from graphsparse.transfer.baselines.registry import BaselineOptions, register_baseline
-from graphsparse.transfer.data.pair import Scorer, check_dense_x
+from graphsparse.transfer.data.split import Scorer, check_dense_x
 from graphsparse.transfer.models.predictor import LinkPredictor, VectorPredictor
 from graphsparse.transfer.propagation.xmc import XMCPropagation
 

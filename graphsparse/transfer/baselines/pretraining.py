@@ -18,7 +18,7 @@ from graphsparse.training import Evaluation, build_model, clipped_adam, link_tra
 from graphsparse.training.link_task import LinkTask, check_features
 from graphsparse.transfer.baselines.registry import BaselineOptions, register_baseline
 from graphsparse.transfer.data.node_features import take_rows
-from graphsparse.transfer.data.pair import check_dense_x
+from graphsparse.transfer.data.split import check_dense_x
 from graphsparse.transfer.models.link_model import LinkModel
 from graphsparse.transfer.models.predictor import VectorPredictor
 from graphsparse.transfer.models.student import NodeMLP, encode_rows

@@ -19,7 +19,7 @@ from graphsparse.ops.check import check_count, check_number
 from graphsparse.ops.remember import remember
 from graphsparse.training import build_model, predict
 from graphsparse.training.link_task import check_features
-from graphsparse.transfer.data.pair import check_dense_x
+from graphsparse.transfer.data.split import check_dense_x
 from graphsparse.utils.call_model import eval_mode
 
 if TYPE_CHECKING:

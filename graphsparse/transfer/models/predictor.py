@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from graphsparse.nn.link_decoders import make_decoder, score_in_chunks
 from graphsparse.ops.digest import digest
 from graphsparse.training import FitResult, Training, fit, link_training
-from graphsparse.transfer.data.pair import check_queries, check_split
+from graphsparse.transfer.data.split import check_queries, check_split
 from graphsparse.utils.files import read_tensors, write_tensors
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from graphsparse.nn.link_decoders import make_decoder
 from graphsparse.ops.check import check_count, check_number
 from graphsparse.training import LinkTask, Training, build_model, link_training, predict
 from graphsparse.training.link_task import LinkBatch, LinkMetric
-from graphsparse.transfer.data.pair import check_dense_x
+from graphsparse.transfer.data.split import check_dense_x
 from graphsparse.transfer.models.link_model import LinkModel, message_graph
 from graphsparse.transfer.models.predictor import VectorPredictor, check_training, part_of
 from graphsparse.transfer.models.teacher import LinkTeacher

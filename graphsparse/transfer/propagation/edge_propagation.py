@@ -13,7 +13,7 @@ from graphsparse.metrics.ranking import average_precision
 from graphsparse.ops.blocks import CACHED, blocks
 from graphsparse.ops.check import check_count, check_share
 from graphsparse.ops.pairs import PairTable, pair_keys
-from graphsparse.transfer.data.pair import check_queries
+from graphsparse.transfer.data.split import check_queries
 from graphsparse.transfer.propagation.line_graph import LineGraph
 from graphsparse.utils.counter_random import mix64
 

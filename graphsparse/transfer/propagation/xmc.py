@@ -13,7 +13,7 @@ from graphsparse.ops.adjacency import Adjacency
 from graphsparse.ops.blocks import blocks_by_size
 from graphsparse.ops.check import check_count, check_edge_index, check_share
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
-from graphsparse.transfer.data.pair import check_queries
+from graphsparse.transfer.data.split import check_queries
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
