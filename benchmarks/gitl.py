@@ -33,19 +33,19 @@ from tables import command, mean_and_std, versions, write_csv, write_text
 from graphsparse.datasets import IntersectingGraphs
 from graphsparse.metrics import link_report
 from graphsparse.plotting import plot_curves
+from graphsparse.training import link_training
 from graphsparse.transfer import (
     BASELINES,
     GITL,
     BaselineOptions,
     EdgeLabelPropagation,
     LinkTeacher,
-    LinkTraining,
     MLPStudent,
     SharedNodePair,
     XMCPropagation,
     prepare_pair,
+    sage_encoder,
 )
-from graphsparse.transfer.models.link_model import sage_encoder
 
 #: Name of the graphs and protocol.
 PAIRS = {
@@ -92,24 +92,26 @@ LINKS_PER_EPOCH = 50_000
 METRICS = ("average precision", "auroc", "hits@50", "recall@1", "recall@1.25")
 
 
-def training_of(epochs):
-    """Return what all networks on small graphs are trained with."""
-    return LinkTraining(epochs=epochs, lr=5e-3, links_per_epoch=LINKS_PER_EPOCH)
+def teacher_of(epochs, **options):
+    """Return a teacher for small graphs."""
+    training = link_training(epochs=epochs, lr=5e-3)
+    return LinkTeacher(sage_encoder(64), id_channels=64, links_per_epoch=LINKS_PER_EPOCH, training=training, **options)
 
 
 def teacher_and_student(epochs, weight):
     """Return a chain for small graphs whose teacher weighs the source's links."""
-    training, later = (training_of(count) for count in (epochs, 2 * epochs))
-    teacher = LinkTeacher(sage_encoder(64), source_edge_weight=weight, input_dropout=0.5, training=training)
-    return GITL(teacher=teacher, student=MLPStudent(128, training=later), propagation=False)
+    teacher = teacher_of(epochs, source_edge_weight=weight, input_dropout=0.5)
+    training = link_training(epochs=2 * epochs, lr=5e-3)
+    student = MLPStudent(128, links_per_epoch=LINKS_PER_EPOCH, training=training)
+    return GITL(teacher=teacher, student=student, propagation=False)
 
 
 def chain_of(pair, epochs):
     """Return the chain; without features the teacher learns on all target nodes, and there is no student."""
     if pair.target.x is not None:
         return GITL.small(epochs, 2 * epochs, links_per_epoch=LINKS_PER_EPOCH)
-    teacher = LinkTeacher(sage_encoder(64), scope="enriched_target", id_channels=64, training=training_of(epochs))
-    return GITL(teacher=teacher, student=False, propagation=(EdgeLabelPropagation(), XMCPropagation()))
+    both = (EdgeLabelPropagation(), XMCPropagation())
+    return GITL(teacher=teacher_of(epochs), student=False, propagation=both)
 
 
 def changed(method, graphs, pair, seed):

@@ -214,7 +214,7 @@ def main(argv=None) -> dict[str, float]:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full size of everything")
     parser.add_argument("--share", type=float, nargs="+", default=list(SHARES), help="shares of the anchors")
     parser.add_argument("--step", nargs="+", choices=list(STEPS), default=list(STEPS))
-    parser.add_argument("--mode", choices=["residual", "outcome", "mass"], default="residual")
+    parser.add_argument("--mode", choices=["residual", "outcome"], default="residual")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder of a CSV file and a Markdown file")
     parser.add_argument("--one", help=argparse.SUPPRESS)

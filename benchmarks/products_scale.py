@@ -29,7 +29,7 @@ import torch_geometric
 from own_process import peak_gb, reset_peak, run_apart, warm_up
 
 from graphsparse.typing import has_module
-from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.files import atomic_write
 
 NUM_PARTS = 15_000
 #: What each step does, the options it takes, and the steps whose results it reads.

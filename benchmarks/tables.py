@@ -7,7 +7,7 @@ import torch
 import torch_geometric
 
 import graphsparse
-from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.files import atomic_write
 
 
 def write_csv(path, rows):

@@ -24,15 +24,17 @@ from torch_geometric.nn import GAT, GCN, GIN
 
 from graphsparse.datasets import load
 from graphsparse.plotting import plot_curves
-from graphsparse.tickets import find_teddy_ticket, train_teacher
+from graphsparse.tickets import L0, Distillation, OneShot, find_ticket
+from graphsparse.training import NodeTask, Training, build_model, fit, predict
 
 LEVELS = (1, 4, 8, 12, 16, 20)
 RULES = ("teddy", "random", "degree", "reverse_teddy")
+# Nodes that students are distilled on.
 PROTOCOLS = {
-    "none": {"distill": 0.0},
-    "train": {"distill": 10.0, "distill_nodes": "train"},
-    "inductive": {"distill": 10.0, "distill_nodes": "observed", "inductive": True},
-    "published": {"distill": 10.0, "distill_nodes": "all"},
+    "none": None,
+    "train": "train",
+    "inductive": "observed",
+    "published": "all",
 }
 PUBLISHED_LEVEL = 10  # 40 % of the edges, 65 % of the weights
 # Learning rate and weight decay of the command lines that were published for these data sets.
@@ -82,12 +84,21 @@ def graph(name, net):
     return data
 
 
+def how(name, epochs, seed):
+    return Training(epochs=epochs, seed=seed, fast=False, **SETTINGS.get(name, DEFAULT))
+
+
 @cache
 def teacher(name, net, hidden, epochs, seed, inductive):
-    data = graph(name, net)
-    make_model = model_maker(data, net, hidden)
-    options = SETTINGS.get(name, DEFAULT)
-    return train_teacher(make_model, data, inductive=inductive, epochs=epochs, seed=seed, **options)
+    """Train the dense model; return its logits, as seen from the training graph, and the result."""
+    task = NodeTask(graph(name, net), inductive=inductive)
+    model = build_model(model_maker(task.whole, net, hidden), seed)
+    result = fit(model, task, how(name, epochs, seed))
+    logits = result.logits
+    if inductive:  # hidden nodes have no prediction
+        logits = torch.zeros_like(logits)
+        logits[~(task.whole.val_mask | task.whole.test_mask)] = predict(model, task.data)
+    return logits, result
 
 
 def model_maker(data, net, hidden):
@@ -98,8 +109,7 @@ def run(job, hidden, epochs):
     """Train one cell and return it with its accuracies."""
     torch.set_num_threads(1)
     data = graph(job["data"], job["net"])
-    options = dict(PROTOCOLS[job["protocol"]])
-    inductive = options.get("inductive", False)
+    nodes, inductive = PROTOCOLS[job["protocol"]], job["protocol"] == "inductive"
     logits, dense = teacher(job["data"], job["net"], hidden, epochs, job["seed"], inductive)
     if job["rule"] == "dense":
         return {**job, "edges": 0.0, "weights": 0.0, "val": dense.val, "test": dense.test}
@@ -107,22 +117,19 @@ def run(job, hidden, epochs):
     if rule == "empty":
         data = Data(**{**data.to_dict(), "edge_index": data.edge_index[:, :0]})
         rule, sparsity = "teddy", 0.0
-    ticket = find_teddy_ticket(
+    ticket = find_ticket(
         model_maker(data, job["net"], hidden),
-        data,
+        NodeTask(data, inductive=inductive),
         edge_sparsity=sparsity,
         weight_sparsity=weight_sparsity(job["level"]) if job["protocol"] == "published" else 0.0,
-        teacher=logits if options["distill"] else None,
-        score=rule,
-        epochs=epochs,
-        seed=job["seed"],
-        **options,
-        **SETTINGS.get(job["data"], DEFAULT),
+        method=OneShot(rule, L0()),
+        training=how(job["data"], epochs, job["seed"]),
+        distillation=None if nodes is None else Distillation(nodes=nodes, teacher=logits),
     )
     metrics = ticket.metrics
     edges = 1.0 if job["rule"] == "empty" else metrics["edge_sparsity"]
     weights = ticket.config["weight_sparsity"]
-    return {**job, "edges": edges, "weights": weights, "val": metrics["val_accuracy"], "test": metrics["test_accuracy"]}
+    return {**job, "edges": edges, "weights": weights, "val": metrics["val"], "test": metrics["test"]}
 
 
 def run_group(group, setting):

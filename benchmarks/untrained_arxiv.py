@@ -13,23 +13,21 @@ import json
 import statistics
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from graphsparse.tickets.mask_search import mask_search
-from graphsparse.tickets.search_task import SearchTask
-from graphsparse.tickets.untrained import search_supermask
 from own_process import peak_gb, run_apart, warm_up
 from tables import write_text
-from torch.optim import Adam
 from torch_geometric.nn import GCN
 
 from graphsparse.datasets import load
 from graphsparse.nn import accelerate
-from graphsparse.training import build_model
+from graphsparse.tickets import Untrained, find_ticket
+from graphsparse.training import Training, build_model, fit
 
-METHODS = {"UGT": ("ugt", {}), "multicoated 3": ("multicoated", {"coats": 3}), "dense, trained": None}
+METHODS = {"UGT": Untrained(), "multicoated 3": Untrained("multicoated", coats=3), "dense, trained": None}
 
 
 def measure(args):
@@ -48,21 +46,20 @@ def measure(args):
         options = {"norm": args.norm, "bias": False, "dropout": 0.0}
         return GCN(data.num_features, args.hidden, args.layers, data.num_classes, **options)
 
-    task = SearchTask(data, epochs=args.epochs, seed=args.seed, log=log)
-    args.out.mkdir(parents=True, exist_ok=True)
     name = f"{args.method}_{args.norm}_{args.sparsity:g}_{args.seed}".replace(" ", "_").replace(",", "")
-    checkpoint = args.out / f"untrained_arxiv_{name}.pt"
-    if METHODS[args.method] is None:
+    folder, method = args.out / f"untrained_arxiv_{name}", METHODS[args.method]
+    training = Training(epochs=args.epochs, lr=args.lr, weight_decay=0.0, seed=args.seed, log=log)
+    if method is None:
         model = accelerate(build_model(make_model, args.seed))
-        optimizer = Adam(model.parameters(), lr=args.lr, weight_decay=0.0, fused=True)
-        result = task.run(model, optimizer, checkpoint=checkpoint)
+        result = fit(model, data, replace(training, checkpoint=folder / "dense.pt"))
+        figures = {"val": result.val, "test": result.test, "epoch": result.best_epoch}
     else:
-        preset, options = METHODS[args.method]
-        search = mask_search(preset, options, epochs=args.epochs, lr=args.lr, weight_decay=None)
-        _, result = search_supermask(make_model, task, search, args.sparsity, checkpoint=checkpoint)
+        method = replace(method, epochs=args.epochs, lr=args.lr)
+        options = {"method": method, "training": replace(training, checkpoint=folder)}
+        found = find_ticket(make_model, data, weight_sparsity=args.sparsity, **options).metrics
+        figures = {"val": found["val"], "test": found["test"], "epoch": found["best_epoch"]}
     taken = [after - start for start, after in pairwise(times[1:])]
     seconds = statistics.median(taken) if taken else float("nan")
-    figures = {"val": result.val, "test": result.test, "epoch": result.best_epoch}
     return figures | {"seconds": seconds, "memory": peak_gb()}
 
 

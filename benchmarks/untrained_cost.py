@@ -19,9 +19,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from graphsparse.tickets.mask_search import mask_search
-from graphsparse.tickets.search_task import SearchTask
-from graphsparse.tickets.untrained import search_supermask
 from own_process import peak_gb, reset_peak, run_apart, warm_up
 from plain_search import search as plain_search
 from tables import deviation, write_csv, write_text
@@ -30,6 +27,8 @@ from untrained_nets import make_net
 
 import graphsparse
 from graphsparse.datasets import load
+from graphsparse.tickets import Untrained, find_ticket
+from graphsparse.training import Training
 
 #: Data set, layers, width, sparsity, learning rate, epochs.
 CASES = {
@@ -61,13 +60,14 @@ def measure(case, path, seed, epochs, threads):
             after_epoch=lambda epoch: times.append(time.perf_counter()),
         )
     else:
-        task = SearchTask(data, epochs=epochs, seed=seed, log=lambda row: times.append(time.perf_counter()))
-        search = mask_search("ugt", {}, epochs=epochs, lr=lr, weight_decay=None)
+        training = Training(seed=seed, log=lambda row: times.append(time.perf_counter()))
 
         def make_model():
             return make_net("GCN", data.num_features, width, layers, data.num_classes)
 
-        test = search_supermask(make_model, task, search, sparsity)[1].test
+        method = Untrained(epochs=epochs, lr=lr)
+        ticket = find_ticket(make_model, data, weight_sparsity=sparsity, method=method, training=training)
+        test = ticket.metrics["test"]
     peak = peak_gb() - before
     taken = [after - start for start, after in pairwise(times[1:])]
     return {"seconds": statistics.fmean(taken), "memory": peak, "test": test}

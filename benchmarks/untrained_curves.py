@@ -16,6 +16,7 @@ import csv
 import statistics
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from operator import itemgetter
@@ -23,28 +24,28 @@ from pathlib import Path
 
 import torch
 from cells import compute, whole
-from graphsparse.tickets.controls import run_controls
-from graphsparse.tickets.mask_search import mask_search
-from graphsparse.tickets.search_task import SearchTask
-from graphsparse.tickets.untrained import search_supermask
 from tables import deviation, versions, write_csv, write_text
 from torch_geometric.transforms import NormalizeFeatures
 from untrained_nets import make_net
 
 from graphsparse.datasets import load
 from graphsparse.plotting import plot_curves
+from graphsparse.tickets import Untrained, compare_tickets, find_ticket
+from graphsparse.training import Training
 
 SPARSITIES = (0.3, 0.5, 0.8, 0.9, 0.95)
 GRID = (0, 0.01, 0.03, 0.05, 0.08, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 METHODS = {
-    "UGT": ("ugt", {}),
-    "edge-popup": ("edge_popup", {}),
-    "multicoated 3": ("multicoated", {"coats": 3, "scaled": "first"}),
-    "multicoated 5": ("multicoated", {"coats": 5, "scaled": "first"}),
-    "multicoated 3, even": ("multicoated", {"coats": 3}),
-    "multicoated 5, even": ("multicoated", {"coats": 5}),
+    "UGT": Untrained("ugt"),
+    "edge-popup": Untrained("edge_popup"),
+    "multicoated 3": Untrained("multicoated", coats=3, scaled="first"),
+    "multicoated 5": Untrained("multicoated", coats=5, scaled="first"),
+    "multicoated 3, even": Untrained("multicoated", coats=3),
+    "multicoated 5, even": Untrained("multicoated", coats=5),
 }
-CONTROLS = {"dense": "dense", "random mask": "random_untrained"}
+CONTROLS = ("dense", "random mask")
+#: Largest number of epochs of the dense model: the best one comes early.
+DENSE_EPOCHS = 200
 KEYS = ("data", "net", "method", "sparsity", "seed")
 #: Means of the figures of Huang et al., arXiv 2211.15335; the dense model stands at sparsity 0.
 PUBLISHED = Path(__file__).parent / "published_untrained.csv"
@@ -77,20 +78,21 @@ def run(job, setting):
     """Search or train one cell, and return it with its accuracies."""
     torch.set_num_threads(1)
     data, begin = graph(job["data"]), time.perf_counter()
-    task = SearchTask(data, epochs=setting["epochs"], seed=job["seed"])
+    training = Training(epochs=min(setting["epochs"], DENSE_EPOCHS), seed=job["seed"])
 
     def make_model():
         return make_net(job["net"], data.num_features, setting["hidden"], setting["layers"], data.num_classes)
 
-    preset, options = METHODS.get(job["method"], ("ugt", {}))
-    search = mask_search(preset, options, epochs=setting["epochs"], lr=setting["lr"], weight_decay=None)
-    if job["method"] in CONTROLS:
-        name = CONTROLS[job["method"]]
-        found = run_controls([name], make_model, task, job["sparsity"], search)
-        row = {"val": found[f"{name}_val_accuracy"], "test": found[f"{name}_test_accuracy"], "epoch": 0}
+    if job["method"] == "dense":
+        (found,) = compare_tickets(make_model, data, [], training=training)
     else:
-        _, result = search_supermask(make_model, task, search, job["sparsity"])
-        row = {"val": result.val, "test": result.test, "epoch": result.best_epoch}
+        method = "random_untrained"
+        if job["method"] in METHODS:
+            method = replace(METHODS[job["method"]], epochs=setting["epochs"], lr=setting["lr"])
+        options = {"weight_sparsity": job["sparsity"], "method": method, "training": training}
+        found = find_ticket(make_model, data, **options).metrics
+    epoch = 0 if job["method"] in CONTROLS else found["best_epoch"]
+    row = {"val": found["val"], "test": found["test"], "epoch": epoch}
     return {**job, **row, "seconds": round(time.perf_counter() - begin, 2)}
 
 

@@ -27,21 +27,18 @@ from pathlib import Path
 
 import torch
 from cells import compute, whole
-from graphsparse.tickets.controls import DROPOUTS, WEIGHT_DECAY
-from graphsparse.tickets.mask_search import mask_search
-from graphsparse.tickets.search_task import SearchTask
-from graphsparse.tickets.untrained import search_supermask
 from tables import command, mean_and_std, versions, write_csv, write_text
 from torch import Tensor, nn
-from torch.optim import Adam
 from untrained_curves import graph
 from untrained_nets import make_net
 
 from graphsparse.metrics import accuracy, mean_average_distance
 from graphsparse.nn import Supermask, accelerate
-from graphsparse.nn.dropout import set_dropout
+from graphsparse.nn.linear import set_dropout
 from graphsparse.plotting import plot_curves
-from graphsparse.training import build_model, predict
+from graphsparse.tickets import Untrained, find_ticket
+from graphsparse.tickets.compare import DROPOUTS
+from graphsparse.training import NodeTask, Training, build_model, fit, predict
 
 SHOWN = {"ugt": "untrained", "dense": "trained, PyG's start", "dense_kaiming": "trained, ticket's start"}
 KEYS = ("data", "net", "layers", "method", "sparsity", "lr", "seed")
@@ -66,24 +63,24 @@ class Found:
     dropout: float
 
 
-def search(make_model, task, preset, sparsity, *, lr, **options):
-    """Search an untrained ticket."""
-    how = mask_search(preset, options, epochs=task.epochs, lr=lr, weight_decay=None)
-    masked, result = search_supermask(make_model, task.without_test(), how, sparsity)
-    return Found(masked.materialize(), result.logits, result.val, result.best_epoch, 0.0)
+def search(make_model, data, sparsity, method, seed):
+    """Search an untrained ticket without the test part."""
+    task, training = NodeTask(data).without_test(), Training(seed=seed)
+    ticket = find_ticket(make_model, task, weight_sparsity=sparsity, method=method, training=training)
+    model = accelerate(ticket.materialize(make_model))
+    return Found(model, predict(model, data), ticket.metrics["val"], ticket.metrics["best_epoch"], 0.0)
 
 
-def train(make_model, task, *, lr, epochs, dropouts, kaiming=False):
+def train(make_model, data, seed, *, lr, epochs, dropouts, kaiming=False):
     """Train every weight, with the dropout that is best on validation; ``kaiming`` starts where tickets stay."""
-    best, without_test = None, task.without_test()
+    best, task = None, NodeTask(data).without_test()
     for dropout in dropouts:
-        model = build_model(make_model, task.seed)
+        model = build_model(make_model, seed)
         if kaiming:
-            model = Supermask(model, 0.0, seed=task.seed).materialize()
+            model = Supermask(model, 0.0, seed=seed).materialize()
         set_dropout(model, dropout)
         model = accelerate(model).train()
-        optimizer = Adam(model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY, fused=True)
-        result = without_test.run(model, optimizer, epochs=epochs)
+        result = fit(model, task, Training(epochs=epochs, lr=lr, seed=seed))
         if best is None or result.val > best.val:
             best = Found(model.eval(), result.logits, result.val, result.best_epoch, dropout)
     return best
@@ -113,16 +110,17 @@ def run(job, setting):
     """Search or train one model, and return the job with accuracies and smoothness."""
     torch.set_num_threads(1)
     data, begin = graph(job["data"]), time.perf_counter()
-    task = SearchTask(data, epochs=setting["epochs"], seed=job["seed"])
 
     def make_model():
         return make_net(job["net"], data.num_features, setting["hidden"], job["layers"], data.num_classes)
 
     if job["method"] == "ugt":
-        found = search(make_model, task, "ugt", job["sparsity"], lr=job["lr"])
+        method = Untrained(epochs=setting["epochs"], lr=job["lr"])
+        found = search(make_model, data, job["sparsity"], method, job["seed"])
     else:
         options = {"epochs": setting["dense_epochs"], "dropouts": setting["dropout"]}
-        found = train(make_model, task, lr=job["lr"], kaiming=job["method"] == "dense_kaiming", **options)
+        options |= {"lr": job["lr"], "kaiming": job["method"] == "dense_kaiming"}
+        found = train(make_model, data, job["seed"], **options)
     hidden = last_hidden(found.model, data)
     return {
         **job,

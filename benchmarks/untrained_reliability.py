@@ -20,14 +20,13 @@ seeds can be added to it.
 import argparse
 import sys
 import time
+from dataclasses import replace
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
 
 import torch
 from cells import compute
-from graphsparse.tickets.controls import DROPOUTS
-from graphsparse.tickets.search_task import SearchTask
 from tables import command, mean_and_std, versions, write_csv, write_text
 from untrained_curves import graph
 from untrained_depth import minus, search, train
@@ -43,10 +42,16 @@ from graphsparse.metrics import (
     max_softmax_score,
 )
 from graphsparse.plotting import plot_curves
+from graphsparse.tickets import Untrained
+from graphsparse.tickets.compare import DROPOUTS
 from graphsparse.training import predict
 from graphsparse.transforms import LeaveOutClasses, PerturbEdges, PerturbFeatures
 
-METHODS = {"UGT": "ugt", "multicoated 3": "multicoated", "dense": None}
+METHODS = {
+    "UGT": Untrained(),
+    "multicoated 3": Untrained("multicoated", coats=3, scaled="first"),  # as published
+    "dense": None,
+}
 SCORES = {"softmax": max_softmax_score, "energy": energy_score}
 RANKINGS = {"AUROC": auroc, "AUPR": average_precision, "FPR95": fpr_at_recall}
 KINDS = {"features": PerturbFeatures, "edges": PerturbEdges}
@@ -90,17 +95,17 @@ def run_group(group, setting):
         data = LeaveOutClasses(FRACTION, seed=job["seed"])(clean)
     else:
         data = perturbed(clean, job) if job["mode"] == "poisoning" else clean
-    task = SearchTask(data, epochs=setting["epochs"], seed=job["seed"])
 
     def make_model():
         return make_net(job["net"], data.num_features, setting["hidden"], setting["layers"], data.num_classes)
 
-    preset, lr = METHODS[job["method"]], setting["lr"]
-    if preset is None:
-        found = train(make_model, task, lr=lr, epochs=setting["dense_epochs"], dropouts=setting["dropout"])
+    method, lr = METHODS[job["method"]], setting["lr"]
+    if method is None:
+        options = {"lr": lr, "epochs": setting["dense_epochs"], "dropouts": setting["dropout"]}
+        found = train(make_model, data, job["seed"], **options)
     else:
-        options = {"coats": 3, "scaled": "first"} if preset == "multicoated" else {}  # as published
-        found = search(make_model, task, preset, setting["sparsity"], lr=lr, **options)
+        method = replace(method, epochs=setting["epochs"], lr=lr)
+        found = search(make_model, data, setting["sparsity"], method, job["seed"])
     common = {"val": found.val, "epoch": found.epoch, "dropout": found.dropout}
     common["seconds"] = round(time.perf_counter() - begin, 2)
     rows = []

@@ -24,12 +24,13 @@ from graphsparse.datasets import load
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.metrics import count_macs
 from graphsparse.plotting import plot_curves
-from graphsparse.tickets import find_random_ticket, find_teddy_ticket, train_teacher
+from graphsparse.tickets import Distillation, find_ticket
+from graphsparse.training import Training, build_model, fit
 
 EDGE_SPARSITIES = (0.2, 0.4, 0.6, 0.8)
 WEIGHT_SPARSITY = 0.65
 SHOWN = 0.4  # the edge sparsity of the table
-METHODS = {"TEDDY ticket": find_teddy_ticket, "random ticket": find_random_ticket}
+METHODS = {"TEDDY ticket": "teddy", "random ticket": "random"}
 
 
 def run_seed(seed, *, name, hidden, epochs, edge_sparsities, threads):
@@ -43,19 +44,21 @@ def run_seed(seed, *, name, hidden, epochs, edge_sparsities, threads):
     def make_model():
         return GCN(data.num_features, hidden, 2, data.num_classes, dropout=0.5)
 
-    logits, dense = train_teacher(make_model, data, epochs=epochs, seed=seed)
+    training = Training(epochs=epochs, seed=seed, fast=False)
+    dense = fit(build_model(make_model, seed), data, training)
     rows = [{"method": "dense GCN", "seed": seed, "edges": 0.0, "test": dense.test}]
     model = make_model()
     model.load_state_dict(dense.state_dict)
     rows[0] |= cost(model.eval(), data, partial(save_file, dense.state_dict))
-    options = {"weight_sparsity": WEIGHT_SPARSITY, "teacher": logits, "epochs": epochs, "seed": seed}
+    options = {"weight_sparsity": WEIGHT_SPARSITY, "training": training}
+    options["distillation"] = Distillation(teacher=dense.logits)
     # The control: with the same distillation, but without any edge.
     empty = Data(**{**data.to_dict(), "edge_index": data.edge_index[:, :0]})
-    jobs = [("no edges", find_teddy_ticket, empty, 0.0)]
-    jobs += [(method, find, data, s) for s in edge_sparsities for method, find in METHODS.items()]
-    for method, find, graph, sparsity in jobs:
-        ticket = find(make_model, graph, edge_sparsity=sparsity, **options)
-        row = {"method": method, "seed": seed, "edges": sparsity, "test": ticket.metrics["test_accuracy"]}
+    jobs = [("no edges", "teddy", empty, 0.0)]
+    jobs += [(shown, method, data, s) for s in edge_sparsities for shown, method in METHODS.items()]
+    for shown, method, graph, sparsity in jobs:
+        ticket = find_ticket(make_model, graph, edge_sparsity=sparsity, method=method, **options)
+        row = {"method": shown, "seed": seed, "edges": sparsity, "test": ticket.metrics["test"]}
         rows.append(row | cost(ticket.materialize(make_model), ticket.sparsify(graph), ticket.save))
     return rows
 

@@ -15,16 +15,16 @@ import torch
 
 from graphsparse.datasets import IntersectingGraphs
 from graphsparse.metrics import link_report
+from graphsparse.training import link_training
 from graphsparse.transfer import (
     BASELINES,
     GITL,
     BaselineOptions,
     LinkTeacher,
-    LinkTraining,
     MLPStudent,
     prepare_pair,
+    sage_encoder,
 )
-from graphsparse.transfer.models.link_model import sage_encoder
 
 
 def main(argv=None) -> dict[str, float]:
@@ -51,10 +51,11 @@ def main(argv=None) -> dict[str, float]:
     for graph, sizes in pair.summary(without=split).items():
         print(f"{graph:<24}" + ", ".join(f"{key} {value:,.6g}" for key, value in sizes.items()))
 
-    training, later = LinkTraining(epochs=args.epochs, lr=5e-3), LinkTraining(epochs=2 * args.epochs, lr=5e-3)
+    training = link_training(epochs=args.epochs, lr=5e-3, seed=args.seed, checkpoint=args.checkpoint, progress=True)
+    later = replace(training, epochs=2 * args.epochs)
     teacher = LinkTeacher(sage_encoder(args.hidden), input_dropout=0.5, training=training, num_neighbors=args.batches)
     chain = GITL(teacher=teacher, student=MLPStudent(2 * args.hidden, training=later))
-    chain.fit(pair, split, seed=args.seed, checkpoint=args.checkpoint, progress=True)
+    chain.fit(pair, split)
     print(chain.summary())
 
     target = pair.graph("target", without=split, features=False)

@@ -26,7 +26,7 @@ from graphsparse.soups import (
     uniform_soup,
 )
 from graphsparse.training import Training
-from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.files import atomic_write
 
 NETS = {"GCN": "GCN", "SAGE": "GraphSAGE", "GAT": "GAT"}
 SAMPLERS = ("full", "cluster", "neighbor", "random_node")

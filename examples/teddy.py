@@ -10,8 +10,8 @@ import torch_geometric.nn
 
 from graphsparse.datasets import load
 from graphsparse.metrics import accuracy
-from graphsparse.tickets import Ticket, find_teddy_ticket, train_teacher
-from graphsparse.training import predict
+from graphsparse.tickets import L0, Distillation, OneShot, Ticket, find_ticket
+from graphsparse.training import Training, build_model, fit, predict
 
 
 def main(argv=None) -> dict[str, float]:
@@ -42,17 +42,16 @@ def main(argv=None) -> dict[str, float]:
     def make_model():
         return net(data.num_features, args.hidden, args.layers, data.num_classes, dropout=args.dropout)
 
-    options = {"epochs": args.epochs, "seed": args.seed, "progress": True}
-    teacher, dense = train_teacher(make_model, data, **options)
-    ticket = find_teddy_ticket(
+    training = Training(epochs=args.epochs, seed=args.seed, progress=True)
+    dense = fit(build_model(make_model, args.seed), data, training)
+    ticket = find_ticket(
         make_model,
         data,
         edge_sparsity=args.edges,
         weight_sparsity=args.weights,
-        distill=args.distill,
-        teacher=teacher,
-        score=args.score,
-        **options,
+        method=OneShot(args.score, L0()),
+        training=training,
+        distillation=Distillation(weight=args.distill, teacher=dense.logits),
     )
     ticket.save(args.out)
     print(f"dense model: test accuracy {100 * dense.test:.1f} %")

@@ -2,9 +2,10 @@
 
 python examples/untrained.py --data cora --net GCN --sparsity 0.9 --out ticket.safetensors
 python examples/untrained.py --data cora --preset multicoated --coats 5 --sparsity 0.5
-python examples/untrained.py --data ogbn-arxiv-structure --layers 4 --hidden 386 --checkpoint search.pt  # hours
+python examples/untrained.py --data ogbn-arxiv-structure --layers 4 --hidden 386 --checkpoint search  # hours
 
-With `--checkpoint` a search that was stopped goes on when the same command is given again.
+With `--checkpoint` a search that was stopped goes on when the same command is given again. `--compare` names what is
+trained, or drawn by chance, with masks of the same sparsity; the dense model is always there.
 """
 
 import argparse
@@ -16,17 +17,17 @@ import torch_geometric.nn
 from graphsparse.datasets import load
 from graphsparse.metrics import accuracy
 from graphsparse.nn import accelerate
-from graphsparse.tickets import Ticket, find_untrained_ticket
-from graphsparse.training import predict
+from graphsparse.tickets import Ticket, Untrained, compare_tickets, find_ticket
+from graphsparse.training import Training, predict
 
 NETS = {"GCN": "GCN", "GIN": "GIN", "GAT": "GAT", "SAGE": "GraphSAGE"}
 PRESETS = ("ugt", "edge_popup", "edge_popup_original", "multicoated")
-CONTROLS = ("dense", "random_untrained", "random_trained", "magnitude", "magnitude_iterative")
+COMPARED = ("random_untrained", "random", "magnitude", "iterative_magnitude")
 
 
 def mask_entropy(ticket):
     """Return the bytes that masks of these frequencies take at the least if nothing else is known about them."""
-    masks = [ticket.weight_masks[name].flatten() for name in ticket.frozen.masked()]
+    masks = [mask.flatten() for mask in ticket.weight_masks.values()]
     counts = torch.cat(masks).long().bincount()  # of removed weights, and of those that one coat keeps, or two, ...
     p = counts[counts > 0] / counts.sum()
     return float(-counts.sum() * (p * p.log2()).sum() / 8)
@@ -47,9 +48,9 @@ def main(argv=None) -> dict[str, float]:
     parser.add_argument("--preset", default="ugt", choices=PRESETS, help="how to search")
     parser.add_argument("--coats", type=int, help="nested masks whose sum multiplies the weights, for multicoated")
     parser.add_argument("--epochs", type=int, help="instead of those of the preset")
-    parser.add_argument("--controls", nargs="*", default=["dense", "random_untrained"], choices=CONTROLS)
+    parser.add_argument("--compare", nargs="*", default=["random_untrained"], choices=COMPARED)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, help="file from which a search that was stopped goes on")
+    parser.add_argument("--checkpoint", type=Path, help="folder from which a search that was stopped goes on")
     parser.add_argument("--out", type=Path, default=Path("out/ticket.safetensors"))
     parser.add_argument("--fast", action="store_true", help="a few epochs of a small network, to try the script")
     args = parser.parse_args(argv)
@@ -63,21 +64,13 @@ def main(argv=None) -> dict[str, float]:
     def make_model():
         return net(data.num_features, args.hidden, args.layers, data.num_classes)
 
-    ticket = find_untrained_ticket(
-        make_model,
-        data,
-        sparsity=args.sparsity,
-        preset=args.preset,
-        controls=args.controls,
-        epochs=args.epochs,
-        checkpoint=args.checkpoint,
-        seed=args.seed,
-        progress=True,
-        **({} if args.coats is None else {"coats": args.coats}),
-    )
+    training = Training(epochs=args.epochs or 200, seed=args.seed, progress=True, checkpoint=args.checkpoint)
+    method = Untrained(args.preset, coats=args.coats, epochs=args.epochs)
+    ticket = find_ticket(make_model, data, weight_sparsity=args.sparsity, method=method, training=training)
     ticket.save(args.out)
-    tests = {"untrained ticket": ticket.metrics["test_accuracy"]}
-    tests |= {name.replace("_", " "): ticket.metrics[f"{name}_test_accuracy"] for name in args.controls}
+    tests = {"untrained ticket": ticket.metrics["test"]}
+    rows = compare_tickets(make_model, data, args.compare, weight_sparsity=args.sparsity, training=training)
+    tests |= {row["method"].replace("_", " "): row["test"] for row in rows}
     sparsity = ticket.metrics["weight_sparsity"]
     sizes = {
         "dense weights": sum(tensor.nbytes for tensor in ticket.state_dict.values()),

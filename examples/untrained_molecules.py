@@ -16,7 +16,8 @@ from ogb.graphproppred.mol_encoder import AtomEncoder
 from torch_geometric.loader import DataLoader
 
 from graphsparse.datasets import load_ogb
-from graphsparse.tickets import Ticket, find_untrained_ticket
+from graphsparse.tickets import Ticket, Untrained, compare_tickets, find_ticket
+from graphsparse.training import GraphTask, Training
 
 NETS = {"GCN": "GCN", "GIN": "GIN", "GAT": "GAT", "SAGE": "GraphSAGE"}
 
@@ -54,9 +55,9 @@ def main(argv=None) -> dict[str, float]:
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--lr", type=float, default=0.015)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--controls", nargs="*", default=["dense", "random_untrained"])
+    parser.add_argument("--compare", nargs="*", default=["random_untrained"], help="methods, beside the dense model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, help="file from which a search that was stopped goes on")
+    parser.add_argument("--checkpoint", type=Path, help="folder from which a search that was stopped goes on")
     parser.add_argument("--out", type=Path, default=Path("out/ticket.safetensors"))
     parser.add_argument("--fast", action="store_true", help="a few epochs of a small network, to try the script")
     args = parser.parse_args(argv)
@@ -69,24 +70,14 @@ def main(argv=None) -> dict[str, float]:
     def make_model():
         return MoleculeNet(args.net, args.hidden, args.layers, graphs.num_tasks)
 
-    ticket = find_untrained_ticket(
-        make_model,
-        graphs,
-        sparsity=args.sparsity,
-        preset=args.preset,
-        controls=args.controls,
-        epochs=args.epochs,
-        lr=args.lr,
-        evaluator=evaluator,
-        batch_size=args.batch_size,
-        checkpoint=args.checkpoint,
-        seed=args.seed,
-        progress=True,
-    )
+    task = GraphTask(graphs, metric=evaluator, batch_size=args.batch_size)
+    training = Training(epochs=args.epochs, seed=args.seed, progress=True, checkpoint=args.checkpoint)
+    method = Untrained(args.preset, epochs=args.epochs, lr=args.lr)
+    ticket = find_ticket(make_model, task, weight_sparsity=args.sparsity, method=method, training=training)
     ticket.save(args.out)
-    metric = evaluator.eval_metric
-    tests = {"untrained ticket": ticket.metrics[f"test_{metric}"]}
-    tests |= {name.replace("_", " "): ticket.metrics[f"{name}_test_{metric}"] for name in args.controls}
+    metric, tests = task.metric, {"untrained ticket": ticket.metrics["test"]}
+    rows = compare_tickets(make_model, task, args.compare, weight_sparsity=args.sparsity, training=training)
+    tests |= {row["method"].replace("_", " "): row["test"] for row in rows}
     for name, test in tests.items():
         print(f"test {metric}, {name:<24}{test:>8.4f}")
 

@@ -14,6 +14,24 @@ ROOT = Path(__file__).parent.parent
 #: Two processes; a file stays in one of them, as its tests share what they set up.
 PARALLEL = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 NOT_IN_FIRST = "not slow and not network and not cuda and not bands and not once"
+#: What touches the compiled extensions, and so runs without them, too.
+TOUCHES_EXTENSIONS = [
+    "tests/ops",
+    "tests/nn",
+    "tests/loader",
+    "tests/transforms",
+    "tests/recipes",
+    "tests/metrics/test_macs.py",
+    "tests/training/test_check.py",
+    "tests/training/test_fit.py",
+    "tests/training/test_predict.py",
+    "tests/soups/evaluation/test_evaluator.py",
+    "tests/soups/store/test_stored_graph.py",
+    "tests/test_backends_agree.py",
+    "tests/test_readme.py",
+    "tests/test_spmm_benchmark.py",
+    "tests/test_typing.py",
+]
 
 
 def main(argv: list[str]) -> int:
@@ -24,7 +42,7 @@ def main(argv: list[str]) -> int:
         ["mypy"],
         ["lint-imports"],
         # The leg without extensions comes first: pytest's closing line of the full leg is then the last one.
-        ["pytest", *PARALLEL, "--without-extensions", "-m", NOT_IN_FIRST],
+        ["pytest", *PARALLEL, "--without-extensions", "-m", NOT_IN_FIRST, *TOUCHES_EXTENSIONS],
         ["pytest", *PARALLEL],
     ]
     if "--fast" in argv:

@@ -4,8 +4,8 @@ from models import MODELS
 from torch_geometric.transforms import ToSparseTensor
 
 from graphsparse.testing import random_graph
-from graphsparse.tickets import find_teddy_ticket
-from graphsparse.training import predict
+from graphsparse.tickets import Distillation, find_ticket
+from graphsparse.training import Training, predict
 from graphsparse.transforms import SparsifyEdges
 from graphsparse.typing import has_module
 
@@ -13,7 +13,14 @@ from graphsparse.typing import has_module
 def results(model):
     """What a user gets from a ticket, from its training on, and from the graph in torch's own sparse form."""
     data = random_graph()
-    ticket = find_teddy_ticket(MODELS[model], data, edge_sparsity=0.4, weight_sparsity=0.5, epochs=5)
+    ticket = find_ticket(
+        MODELS[model],
+        data,
+        edge_sparsity=0.4,
+        weight_sparsity=0.5,
+        training=Training(epochs=5),
+        distillation=Distillation(),
+    )
     logits = predict(ticket.materialize(MODELS[model]), ticket.sparsify(data))
     adj_t = SparsifyEdges(0.4)(ToSparseTensor(layout=torch.sparse_csr)(data)).adj_t
     return [logits, adj_t.to_dense(), *ticket.state_dict.values()]

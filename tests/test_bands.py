@@ -13,12 +13,12 @@ SEEDS = (0, 1, 2, 3, 4)
 #: Where seeds differ by a few tenths of a point, or the band is wide, three of them tell the same; with random edges
 #: they differ by more.
 FEW = 3
-NONE, ALL, TRAIN = ({"distill": 0.0}, {"distill": 10.0, "distill_nodes": "all"}, {"distill": 10.0})
+ALL, TRAIN = {"nodes": "all"}, {"nodes": "train"}
 # name -> (no edges at all?, options); edges are removed up to level 12, which is 46 %
 STUDENTS = {
-    "teddy": (False, {"edge_sparsity": 0.4596, "score": "teddy", **NONE}),
-    "random": (False, {"edge_sparsity": 0.4596, "score": "random", **NONE}),
-    "reverse": (False, {"edge_sparsity": 0.4596, "score": "reverse_teddy", **NONE}),
+    "teddy": (False, {"edge_sparsity": 0.4596, "score": "teddy"}),
+    "random": (False, {"edge_sparsity": 0.4596, "score": "random"}),
+    "reverse": (False, {"edge_sparsity": 0.4596, "score": "reverse_teddy"}),
     "teddy, distilled on all nodes": (False, {"edge_sparsity": 0.4596, "score": "teddy", **ALL}),
     "no edges, distilled on all nodes": (True, {"edge_sparsity": 0.0, **ALL}),
     "no edges, distilled on training nodes": (True, {"edge_sparsity": 0.0, **TRAIN}),

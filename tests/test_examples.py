@@ -48,14 +48,14 @@ def untrained(tmp_path, *options):
 
 @pytest.mark.parametrize("net", ["GCN", "GIN", "GAT", "SAGE"])
 def test_untrained_ticket_of_every_net(net, tmp_path, capsys):
-    result = untrained(tmp_path, "--net", net, "--layers", "3", "--sparsity", "0.8", "--controls")
+    result = untrained(tmp_path, "--net", net, "--layers", "3", "--sparsity", "0.8", "--compare")
     assert result["sparsity"] == pytest.approx(0.8, abs=1e-3)
     assert result["loaded ticket"] == result["untrained ticket"]
     assert "same logits after loading" in capsys.readouterr().out
 
 
 def test_untrained_ticket_and_its_sizes(tmp_path, capsys):
-    options = ["--epochs", "5", "--sparsity", "0.5", "--controls", "random_untrained", "magnitude"]
+    options = ["--epochs", "5", "--sparsity", "0.5", "--compare", "random_untrained", "magnitude"]
     result = untrained(tmp_path, *options)
     num = 200 * 16 + 16 * 7
     assert result["dense kB"] == 4 * (num + 16 + 7) / 1e3
@@ -69,7 +69,7 @@ def test_untrained_ticket_and_its_sizes(tmp_path, capsys):
 
 
 def test_untrained_ticket_with_coats(tmp_path):
-    result = untrained(tmp_path, "--preset", "multicoated", "--coats", "5", "--sparsity", "0.5", "--controls")
+    result = untrained(tmp_path, "--preset", "multicoated", "--coats", "5", "--sparsity", "0.5", "--compare")
     # Half, and a tenth for each number of coats from 1 to 5.
     entropy = (0.5 + 5 * 0.1 * math.log2(10)) * (200 * 16 + 16 * 7) / 8e3
     assert result["entropy kB"] == pytest.approx(entropy, rel=1e-3)
@@ -79,13 +79,12 @@ def test_untrained_ticket_with_coats(tmp_path):
 
 
 def test_search_of_the_example_goes_on(tmp_path, capsys):
-    path = tmp_path / "search.pt"
+    path = tmp_path / "search"
     first = untrained(tmp_path, "--checkpoint", str(path))
-    assert path.is_file()
-    saved = path.read_bytes()
+    saved = (path / "mask-1.pt").read_bytes()
     assert untrained(tmp_path, "--checkpoint", str(path)) == first
-    assert path.read_bytes() == saved  # nothing was left to search
-    with pytest.raises(ValueError, match="belongs to another training"):
+    assert (path / "mask-1.pt").read_bytes() == saved  # nothing was left to search
+    with pytest.raises(ValueError, match="belongs to another run: training.seed"):
         untrained(tmp_path, "--checkpoint", str(path), "--seed", "1")
 
 
@@ -93,13 +92,13 @@ def test_molecules(tmp_path, monkeypatch, data_root, capsys):
     monkeypatch.setenv("GRAPHSPARSE_DATA", str(data_root))
     monkeypatch.chdir(tmp_path)
     module = script(ROOT / "examples" / "untrained_molecules.py")
-    options = ["--net", "GIN", "--preset", "multicoated", "--controls"]
+    options = ["--net", "GIN", "--preset", "multicoated", "--compare"]
     result = module.main(["--fast", *options])
-    assert set(result) == {"untrained ticket", "loaded ticket"}
+    assert set(result) == {"untrained ticket", "dense", "loaded ticket"}
     assert result["loaded ticket"] == pytest.approx(result["untrained ticket"], abs=1e-6)
     assert "same logits after loading, test rocauc" in capsys.readouterr().out
-    result = module.main(["--fast", "--data", "ogbg-molfreesolv", "--controls", "random_untrained"])
-    assert set(result) == {"untrained ticket", "random untrained", "loaded ticket"}
+    result = module.main(["--fast", "--data", "ogbg-molfreesolv", "--compare", "random_untrained"])
+    assert set(result) == {"untrained ticket", "dense", "random untrained", "loaded ticket"}
     assert result["untrained ticket"] < result["random untrained"]  # an error
     assert "test rmse" in capsys.readouterr().out
 

@@ -36,7 +36,7 @@ def test_pairs_are_distinct_and_heavy_tailed():
     assert queries.max() == 3
 
 
-@pytest.mark.parametrize("mode", ["residual", "mass"])
+@pytest.mark.parametrize("mode", ["residual", "outcome"])
 def test_all_steps(mode, here, tmp_path, capsys):
     figures = scale.main(["--scale", "2e-4", "--share", "0.5", "1", "--mode", mode, "--out", str(tmp_path)])
     assert figures["propagation 0, anchors"] == 10_000

@@ -4,6 +4,7 @@ import ingredient_scaling
 import pytest
 import soup_cost
 import soups
+import sparse_soups
 
 pytestmark = pytest.mark.once
 
@@ -12,9 +13,9 @@ def test_cached_evaluation_takes_the_decisions_of_the_plain_loop(tmp_path, capsy
     monkeypatch.setenv("GRAPHSPARSE_DATA", str(data_root))
     options = ["--data", "cora", "--hidden", "8", "--net", "SAGE", "--granularity", "5", "--freed", "kept"]
     rows = soup_cost.main([*options, "--ingredients", "3", "--learned", "2", "6", "--out", str(tmp_path)])
-    assert [row["path"] for row in rows] == ["plain PyG", "graphsparse", "learned, 2", "learned, 6"]
-    assert rows[1]["same"] is True
-    assert rows[0]["right"] == rows[1]["right"]
+    assert [row["path"] for row in rows] == [*soup_cost.PATHS, "learned, 2", "learned, 6"]
+    assert rows[1]["same"] is rows[2]["same"] is True
+    assert rows[0]["right"] == rows[1]["right"] == rows[2]["right"]
     out = capsys.readouterr().out
     assert "the same" in out
     assert "OTHERS" not in out
@@ -83,3 +84,16 @@ def test_workers_end_with_the_same_weights(tmp_path):
     found = ingredient_scaling.main([*options, "--workers", "1", "2", "--out", str(tmp_path)])
     assert list(found) == [1, 2]
     assert "| 2 |" in (tmp_path / "ingredient_scaling.md").read_text()
+
+
+def test_sparse_soups_are_as_sparse_as_they_must_be(tmp_path, monkeypatch, data_root, capsys):
+    monkeypatch.setenv("GRAPHSPARSE_DATA", str(data_root))
+    options = ["--data", "cora", "--seeds", "1", "--epochs", "1", "--workers", "0", "--out", str(tmp_path)]
+    lines = sparse_soups.main(options)  # every state is counted
+    assert [(line["sparsity"], line["method"]) for line in lines] == [
+        (sparsity, method) for sparsity in sparse_soups.REPORTED for method in sparse_soups.METHODS
+    ]
+    assert all(line["minus ticket mean"] == 0 for line in lines if line["method"] == "ticket")
+    monkeypatch.setattr(sparse_soups, "run", None)
+    assert sparse_soups.main(options) == lines
+    assert "1 of them done before" in capsys.readouterr().out

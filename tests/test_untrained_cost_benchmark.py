@@ -8,13 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import untrained_cost as cost
-from graphsparse.tickets.mask_search import mask_search
-from graphsparse.tickets.search_task import SearchTask
-from graphsparse.tickets.untrained import search_supermask
 from torch_geometric.nn import GCN
 
 from graphsparse.datasets import synthetic_citation
 from graphsparse.nn import Supermask, accelerate
+from graphsparse.tickets import Untrained, find_ticket
+from graphsparse.training import Training
 
 # 320 and 70 weights, all doubles: sums in another order then differ by less than anything here.
 FEATURES, HIDDEN, CLASSES = 32, 10, 7
@@ -109,13 +108,14 @@ def test_both_compute_the_same_from_the_same_scores(sparsity, layers, data):
     torch.testing.assert_close(gradient, masked.scores.grad, rtol=1e-7, atol=1e-14)
 
 
-def test_both_searches_go_the_same_way(data, monkeypatch):
+def test_both_searches_go_the_same_way(data, monkeypatch, tmp_path):
     # All sparsities of the ramp, 0.1, 0.2, 0.3, 0.4, remove a whole number of 390 weights; both round alike then.
     epochs, sparsity, lr, seed = 8, 0.4, 0.05, 3
     trace = []
-    task = SearchTask(data, epochs=epochs, seed=seed, log=trace.append)
-    search = mask_search("ugt", {}, epochs=epochs, lr=lr, weight_decay=None)
-    found, result = search_supermask(make_gcn, task, search, sparsity)
+    options = {"method": Untrained(epochs=epochs, lr=lr)}
+    training = Training(seed=seed, log=trace.append, checkpoint=tmp_path)
+    found = find_ticket(make_gcn, data, weight_sparsity=sparsity, training=training, **options).metrics
+    scores = torch.load(tmp_path / "mask-1.pt", weights_only=True)["result"]["state_dict"]["scores"]
 
     first = plain_from(Supermask(make_gcn(), sparsity, seed=seed))
     start = scores_of(first)
@@ -133,10 +133,10 @@ def test_both_searches_go_the_same_way(data, monkeypatch):
     )
     assert len(seen) == epochs
     assert (seen[-1] - start).abs().mean() > lr  # it went somewhere
-    torch.testing.assert_close(seen[result.best_epoch], found.scores.detach(), rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(scores_of(first), found.scores.detach(), rtol=1e-6, atol=1e-9)
-    assert test == pytest.approx(result.test)
-    assert result.val == max(row["val"] for row in trace)
+    torch.testing.assert_close(seen[found["best_epoch"]], scores, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(scores_of(first), scores, rtol=1e-6, atol=1e-9)
+    assert test == pytest.approx(found["test"])
+    assert found["val"] == max(row["val"] for row in trace)
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import json
 import pytest
 import untrained_curves as curves
 
-from graphsparse.tickets import find_untrained_ticket
+from graphsparse.tickets import Untrained, compare_tickets, find_ticket
+from graphsparse.training import Training
 
 pytestmark = pytest.mark.once
 
@@ -89,26 +90,18 @@ def test_a_cell_is_the_search_of_the_package(tmp_path, run):
     rows = [json.loads(line) for line in (tmp_path / "untrained_curves.jsonl").read_text().splitlines()]
     found = {row["method"]: row for row in rows}
     data = curves.graph("synthetic")
-    ticket = find_untrained_ticket(
-        lambda: curves.make_net("GIN", data.num_features, 8, 2, data.num_classes),
-        data,
-        sparsity=0.5,
-        preset="multicoated",
-        epochs=4,
-    )
+
+    def make_model():
+        return curves.make_net("GIN", data.num_features, 8, 2, data.num_classes)
+
+    ticket = find_ticket(make_model, data, weight_sparsity=0.5, method=Untrained("multicoated", epochs=4))
     for part in ("val", "test"):
-        assert found["multicoated 3, even"][part] == ticket.metrics[f"{part}_accuracy"]
+        assert found["multicoated 3, even"][part] == ticket.metrics[part]
     assert found["multicoated 3, even"]["epoch"] == ticket.metrics["best_epoch"]
-    # The random mask and the dense model are controls of the plain search.
-    ticket = find_untrained_ticket(
-        lambda: curves.make_net("GIN", data.num_features, 8, 2, data.num_classes),
-        data,
-        sparsity=0.5,
-        epochs=4,
-        controls=["dense", "random_untrained"],
-    )
-    assert found["dense"]["test"] == ticket.metrics["dense_test_accuracy"]
-    assert found["random mask"]["test"] == ticket.metrics["random_untrained_test_accuracy"]
+    options = {"weight_sparsity": 0.5, "training": Training(epochs=4)}
+    dense, random = compare_tickets(make_model, data, ["random_untrained"], **options)
+    assert found["dense"]["test"] == dense["test"]
+    assert found["random mask"]["test"] == random["test"]
 
 
 def test_features_are_normalised_by_row():

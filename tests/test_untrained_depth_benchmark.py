@@ -4,12 +4,12 @@ import statistics
 import pytest
 import torch
 import untrained_depth as depth
-from graphsparse.tickets.search_task import SearchTask
 from torch_geometric.nn import GCN
 from untrained_nets import make_net
 
 from graphsparse.datasets import synthetic_citation
 from graphsparse.nn import Supermask
+from graphsparse.tickets import Untrained
 from graphsparse.training import predict
 from graphsparse.typing import has_module
 
@@ -24,13 +24,12 @@ def make_model():
 
 @pytest.fixture(scope="module")
 def searched():
-    return depth.search(make_model, SearchTask(DATA, epochs=4, seed=2), "ugt", 0.5, lr=0.01)
+    return depth.search(make_model, DATA, 0.5, Untrained(epochs=4), 2)
 
 
 @pytest.mark.parametrize("net", ["GCN", "GIN", "GAT"])
 def test_hidden_representation_is_that_before_the_last_layer(net):
-    task = SearchTask(DATA, epochs=2)
-    found = depth.search(lambda: make_net(net, 16, 8, 4, 7), task, "ugt", 0.3, lr=0.01)
+    found = depth.search(lambda: make_net(net, 16, 8, 4, 7), DATA, 0.3, Untrained(epochs=2), 0)
     plain = make_net(net, 16, 8, 4, 7)
     plain.load_state_dict(found.model.state_dict())
     x = DATA.x
@@ -44,8 +43,7 @@ def test_hidden_representation_is_that_before_the_last_layer(net):
 
 
 def test_trained_network_starts_from_the_weights_that_the_ticket_freezes(searched):
-    task = SearchTask(DATA, epochs=4, seed=2)
-    start = depth.train(make_model, task, lr=0.0, epochs=1, dropouts=[0.0], kaiming=True).model.state_dict()
+    start = depth.train(make_model, DATA, 2, lr=0.0, epochs=1, dropouts=[0.0], kaiming=True).model.state_dict()
     ticket = searched.model.state_dict()
     zeros = total = 0
     for name, weight in ticket.items():
@@ -53,7 +51,7 @@ def test_trained_network_starts_from_the_weights_that_the_ticket_freezes(searche
         assert torch.equal(weight[kept], start[name][kept])
         zeros, total = zeros + int((~kept).sum()), total + kept.numel()
     assert zeros == total // 2
-    pyg = depth.train(make_model, task, lr=0.0, epochs=1, dropouts=[0.0]).model.state_dict()
+    pyg = depth.train(make_model, DATA, 2, lr=0.0, epochs=1, dropouts=[0.0]).model.state_dict()
     bound = (6 / (8 + 8)) ** 0.5  # Glorot's of a square layer; Kaiming's is wider
     assert pyg["convs.1.lin.weight"].abs().max() <= bound < start["convs.1.lin.weight"].abs().max()
 
@@ -62,14 +60,14 @@ def test_validation_alone_chooses(searched):
     """Other test labels change nothing, and of the dropouts the best on validation wins."""
     other = DATA.clone()
     other.y = torch.where(DATA.test_mask, (DATA.y + 1) % 7, DATA.y)
-    again = depth.search(make_model, SearchTask(other, epochs=4, seed=2), "ugt", 0.5, lr=0.01)
+    again = depth.search(make_model, other, 0.5, Untrained(epochs=4), 2)
     assert (again.val, again.epoch) == (searched.val, searched.epoch)
     assert torch.equal(again.logits, searched.logits)
     options = {"lr": 0.02, "epochs": 15}
-    alone = {p: depth.train(make_model, SearchTask(DATA), dropouts=[p], **options) for p in (0.9, 0.0)}
+    alone = {p: depth.train(make_model, DATA, 0, dropouts=[p], **options) for p in (0.9, 0.0)}
     assert alone[0.0].val > alone[0.9].val
     for data in (DATA, other):
-        best = depth.train(make_model, SearchTask(data), dropouts=[0.9, 0.0], **options)
+        best = depth.train(make_model, data, 0, dropouts=[0.9, 0.0], **options)
         assert (best.dropout, best.val) == (0.0, alone[0.0].val)
         assert torch.equal(best.logits, alone[0.0].logits)
         torch.testing.assert_close(predict(best.model, data), best.logits)

@@ -5,12 +5,12 @@ import statistics
 import pytest
 import torch
 import untrained_reliability as reliability
-from graphsparse.tickets.search_task import SearchTask
 from torch_geometric.nn import GCN
 from torch_geometric.transforms import NormalizeFeatures
 from untrained_depth import search
 
 from graphsparse.datasets import synthetic_citation
+from graphsparse.tickets import Untrained
 from graphsparse.transforms import LeaveOutClasses, PerturbEdges, PerturbFeatures
 from graphsparse.typing import has_module
 
@@ -66,7 +66,7 @@ def test_evasion_and_poisoning_see_what_they_should():
         return float(right[data.test_mask].double().mean())
 
     clean, *evasion = run(method="UGT", seed=0, **{"trained on": "clean"})
-    found = search(make_model, SearchTask(DATA, epochs=5, seed=0), "ugt", 0.5, lr=0.02)
+    found = search(make_model, DATA, 0.5, Untrained(epochs=5, lr=0.02), 0)
     assert (clean["mode"], clean["val"]) == ("clean", found.val)
     assert clean["test"] == pytest.approx(accuracy_of(found, DATA), abs=1e-6)
     for row, transform in zip(evasion, (PerturbFeatures(0.5), PerturbEdges(0.5)), strict=True):
@@ -74,7 +74,7 @@ def test_evasion_and_poisoning_see_what_they_should():
         assert row["test"] == pytest.approx(accuracy_of(found, data), abs=1e-6)
         assert row["val"] == clean["val"]
         (poisoned,) = run(method="UGT", kind=row["kind"], mode="poisoning")
-        other = search(make_model, SearchTask(data, epochs=5, seed=0), "ugt", 0.5, lr=0.02)
+        other = search(make_model, data, 0.5, Untrained(epochs=5, lr=0.02), 0)
         assert poisoned["val"] == other.val
         assert poisoned["test"] == pytest.approx(accuracy_of(other, data), abs=1e-6)
     assert len({clean["test"], *(row["test"] for row in evasion)}) > 1

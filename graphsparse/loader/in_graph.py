@@ -1,4 +1,4 @@
-"""A graph as batches are cut out of it: the edges into some nodes, and the edges between them."""
+"""Edges into given nodes, and random draws among them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,3 +83,67 @@ class InGraph:
             source = position[self.source[place].long()]
         inside = source >= 0
         return torch.stack([source[inside], target[inside]]), place[inside]
+
+
+def new_generator(seed: int) -> torch.Generator:
+    """Return a generator for a seed; its stream is another one than that of initial weights of the same seed."""
+    return torch.Generator().manual_seed((seed + 1) * 0x9E3779B97F4A7C15 % 2**63)
+
+
+def uniform(*size: int, generator: torch.Generator) -> Tensor:
+    """Return float64 numbers in ``[0, 1)``."""
+    return torch.rand(*size, dtype=torch.float64, generator=generator)
+
+
+def cumulative(weight: Tensor) -> Tensor:
+    """Return the running sum of weights ``[n]``, divided by their sum, float64; empty where every weight is 0."""
+    total = weight.to(torch.float64).cumsum(0)
+    if total.numel() == 0 or total[-1] == 0:
+        return total[:0]
+    return total / total[-1]  # exactly 1 at the last positive weight, so that a weight of 0 is never drawn
+
+
+def from_cumulative(total: Tensor, num: int, generator: torch.Generator) -> Tensor:
+    """Draw positions ``[num]`` independently, in proportion to weights of which :func:`cumulative` made ``total``.
+
+    Nothing is drawn where every weight is 0.
+    """
+    if total.numel() == 0:
+        return torch.empty(0, dtype=torch.int64)
+    return torch.searchsorted(total, uniform(num, generator=generator), right=True)
+
+
+def distinct_below(limit: Tensor, num: int, generator: torch.Generator) -> Tensor:
+    """Draw ``num`` distinct integers below each limit, every set of them with the same probability.
+
+    Floyd's algorithm for all limits at once: step ``i`` draws up to ``limit - num + i``, and takes that number itself
+    where the drawn one was taken before.
+
+    Source: Bentley and Floyd, *A sample of brilliance*, Communications of the ACM 30 (1987).
+    """
+    draw = uniform(limit.numel(), num, generator=generator)
+    chosen = torch.empty(limit.numel(), num, dtype=torch.int64)
+    for i in range(num):
+        last = limit - num + i
+        drawn = torch.minimum((draw[:, i] * (last + 1)).long(), last)
+        taken = (chosen[:, :i] == drawn[:, None]).any(1)
+        chosen[:, i] = torch.where(taken, last, drawn)
+    return chosen
+
+
+def start_of_order(total: int, num: int, generator: torch.Generator) -> Tensor:
+    """Return the first ``num`` of ``0, 1, ..., total - 1`` in random order, at a cost that grows with ``num`` alone.
+
+    Numbers are drawn one after the other, and those that were drawn before are passed over, until there are enough.
+    """
+    if 4 * num >= total:
+        return torch.randperm(total, generator=generator)[:num]
+    chosen = torch.empty(0, dtype=torch.int64)
+    while chosen.numel() < num:
+        more = num - chosen.numel()
+        drawn = torch.cat([chosen, torch.randint(total, (more,), generator=generator)])
+        value, place = drawn.sort(stable=True)
+        first = torch.ones_like(value, dtype=torch.bool)
+        first[1:] = value[1:] != value[:-1]
+        chosen = drawn[place[first].sort().values]
+    return chosen

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.loader.batches import Batches, check_graph, cut_out, shuffled_groups, train_nodes
-from graphsparse.loader.draws import cumulative, from_cumulative
-from graphsparse.loader.in_graph import InGraph
+from graphsparse.loader.in_graph import InGraph, cumulative, from_cumulative
 from graphsparse.ops.check import check_count
 
 
@@ -96,7 +95,7 @@ class FastGCNBatches(LayerwiseBatches):
     :func:`~graphsparse.training.fit`, gives the layers of a model its own ones in the order in which they are called.
 
     The model must sum weighted messages, such as ``GCN(..., normalize=False)`` on ``T.GCNNorm()(data)``; see
-    :func:`~graphsparse.loader.weighted_sums.check_sums_weighted_messages`. Batch normalisation would see nodes that a
+    :func:`~graphsparse.loader.batches.check_sums_weighted_messages`. Batch normalisation would see nodes that a
     layer does not need, and whose sums are therefore not computed.
 
     Args:

@@ -7,8 +7,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.loader.batches import Batches, check_graph, cut_out, shuffled_groups, train_nodes
-from graphsparse.loader.draws import distinct_below
-from graphsparse.loader.in_graph import InGraph
+from graphsparse.loader.in_graph import InGraph, distinct_below
 from graphsparse.ops.check import check_count, check_list
 
 

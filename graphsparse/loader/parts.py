@@ -12,9 +12,8 @@ from torch_geometric.loader import ClusterData as PyGClusterData
 from graphsparse.loader.batches import Batches, check_graph, cut_out
 from graphsparse.loader.in_graph import InGraph
 from graphsparse.ops.check import check_count
-from graphsparse.ops.digest import digest
-from graphsparse.utils.atomic_write import atomic_write
-from graphsparse.utils.fingerprint import graph_fingerprint
+from graphsparse.ops.digest import digest, graph_fingerprint
+from graphsparse.utils.files import atomic_write
 from graphsparse.utils.partition import partition_graph
 
 

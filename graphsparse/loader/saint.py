@@ -7,8 +7,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.loader.batches import Batches, check_graph, cut_out
-from graphsparse.loader.draws import uniform
-from graphsparse.loader.in_graph import InGraph
+from graphsparse.loader.in_graph import InGraph, uniform
 from graphsparse.ops.check import check_count, check_number
 
 
@@ -33,7 +32,7 @@ class SaintWalkBatches(Batches):
     over the whole graph.
 
     The weights say something only to a model that sums weighted messages, such as ``GCN(..., normalize=False)`` on
-    ``T.GCNNorm()(data)``; see :func:`~graphsparse.loader.weighted_sums.check_sums_weighted_messages`.
+    ``T.GCNNorm()(data)``; see :func:`~graphsparse.loader.batches.check_sums_weighted_messages`.
 
     Args:
         data: The graph, with ``train_mask``, and with ``edge_weight`` unless ``coverage`` is 0.

@@ -1,11 +1,10 @@
 """Figures of merit and of cost."""
 
 from graphsparse.metrics.classification import accuracy, energy_score, expected_calibration_error, max_softmax_score
+from graphsparse.metrics.cost import count_macs, edge_sparsity, weight_sparsity
 from graphsparse.metrics.link_report import link_report
-from graphsparse.metrics.macs import count_macs
 from graphsparse.metrics.mean_average_distance import mean_average_distance
 from graphsparse.metrics.ranking import auroc, average_precision, fpr_at_recall
-from graphsparse.metrics.sparsity import edge_sparsity, weight_sparsity
 
 __all__ = [
     "accuracy",

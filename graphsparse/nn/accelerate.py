@@ -10,9 +10,8 @@ from torch import nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
-from graphsparse.nn.dropout import FastDropout
 from graphsparse.nn.fused import FUSED, FusedConv, has_own_method
-from graphsparse.nn.linear import FASTER
+from graphsparse.nn.linear import FASTER, FastDropout
 
 #: Those that keep what is computed from constant features.
 _KEEPING: tuple[Any, ...] = (FusedConv, *FASTER.values())

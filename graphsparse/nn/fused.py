@@ -235,7 +235,7 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
         if not self.transforms_first:
             return x
         layer = getattr(self, self.near or "")
-        return linear(x, layer.weight) if self._commutes(layer) else apply_linear(layer, x)
+        return linear(x, layer.weight) if self.commutes else apply_linear(layer, x)
 
     def rows(self, block: Adjacency, hidden: Tensor, hidden_dst: Tensor, x_dst: Tensor, **extra: Any) -> Tensor:
         """Return some rows of the output.
@@ -265,9 +265,14 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
         layer = None if self.near is None else getattr(self, self.near)
         if layer is not None and not transformed:
             near, fresh = apply_linear(layer, near), True
-        elif layer is not None and self._commutes(layer) and layer.bias is not None:
+        elif layer is not None and self.commutes and layer.bias is not None:
             near, fresh = add(near, layer.bias, fresh), True
         return self.finish(near, x_dst, fresh, **extra)
+
+    @property
+    def is_product(self) -> bool:
+        """Whether :meth:`rows` are one sparse product and then :meth:`from_near`."""
+        return type(self).rows is FusedConv.rows
 
     @property
     def is_linear(self) -> bool:
@@ -277,15 +282,18 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
     @property
     def transforms_first(self) -> bool:
         """Whether :meth:`transform` applies the linear layer :attr:`near`."""
-        layer: Any = None if self.near is None else getattr(self, self.near)
-        if layer is None:
-            return False
-        return layer.weight.size(0) < layer.weight.size(1) if self._commutes(layer) else self.near_first
+        if self.near is None or not self.commutes:
+            return self.near_first
+        weight = getattr(self, self.near).weight
+        narrows: bool = weight.size(0) < weight.size(1)
+        return narrows
 
-    def _commutes(self, layer: Any) -> bool:
-        """Whether the linear layer may be applied before the aggregation or after it, its bias always after."""
-        biased = self.near_first and layer.bias is not None
-        return is_plain(layer) and self.reduction in ("sum", "mean") and not biased
+    @property
+    def commutes(self) -> bool:
+        """Whether the linear layer :attr:`near` may come before the aggregation or after it, its bias always after."""
+        layer: Any = None if self.near is None else getattr(self, self.near)
+        biased = self.near_first and layer is not None and layer.bias is not None
+        return layer is not None and is_plain(layer) and self.reduction in ("sum", "mean") and not biased
 
     # As PyG computes it, where something looks at messages:
 

@@ -17,19 +17,18 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.utils._trim_to_layer import TrimToLayer
 
 from graphsparse.nn.accelerate import accelerate
-from graphsparse.nn.dropout import FastDropout
 from graphsparse.nn.fused import FUSED, FusedConv
-from graphsparse.nn.linear import FASTER, is_plain
+from graphsparse.nn.linear import FASTER, FastDropout, is_plain
 from graphsparse.ops import Adjacency
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_count
 from graphsparse.ops.pattern import Pattern
 
-#: Modules that compute each row from that row alone, in evaluation mode; those of torch are taken with their defaults.
+#: Modules that compute each row from that row alone, in evaluation mode.
 _ROW_WISE: tuple[type[nn.Module], ...] = (
     *FASTER, *FASTER.values(), nn.Dropout, FastDropout, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU,
     nn.SELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.LayerNorm, nn.BatchNorm1d, pyg.BatchNorm, pyg.LayerNorm,
-    pyg.MLP, pyg.JumpingKnowledge, nn.LSTM, nn.Sequential, nn.ModuleList,
+    pyg.MLP, pyg.JumpingKnowledge, nn.Sequential, nn.ModuleList,
 )  # fmt: skip
 _ACTIVATIONS = (F.relu, torch.relu, F.elu, F.leaky_relu, F.gelu, F.silu, torch.tanh, F.tanh, torch.sigmoid, F.sigmoid)
 _SUPPORTED = (
@@ -80,8 +79,8 @@ class Step:
 class Layers:
     """A model of the declared family as a list of steps, and the graph that it is run on.
 
-    The family are ``GCN``, ``GraphSAGE``, ``GIN`` and ``GAT`` of PyG, with normalisations of rows or batches, any
-    activation, dropout and jumping knowledge, and PyG's ``Sequential`` of the layers in
+    The family are ``GCN``, ``GraphSAGE``, ``GIN`` and ``GAT`` of PyG, with normalisations of rows or batches, usual
+    activations, dropout and jumping knowledge, and PyG's ``Sequential`` of the layers in
     :data:`~graphsparse.nn.fused.FUSED` and of modules that work on each row alone.
 
     Args:
@@ -149,7 +148,7 @@ def _takes_edge_attr(step: Step) -> bool:
 def exact_copy(model: nn.Module) -> nn.Module:
     """Return :func:`accelerate` of a model, without a word on what it left, and without weights PyG would not take."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"accelerate\(\)", UserWarning)
+        warnings.simplefilter("ignore", UserWarning)
         fast = accelerate(model)
     for name, module in model.named_modules():
         if isinstance(module, BasicGNN) and isinstance(copied := fast.get_submodule(name), BasicGNN):
@@ -166,8 +165,9 @@ def steps_of(model: nn.Module) -> list[Step]:
     known = isinstance(model, BasicGNN) and type(model).forward is BasicGNN.forward and "forward" not in vars(model)
     if not known and type(model) is not pyg.Sequential:
         raise ValueError(f"{type(model).__name__} is another model, or has a forward of its own: {_SUPPORTED}")
+    inside = {part for module in model.modules() if type(module) is pyg.JumpingKnowledge for part in module.children()}
     for name, module in model.named_modules():
-        why = None if module is model else _why_not(module)
+        why = None if module is model or module in inside else _why_not(module)
         act = getattr(module, "act", None) if isinstance(module, BasicGNN | pyg.MLP) else None
         if act is not None and not isinstance(act, nn.Module) and act not in _ACTIVATIONS:
             why = f"has an activation that is not known, {act!r}"
@@ -248,7 +248,7 @@ def _of_sequential(model: Any) -> list[Step]:
         else:
             step = Step(module, tuple(number.get(name, -1) for name in child.param_names))
         known_here = isinstance(module, nn.Module) or module in _ACTIVATIONS
-        if not known_here or min(step.uses) < 0 or len(child.return_names) != 1:
+        if not known_here or min(step.uses) < 0 or len(child.return_names) != 1 or child.return_names[0] in graph:
             raise ValueError(f"{child.name!r} is not known to make one value of values of the same row: {_SUPPORTED}")
         if type(module) in (nn.Dropout, FastDropout, nn.Identity):
             number[child.return_names[0]] = step.inputs[0]
@@ -317,7 +317,11 @@ def _compute(
         local = {i: values[i][first:last].to(device) for step in steps for i in step.uses if i in values}
         for number, step in enumerate(steps, start + 1):
             if step is conv:
-                block, columns = _block(operator, first, last, device)
+                block: Adjacency = operator.rows(first, last)
+                columns: slice | Tensor = slice(None)
+                # What looks at all columns once for each block had better be given those that it needs.
+                if device != operator.device or not conv.module.is_product:
+                    block, columns = _compact(block.to(device), operator.device)
                 extra = {name: local[i] for name, i in step.extra.items()}
                 if edge_attr is not None:
                     extra["edge_attr"] = edge_attr[operator.rowptr[first] : operator.rowptr[last]].to(device)
@@ -359,12 +363,8 @@ def _ranges(rowptr: Tensor, batch_size: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _block(operator: Adjacency, start: int, stop: int, device: torch.device) -> tuple[Adjacency, slice | Tensor]:
-    """Return some rows of a matrix on a device, and which columns of it they have there."""
-    block = operator.rows(start, stop)
-    if device == operator.device:
-        return block, slice(None)
-    block = block.to(device)
+def _compact(block: Adjacency, device: torch.device) -> tuple[Adjacency, Tensor]:
+    """Leave out the columns without entries, and return the others on a device."""
     columns, col = torch.unique(block.col, return_inverse=True)
     pattern = Pattern(block.rowptr, col.to(block.rowptr.dtype), columns.numel())
-    return Adjacency(pattern, block.value), columns.to(operator.device)
+    return Adjacency(pattern, block.value), columns.to(device)

@@ -1,6 +1,10 @@
 """Long arrays in blocks that a cache holds."""
 
+import itertools
 from collections.abc import Iterator
+
+import torch
+from torch import Tensor
 
 #: Entries handled at a time. Temporaries of 8 MB are reused by the allocator; larger ones are mapped and cleared anew
 #: for every block, which costs more than the work on them.
@@ -28,3 +32,19 @@ def row_blocks(num_rows: int, width: int) -> Iterator[slice]:
         [slice(0, 2, None), slice(2, 3, None)]
     """
     return blocks(num_rows, max(1, BLOCK // max(width, 1)))
+
+
+def blocks_by_size(size: Tensor, limit: int = BLOCK) -> list[slice]:
+    """Return consecutive blocks whose sizes, and one per item, add up to a limit or less; larger items stand alone.
+
+    Example:
+        >>> blocks_by_size(torch.tensor([2, 2, 9, 1]), 6)
+        [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
+    """
+    total = (size + 1).cumsum(0)
+    ends = [0]
+    while ends[-1] < size.numel():
+        before = int(total[ends[-1] - 1]) if ends[-1] else 0
+        end = int(torch.searchsorted(total, before + limit, right=True))
+        ends.append(max(end, ends[-1] + 1))
+    return [slice(a, b) for a, b in itertools.pairwise(ends)]

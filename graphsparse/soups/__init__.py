@@ -2,10 +2,10 @@
 
 from graphsparse.soups.diagnosis import Diagnosis, diagnose
 from graphsparse.soups.evaluation.evaluator import Evaluator
-from graphsparse.soups.recipes.averages import greedy_soup, interpolation_soup, uniform_soup
-from graphsparse.soups.recipes.ensemble import EnsembleResult, ensemble
+from graphsparse.soups.recipes.averages import EnsembleResult, ensemble, greedy_soup, interpolation_soup, uniform_soup
 from graphsparse.soups.recipes.learned import learned_soup
 from graphsparse.soups.recipes.soup import SOUPS, Acceptance, Ingredients, SoupResult, soup
+from graphsparse.soups.sparse import TicketStates, lottery_pool
 from graphsparse.soups.states import combine, mix
 from graphsparse.soups.store.failures import IngredientError, StorageError
 from graphsparse.soups.store.store import IngredientStore
@@ -23,6 +23,7 @@ __all__ = [
     "Ingredients",
     "SoupResult",
     "StorageError",
+    "TicketStates",
     "Workers",
     "combine",
     "diagnose",
@@ -30,6 +31,7 @@ __all__ = [
     "greedy_soup",
     "interpolation_soup",
     "learned_soup",
+    "lottery_pool",
     "mix",
     "soup",
     "train_ingredients",

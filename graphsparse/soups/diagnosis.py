@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphsparse.plotting import plot_matrix_and_bars
 from graphsparse.soups.evaluation.evaluator import Evaluator
-from graphsparse.soups.evaluation.gradient import node_loss
+from graphsparse.soups.recipes.learned import node_loss
 from graphsparse.soups.recipes.soup import Ingredients, checked_score
 from graphsparse.soups.states import State, States, mix
 

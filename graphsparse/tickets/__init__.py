@@ -4,7 +4,7 @@ from graphsparse.tickets.compare import compare_tickets
 from graphsparse.tickets.distillation import Distillation
 from graphsparse.tickets.find import find_ticket, find_tickets
 from graphsparse.tickets.methods import L0, METHODS, Fixed, Magnitude, OneShot, Untrained
-from graphsparse.tickets.run import Found, PruningMethod, Target, TicketRun
+from graphsparse.tickets.run import Found, PruningMethod, TicketRun
 from graphsparse.tickets.ticket import Ticket
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Magnitude",
     "OneShot",
     "PruningMethod",
-    "Target",
     "Ticket",
     "TicketRun",
     "Untrained",

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from graphsparse.nn.dropout import set_dropout
+from graphsparse.nn.linear import set_dropout
 from graphsparse.tickets.distillation import Distillation
 from graphsparse.tickets.find import as_task, find_ticket, resolve
 from graphsparse.tickets.run import PruningMethod, TicketRun

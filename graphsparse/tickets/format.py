@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from graphsparse.ops.digest import digest
-from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.files import atomic_write
 
 FORMAT = "graphsparse-ticket"
 VERSION = "3"

@@ -34,7 +34,7 @@ from graphsparse.training import (
 )
 from graphsparse.training.node_task import observed_nodes
 from graphsparse.typing import EdgeScore, MakeModel
-from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.files import atomic_write
 
 #: Fields of :class:`Training` that change nothing of what is found.
 _NOT_THE_RUN = ("checkpoint", "checkpoint_every", "progress", "log")
@@ -147,7 +147,7 @@ class TicketRun:
         distillation: Distillation | None = None,
     ) -> None:
         self._make_model, self._task, self._distillation = make_model, task, distillation
-        self.targets, self.training, self.task = list(targets), training, task.without_test()
+        self.targets, self.training = list(targets), training
         self.graph: Data | None = task.eval_data if isinstance(task, NodeTask) else None
         self._num_finished = 0
         if self.graph is not None and self.graph.get("edge_index") is None:
@@ -160,6 +160,7 @@ class TicketRun:
         model = self.model()
         with seeded(training.seed):
             task.check(model)
+        self.task = task.without_test()
         self.names = list(Masks.everything(model).weights)
 
     def model(self, start: Mapping[str, Tensor] | None = None) -> nn.Module:
@@ -204,7 +205,6 @@ class TicketRun:
         parameters = {name: model.get_parameter(name) for name in self.names}
         total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
         with seeded(self.training.seed):
-            self.task.check(model)
             for batch in self.task.batches():
                 loss = self.task.loss(model, batch, None)
                 if loss is not None:
@@ -296,7 +296,6 @@ class TicketRun:
         """Return the metric on the test part of a model that was chosen; not for a method that still searches."""
         model = accelerate(model) if self.training.fast else model
         with seeded(self.training.seed):
-            self._task.check(model)
             return self._task.finish(model, self._task.evaluate(model, epoch))[2]
 
     def described(self) -> dict[str, Any]:

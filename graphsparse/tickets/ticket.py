@@ -12,11 +12,11 @@ from torch_geometric.data import Data
 
 from graphsparse.edges.mask import mask_data_edges
 from graphsparse.nn import Supermask, to_csr
+from graphsparse.ops.digest import graph_fingerprint
 from graphsparse.tickets import format as ticket_format
 from graphsparse.tickets.frozen import FrozenWeights
 from graphsparse.training import FitResult, Masks, build_model
 from graphsparse.typing import MakeModel
-from graphsparse.utils.fingerprint import graph_fingerprint
 
 
 @dataclass(frozen=True, eq=False)

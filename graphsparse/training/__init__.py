@@ -1,16 +1,16 @@
 """Training: tasks, one loop, masks, and projections that attach to any optimiser."""
 
-from graphsparse.training.distillation import distillation_loss
-from graphsparse.training.fit import fit, fit_graphs
+from graphsparse.training.fit import fit
 from graphsparse.training.graph_task import GraphTask
 from graphsparse.training.l0_projection import L0Projection
+from graphsparse.training.link_task import LinkTask, link_training
 from graphsparse.training.masks import Masks
 from graphsparse.training.node_task import NodeTask, predict
-from graphsparse.training.result import FitResult
 from graphsparse.training.seeding import build_model, seeded
 from graphsparse.training.step_projection import FixedMask, HeldMask, StepProjection
-from graphsparse.training.task import Evaluation, Task
-from graphsparse.training.training import Training
+from graphsparse.training.target import distillation_loss
+from graphsparse.training.task import Evaluation, FitResult, Task
+from graphsparse.training.training import Training, clipped_adam
 
 __all__ = [
     "Evaluation",
@@ -19,15 +19,17 @@ __all__ = [
     "GraphTask",
     "HeldMask",
     "L0Projection",
+    "LinkTask",
     "Masks",
     "NodeTask",
     "StepProjection",
     "Task",
     "Training",
     "build_model",
+    "clipped_adam",
     "distillation_loss",
     "fit",
-    "fit_graphs",
+    "link_training",
     "predict",
     "seeded",
 ]

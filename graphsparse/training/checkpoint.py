@@ -1,15 +1,21 @@
-"""A file from which a killed training goes on."""
+"""A file from which a killed training goes on, and what tells one training from another."""
 
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch_geometric.data import Data
 
-from graphsparse.ops.check import check_count
-from graphsparse.utils.atomic_write import atomic_write, is_whole
+from graphsparse.ops.digest import digest, kind_of, plain
+from graphsparse.training.step_projection import KEY
+from graphsparse.training.training import Training
+from graphsparse.utils.files import atomic_write, is_whole
 
 #: What tells one training from another: names and plain values.
 Identity: TypeAlias = Mapping[str, str | int | float | bool | None]
@@ -98,19 +104,6 @@ class Checkpoint:
         self._cost = self._last - start
 
 
-def check_checkpoint(checkpoint: str | Path | None, every: int | None) -> None:
-    """Refuse what is no path of a file."""
-    if checkpoint is None:
-        if every is not None:
-            raise ValueError(f"'checkpoint_every' is {every!r}, but there is no 'checkpoint' to save to")
-        return
-    if not isinstance(checkpoint, str | os.PathLike):
-        raise TypeError(f"'checkpoint' must be a path (got {checkpoint!r} of type {type(checkpoint).__name__})")
-    check_count(1 if every is None else every, "checkpoint_every")
-    if Path(checkpoint).is_dir():
-        raise ValueError(f"'checkpoint' must be a file (got the folder {str(checkpoint)!r})")
-
-
 def _reason(error: Exception) -> str:
     """Return the line of an error that says what is wrong; PyTorch wraps it in advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -125,3 +118,74 @@ def _differences(saved: Identity, now: Identity) -> str:
             found.append(f"{name} was {saved.get(name, 'missing')} and is now {now.get(name, 'missing')}")
     more = "" if len(found) <= 3 else f"; and {len(found) - 3} more"
     return "; ".join(found[:3]) + more
+
+
+def training_identity(
+    model: nn.Module,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | None,
+    training: Training,
+    *,
+    functions: Mapping[str, Any],
+    hooks: Mapping[str, Sequence[Any]],
+    task: Mapping[str, Any],
+) -> Identity:
+    """Describe a training before its first step, in names and plain values that are equal in every process.
+
+    Weights and graphs become digests; functions are known by their name only, objects of a dataclass by their fields.
+    """
+    state = model.state_dict()
+    return {
+        **{f"'{name}'": getattr(training, name) for name in ("epochs", "patience", "eval_every", "seed")},
+        "'model'": type(model).__name__,
+        **{f"'model' {name}": kind_of(value) for name, value in state.items()},
+        "the device of 'model'": next(model.parameters()).device.type,
+        "the weights that 'model' starts from": digest(state.values()),
+        "'optimizer'": _describe_optimizer(optimizer),
+        "'scheduler'": None if scheduler is None else f"{type(scheduler).__name__} {plain(scheduler.state_dict())}",
+        **{f"'{name}'": name_of(function) for name, function in functions.items()},
+        **{f"'{name}'": str([name_of(hook) for hook in each]) for name, each in hooks.items()},
+        **{f"'{name}'": _describe(value) for name, value in task.items()},
+    }
+
+
+def graph_tensors(data: Data, name: str) -> dict[str, Any]:
+    """Return what a training reads of a graph, by its full name."""
+    keys = ("x", "edge_index", "adj_t", "edge_weight", "edge_attr", "y", "train_mask", "val_mask", "test_mask")
+    return {f"{name}.{key}": data[key] for key in keys if data.get(key) is not None}
+
+
+def describe_loader(loader: Iterable[Any] | None) -> str | None:
+    """Name a loader by its class, the number of its batches and their size, as far as it tells them."""
+    if loader is None:
+        return None
+    length = len(loader) if isinstance(loader, Sized) else "?"
+    size = getattr(loader, "batch_size", None)
+    return f"{type(loader).__name__} of {length} batches" + ("" if size is None else f" of size {size}")
+
+
+def name_of(function: Any) -> str | None:
+    """Name a function by its qualified name, an object of a dataclass by its fields, anything else by its class."""
+    if is_dataclass(function) and not isinstance(function, type):
+        options = {entry.name: getattr(function, entry.name) for entry in fields(function)}
+        return f"{type(function).__name__} {plain(options)}"
+    return None if function is None else str(getattr(function, "__qualname__", None) or type(function).__name__)
+
+
+def _describe(value: Any) -> str | int | float | bool | None:
+    if isinstance(value, Tensor):
+        return f"{kind_of(value)} {digest([value])}"
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if hasattr(value, "csr"):  # the sparse tensor of torch-sparse
+        return f"{list(value.sizes())} {digest(part for part in value.csr() if part is not None)}"
+    return type(value).__name__
+
+
+def _describe_optimizer(optimizer: Optimizer) -> str:
+    groups = []
+    for group in optimizer.param_groups:
+        options = {key: value for key, value in group.items() if key != "params"}
+        groups.append(f"{len(group['params'])} tensors with {plain(options)}")
+    projections = [entry["settings"] for key, entry in optimizer.state_dict().items() if key.startswith(KEY)]
+    return f"{type(optimizer).__name__} {'; '.join([*groups, *projections])}"

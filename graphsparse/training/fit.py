@@ -12,15 +12,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data.data import BaseData
 
 from graphsparse.training.check import check_callable, check_model, check_optimizer, check_scheduler
-from graphsparse.training.checkpoint import Checkpoint
+from graphsparse.training.checkpoint import Checkpoint, training_identity
 from graphsparse.training.graph_task import GraphTask
-from graphsparse.training.identity import training_identity
 from graphsparse.training.loop import Hook, Loop
 from graphsparse.training.node_task import NodeTask
-from graphsparse.training.result import FitResult
 from graphsparse.training.seeding import seeded
 from graphsparse.training.step_projection import StepProjection
-from graphsparse.training.task import ExtraLoss, Task
+from graphsparse.training.task import ExtraLoss, FitResult, Task
 from graphsparse.training.training import Training
 
 _FIELDS = frozenset(entry.name for entry in fields(Training))
@@ -154,10 +152,3 @@ def _hooks(given: Sequence[Hook], name: str) -> list[Hook]:
     for hook in (found := list(given)):
         check_callable(hook, name)
     return found
-
-
-def fit_graphs(model: nn.Module, dataset: Any, *, evaluator: Any = None, **options: Any) -> FitResult:
-    """Train on whole graphs, with the defaults of before; to be replaced by :func:`fit`."""
-    defaults = {"epochs": 100, "lr": 0.001, "weight_decay": 0.0, "metric": evaluator}
-    own = {name: value for name, value in options.items() if value is not None}
-    return fit(model, dataset, **(defaults | own))

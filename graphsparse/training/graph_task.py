@@ -13,11 +13,10 @@ from torch_geometric.loader import DataLoader
 from graphsparse.ops.check import check_count, check_edge_index
 from graphsparse.ops.digest import digest
 from graphsparse.training.check import check_callable, check_one_graph
-from graphsparse.training.identity import name_of
+from graphsparse.training.checkpoint import name_of
 from graphsparse.training.target import Target, check_target, read_labels, read_metric, target_loss
 from graphsparse.training.task import Evaluation, add_extra
-from graphsparse.utils.call_model import Call, call_model, forward_arguments
-from graphsparse.utils.eval_mode import eval_mode
+from graphsparse.utils.call_model import Call, call_model, eval_mode, forward_arguments
 
 
 class GraphTask:

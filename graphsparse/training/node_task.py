@@ -9,15 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.loader.weighted_sums import check_sums_weighted_messages
+from graphsparse.loader.batches import check_sums_weighted_messages
 from graphsparse.nn import Supermask
 from graphsparse.training.check import check_callable, check_data, check_labels, check_one_graph, check_output
-from graphsparse.training.identity import describe_loader, graph_tensors, name_of
-from graphsparse.training.shared_forward import SharedForward
+from graphsparse.training.checkpoint import describe_loader, graph_tensors, name_of
 from graphsparse.training.target import Target, check_target, read_labels, read_metric, target_loss
 from graphsparse.training.task import Evaluation, add_extra
-from graphsparse.utils.call_model import Call, call_model
-from graphsparse.utils.eval_mode import eval_mode
+from graphsparse.utils.call_model import Call, call_model, eval_mode
 
 #: Returns the logits ``[N, C]`` of a whole graph in evaluation mode.
 Inference: TypeAlias = Callable[[nn.Module, Data], Tensor]
@@ -206,6 +204,7 @@ class NodeTask:
 
     def finish(self, model: nn.Module, best: Evaluation) -> tuple[Tensor, float, float | None]:
         """Read the test nodes, once."""
+        self._forward = SharedForward(self.call)  # logits that nobody asks for any more, with all their gradient needs
         mask = self.eval_data.get("test_mask")
         test = None if mask is None or not mask.any() else self._score(best.logits, mask)
         return best.logits, best.figures.get("train", math.nan), test
@@ -235,6 +234,39 @@ class NodeTask:
         with eval_mode(model), torch.no_grad():
             # What goes layer by layer knows plain models, not the wrapper that puts weights into one.
             return self.inference(model.materialize() if isinstance(model, Supermask) else model, self.eval_data)
+
+
+class SharedForward:
+    """Keeps the logits of an evaluation, with what their gradient needs, for the next step of training.
+
+    Nothing is trained between the two, so that a model without dropout and the like computes the same twice. A model
+    says so by an attribute ``trains_as_it_evaluates``, and is not trusted: the first time, both passes are run and
+    compared bit by bit.
+    """
+
+    def __init__(self, call: Call | None = None) -> None:
+        self._call = call
+        self._seen_equal: bool | None = None
+        self._kept: Tensor | None = None
+
+    def evaluate(self, model: nn.Module, data: Data) -> Tensor | None:
+        """Return the logits of an evaluation; ``None`` where it has to be run by itself."""
+        self._kept = None
+        if self._seen_equal is False or getattr(model, "trains_as_it_evaluates", False) is not True:
+            return None
+        with eval_mode(model), torch.set_grad_enabled(self._seen_equal is True):
+            self._kept = call_model(model, data, self._call)
+        return self._kept.detach()
+
+    def train(self, model: nn.Module, data: Data) -> Tensor:
+        """Return logits with a gradient."""
+        kept, self._kept = self._kept, None
+        if kept is not None and self._seen_equal:
+            return kept
+        logits: Tensor = call_model(model, data, self._call)
+        if kept is not None:
+            self._seen_equal = torch.equal(kept, logits.detach())
+        return logits
 
 
 def observed_nodes(data: Data) -> Tensor:

@@ -1,37 +1,28 @@
 """Teacher, student and propagation in a chain, with all that is chosen chosen on validation pairs of the target."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from copy import copy
-from dataclasses import replace
-from math import inf
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from graphsparse.ops.check import check_number
-from graphsparse.training.result import FitResult
+from graphsparse.training import link_training
+from graphsparse.training.link_task import link_average_precision
 from graphsparse.transfer.data.leak import assert_no_leak
-from graphsparse.transfer.data.queries import check_queries, check_split
 from graphsparse.transfer.models.link_model import sage_encoder
-from graphsparse.transfer.models.link_training import LinkTraining
+from graphsparse.transfer.models.predictor import LinkPredictor, part_of
 from graphsparse.transfer.models.student import MLPStudent
 from graphsparse.transfer.models.teacher import LinkTeacher
-from graphsparse.transfer.propagation.edge_propagation import LAMBDA_GRID, EdgeLabelPropagation
-from graphsparse.transfer.propagation.xmc import XMC_GRID, XMCPropagation
-from graphsparse.transfer.propagation_step import PropagationStep, check_direction
-from graphsparse.typing import Log
+from graphsparse.transfer.propagation.edge_propagation import EdgeLabelPropagation
+from graphsparse.transfer.propagation.step import KINDS, Propagation, PropagationStep
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair
     from graphsparse.transfer.data.split import LinkSplit
 
-#: What may be added to the scores.
-Propagation: TypeAlias = EdgeLabelPropagation | XMCPropagation
-_KINDS = (EdgeLabelPropagation, XMCPropagation)
 
-
-class GITL:
+class GITL(LinkPredictor):
     r"""Predicts links of a sparse target with the help of a dense source, through the nodes that both share.
 
     1. A *teacher*, a graph neural network, learns links among the shared nodes from both graphs.
@@ -46,36 +37,33 @@ class GITL:
 
     Args:
         teacher: A teacher; ``True`` for one of default options, ``False`` for none.
-        student: A student; ``True`` for one of default options, ``False`` for none.
+        student: A student; ``True`` for one of default options, ``False`` for none. Where the pair has no features
+            there is none, with a warning.
         propagation: ``EdgeLabelPropagation`` or ``XMCPropagation``, or both, of which the one that is better on the
             validation pairs is taken; ``True`` for the former with default options, whose time is linear in the links,
             ``False`` for none.
-        grid: Weights of the propagation to choose from, with 0 among them; ``LAMBDA_GRID`` and ``XMC_GRID`` when
-            ``None``.
-        guard: Train the same student without the teacher, too, on the target's links alone, and go on with it where it
-            is better on the validation pairs; try each propagation along the target's links alone, too. A source that
-            misleads then costs little more than a training.
+        guard: Train the student, or the teacher without one, on the target's links alone, too, and go on with that
+            where it is better on the validation pairs; try each propagation along the target's links alone, too. A
+            source that misleads then costs little more than a training.
 
     Attributes:
-        kept: Name of the stage that scores: ``"student"``, ``"student alone"`` or ``"teacher"``, once fitted.
+        stages: What was trained, by name: ``"teacher"``, ``"student"``, ``"student alone"``.
+        kept: Name of the stage that scores, once fitted.
         propagation: The propagation that was chosen, once fitted; ``None`` where none helps.
         weight: Its weight; 0 without one.
         steps: Each propagation with its own best weight, by the name of its class, once fitted; with ``guard`` also
-            ``"<name>, target alone"``.
+            ``"<name>, target alone"``. Not in a file.
         validation: Metric on the validation pairs of each stage, and for each propagation and weight, once fitted.
-        results: Course of each training by the name of its stage, once fitted.
 
     Raises:
         TypeError: If a stage is none.
-        ValueError: If there is neither teacher nor student, the student needs a teacher and there is none, 0 is not
-            among the weights, a kind of propagation comes twice, one is transductive, or there is no student with a
-            teacher to guard.
+        ValueError: If there is neither teacher nor student, the student needs a teacher and there is none, or a kind of
+            propagation comes twice.
 
     Example:
         >>> import torch
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.transfer.data.split import split_links
-        >>> from graphsparse.transfer.data.pair import SharedNodePair
+        >>> from graphsparse.transfer import SharedNodePair, split_links
         >>> data, early, late = random_graph(), torch.arange(45), torch.arange(15, 60)
         >>> pair = SharedNodePair(data.subgraph(early), data.subgraph(late), early, late)
         >>> split = split_links(pair)
@@ -100,42 +88,48 @@ class GITL:
         teacher: LinkTeacher | bool = True,
         student: MLPStudent | bool = True,
         propagation: Propagation | Sequence[Propagation] | bool = True,
-        grid: Sequence[float] | None = None,
         guard: bool = False,
     ) -> None:
-        for name, stage, kinds in (
-            ("teacher", teacher, (LinkTeacher,)),
-            ("student", student, (MLPStudent,)),
-        ):
-            if not isinstance(stage, (bool, *kinds)):
-                known = " or ".join(kind.__name__ for kind in kinds)
-                raise TypeError(f"'{name}' must be True, False or {known} (got {type(stage).__name__})")
+        for name, stage, kind in (("teacher", teacher, LinkTeacher), ("student", student, MLPStudent)):
+            if not isinstance(stage, bool | kind):
+                raise TypeError(f"'{name}' must be True, False or {kind.__name__} (got {type(stage).__name__})")
+        if not isinstance(guard, bool):
+            raise TypeError(f"'guard' must be True or False (got {guard!r})")
         self.teacher: LinkTeacher | None = LinkTeacher() if teacher is True else teacher or None
         self.student: MLPStudent | None = MLPStudent() if student is True else student or None
-        self.propagations = _propagations(propagation)
-        if self.teacher is None and self.student is None:
+        first = self.teacher or self.student
+        if first is None:
             raise ValueError("'teacher' and 'student' are both False: there is nothing that scores")
         if self.teacher is None and self.student is not None and self.student.needs_teacher:
             raise ValueError("'teacher' is False, but 'student' has a weight for what a teacher knows")
-        most = 1 if any(isinstance(p, EdgeLabelPropagation) for p in self.propagations) else inf
-        if not isinstance(guard, bool):
-            raise TypeError(f"'guard' must be True or False (got {guard!r})")
-        if grid is not None and not isinstance(grid, Iterable):
-            raise TypeError(f"'grid' must hold numbers (got {grid!r} of type {type(grid).__name__})")
-        for weight in () if grid is None else grid:
-            check_number(weight, "grid", least=0, most=most)
-        self.grid = None if grid is None else sorted(set(map(float, grid)))
-        if self.grid is not None and 0 not in self.grid:
-            raise ValueError(f"'grid' must hold 0, so that a step that does not help is left out (got {self.grid})")
-        if guard and (self.student is None or not self.student.needs_teacher):
-            raise ValueError("'guard' is True, but there is no 'student' that learns from a teacher")
-        self.guard, self.kept = guard, ""
-        self.propagation: Propagation | None = None
-        self.weight = 0.0
+        self.propagations = _propagations(propagation)
+        self.guard, self.training = guard, first.training
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as before the first call of ``fit``."""
+        super().forget()
+        self.stages: dict[str, LinkTeacher | MLPStudent] = {}
         self.steps: dict[str, PropagationStep] = {}
-        self.validation: dict[str, float] = {}
-        self.results: dict[str, FitResult] = {}
-        self._num_nodes: int | None = None
+        self._step: PropagationStep | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments, as far as they are plain values."""
+        stages = {"teacher": self.teacher, "student": self.student}
+        propagations = [[KINDS.index(type(one)), asdict(one)] for one in self.propagations]
+        plain = {"propagation": propagations, "guard": self.guard}
+        return {name: None if stage is None else stage.options() for name, stage in stages.items()} | plain
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> "GITL":
+        """Build a chain, not fitted, from what :meth:`options` returned."""
+        teacher, student = options["teacher"], options["student"]
+        return cls(
+            teacher=False if teacher is None else LinkTeacher.from_options(teacher),
+            student=False if student is None else MLPStudent.from_options(student),
+            propagation=[KINDS[kind](**own) for kind, own in options["propagation"]],
+            guard=options["guard"],
+        )
 
     @classmethod
     def small(
@@ -143,118 +137,112 @@ class GITL:
         epochs: int = 60,
         student_epochs: int = 120,
         *,
-        scope: str = "intersection",
         propagation: Propagation | Sequence[Propagation] | bool | None = None,
         links_per_epoch: int | None = None,
         guard: bool = False,
+        **fields: Any,
     ) -> "GITL":
         """Return a chain for graphs of some thousand nodes with words as features.
 
         Args:
             epochs: Epochs of the teacher.
             student_epochs: Epochs of the student.
-            scope: Scope of the teacher.
             propagation: As for the class; when ``None`` both kinds, of which the better is taken.
             links_per_epoch: Most links that are learned from in an epoch, for a dense source.
             guard: As for the class.
+            fields: Further fields of ``Training``, such as ``checkpoint``, a folder, and ``progress``.
 
         Example:
-            >>> GITL.small(propagation=False).propagation is None
-            True
+            >>> GITL.small(propagation=False).propagations
+            ()
         """
-        training = LinkTraining(epochs=epochs, lr=5e-3, links_per_epoch=links_per_epoch)
-        teacher = LinkTeacher(sage_encoder(64), scope=scope, input_dropout=0.5, training=training)
-        student = MLPStudent(128, training=replace(training, epochs=student_epochs))
-        propagation = (EdgeLabelPropagation(), XMCPropagation()) if propagation is None else propagation
+        training = link_training(**{"epochs": epochs, "lr": 5e-3, **fields})
+        later = replace(training, epochs=student_epochs)
+        teacher = LinkTeacher(
+            sage_encoder(64),
+            id_channels=64,
+            input_dropout=0.5,
+            links_per_epoch=links_per_epoch,
+            training=training,
+        )
+        propagation = tuple(kind() for kind in KINDS) if propagation is None else propagation
+        student = MLPStudent(128, links_per_epoch=links_per_epoch, training=later)
         return cls(teacher=teacher, student=student, propagation=propagation, guard=guard)
 
-    def fit(
-        self,
-        pair: "SharedNodePair",
-        split: "LinkSplit",
-        *,
-        seed: int = 0,
-        checkpoint: str | Path | None = None,
-        progress: bool = False,
-        log: Log | None = None,
-    ) -> "GITL":
-        """Fit the chain on what the split leaves.
-
-        Args:
-            pair: Source and target.
-            split: Links of the target that are held out.
-            seed: Seed of all that is drawn in any stage.
-            checkpoint: Folder for a file per stage, from which a killed training goes on.
-            progress: Whether to show progress bars.
-            log: Receives the entries of the histories of teacher and student one by one.
-
-        Returns:
-            The object itself.
-
-        Raises:
-            ValueError: If the split is that of another pair or breaks a rule against leaks, a stage has nothing to
-                learn from, or ``XMCPropagation`` is directed and the links are not, or the other way round.
-        """
-        check_split(pair, split)
+    def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
+        """Fit all stages and choose among them."""
         assert_no_leak(split, pair)
-        for propagation in self.propagations:
-            check_direction(propagation, pair)
-        self._num_nodes, self.propagation, self.weight, self.steps = None, None, 0.0, {}
-        stages: dict[str, LinkTeacher | MLPStudent] = {}
-
-        def options(name: str) -> dict[str, Any]:
-            file = None if checkpoint is None else Path(checkpoint) / f"{name.replace(' ', '_')}.pt"
-            return {"seed": seed, "checkpoint": file, "progress": progress, "log": log}
-
+        stages = self.stages
         if self.teacher is not None:
-            stages["teacher"] = self.teacher.fit(pair, split, **options("teacher"))
-        if self.student is not None:
-            stages["student"] = self.student.fit(pair, split, self.teacher, **options("student"))
-            if self.guard:
-                stages["student alone"] = self.student.alone().fit(pair, split, **options("student alone"))
-        self.results = {name: stage.result for name, stage in stages.items() if stage.result is not None}
-        self.validation = {name: result.val for name, result in self.results.items()}
-        self._sizes = {
-            "target nodes": pair.num_nodes,
-            "shared nodes": int(pair.shared.sum()),
-            "training links": split.train.size(1),
-        }
-        # The student without a teacher must be better, not level, to take its place.
-        last: list[str] = [name for name in ("student", "student alone") if name in stages] or ["teacher"]
-        self.kept = max(last, key=self.validation.__getitem__)
-        scorer = stages[self.kept]
-        self._score, best = scorer.score, self.validation[self.kept]
-        for name, step in self._steps(scorer):
-            self.steps[name] = step.fit(pair, split, seed)
-            self.validation |= {f"{name} {weight:g}": value for weight, value in step.tried.items()}
-            if step.weight > 0 and step.tried[step.weight] > best:
-                best = step.tried[step.weight]
-                self.propagation, self.weight, self._score = step.propagation, step.weight, step.score
-        self._num_nodes = pair.num_nodes
-        return self
-
-    def _steps(self, scorer: LinkTeacher | MLPStudent) -> Iterator[tuple[str, PropagationStep]]:
-        """Yield the propagations to try and their names, those along the links of both graphs first."""
+            stages["teacher"] = self.teacher.fit(pair, split, seed=seed)
+        if self.student is not None and (pair.target.get("x") is not None or not stages):
+            stages["student"] = self.student.fit(pair, split, self.teacher, seed=seed)
+        elif self.student is not None:
+            warnings.warn("the pair has no features 'x': there is no student", UserWarning, stacklevel=4)
+        last = [*stages][-1:]
+        if self.guard:
+            last.append(f"{last[0]} alone")
+            stages[last[1]] = stages[last[0]].alone().fit(pair, split, seed=seed)
+        results = {name: stage.result for name, stage in stages.items() if stage.result is not None}
+        self.results = [*results.values()]
+        validation = {name: result.val for name, result in results.items()}
+        # What sees the target alone must be better, not level, to take the place of the other.
+        kept = max(last, key=validation.__getitem__)
+        scorer, best, chosen = stages[kept], validation[kept], None
         for graph in ("enriched_target", "target") if self.guard else ("enriched_target",):
             for propagation in self.propagations:
-                name = type(propagation).__name__
-                grid = self.grid or (LAMBDA_GRID if isinstance(propagation, EdgeLabelPropagation) else XMC_GRID)
-                if graph == "target":
-                    name, propagation = f"{name}, target alone", copy(propagation)
-                yield name, PropagationStep(propagation, scorer.score, grid, scorer.training.metric, graph)
+                name = type(propagation).__name__ + (", target alone" if graph == "target" else "")
+                step = PropagationStep(propagation, scorer.score, graph)
+                self.steps[name] = step.fit(pair, split, scorer.metric or link_average_precision, seed)
+                validation |= {f"{name} {weight:g}": value for weight, value in step.tried.items()}
+                if step.weight > 0 and step.tried[step.weight] > best:
+                    best, chosen = step.tried[step.weight], name
+        state = {f"{name}/{key}": value for name, stage in stages.items() for key, value in stage.state.items()}
+        if chosen is not None:
+            self._step = self.steps[chosen]
+            state |= {f"step/{key}": value for key, value in self._step.state().items()}
+        return state | {
+            "stages": list(stages),
+            "kept": kept,
+            "validation": validation,
+            "summary": self._summary(pair, split, kept, chosen),
+        }
 
-    def score(self, pairs: Tensor) -> Tensor:
-        """Return scores ``[Q]`` of pairs ``[2, Q]`` of target nodes, higher = more likely a link.
+    def prepare(self) -> None:
+        """Build the stages and the step, where they were read from a file."""
+        for name in () if self.stages else self.state["stages"]:
+            stage: Any = self.teacher if name.startswith("teacher") else self.student
+            stage = stage.alone() if name.endswith(" alone") else stage
+            self.stages[name] = stage.restore(part_of(self.state, f"{name}/"), self.origin)
+        step = part_of(self.state, "step/")
+        if step and self._step is None:
+            self._step = PropagationStep.restored(step, self.stages[self.kept].score)
 
-        They are logits, save where ``XMCPropagation`` was given a weight: then they are a probability plus its scores.
+    @property
+    def kept(self) -> str:
+        """Name of the stage that scores."""
+        name: str = self.state["kept"]
+        return name
 
-        Raises:
-            RuntimeError: If nothing has been fitted.
-            ValueError: If a node is not in the target, or a pair is a self-loop.
-        """
-        if self._num_nodes is None:
-            raise RuntimeError("nothing has been learned yet: call 'fit(pair, split)' first")
-        return self._score(check_queries(pairs, self._num_nodes))
+    @property
+    def validation(self) -> dict[str, float]:
+        """Metric on the validation pairs of each stage, and for each propagation and weight."""
+        found: dict[str, float] = self.state["validation"]
+        return found
+
+    @property
+    def propagation(self) -> Propagation | None:
+        """The propagation that was chosen, ``None`` where none helps."""
+        return None if self._step is None else self._step.propagation
+
+    @property
+    def weight(self) -> float:
+        """Weight of the propagation."""
+        return 0.0 if self._step is None else self._step.weight
+
+    def rate(self, pairs: Tensor) -> Tensor:
+        """Return the scores: logits, but where ``XMCPropagation`` has a weight a probability plus its scores."""
+        return (self.stages[self.kept] if self._step is None else self._step).score(pairs)
 
     def summary(self) -> str:
         """Return what was fitted and what was chosen, as a few lines.
@@ -262,21 +250,23 @@ class GITL:
         Raises:
             RuntimeError: If nothing has been fitted.
         """
-        if self._num_nodes is None:
-            raise RuntimeError("nothing has been learned yet: call 'fit(pair, split)' first")
-        sizes = ", ".join(f"{count} {name}" for name, count in self._sizes.items())
-        lines = [f"GITL on {sizes}; metric on the validation pairs:"]
-        for name in ("teacher", "student", *(["student alone"] if self.guard else [])):
-            if name not in self.results:
+        lines: str = self.state["summary"]
+        return lines
+
+    def _summary(self, pair: "SharedNodePair", split: "LinkSplit", kept: str, chosen: str | None) -> str:
+        sizes = f"{pair.num_nodes} target nodes, {int(pair.shared.sum())} shared nodes"
+        lines = [f"GITL on {sizes}, {split.train.size(1)} training links; metric on the validation pairs:"]
+        for name in dict.fromkeys(("teacher", "student", *self.stages)):
+            result = self.stages[name].result if name in self.stages else None
+            if result is None:
                 lines.append(f"  {name}: none")
                 continue
-            result, kept = self.results[name], ", kept" if self.guard and name == self.kept else ""
-            lines.append(f"  {name}: {result.val:.4f}, epoch {result.best_epoch + 1} of {result.epochs_run}{kept}")
-        for step in self.steps.values():
+            mark = ", kept" if self.guard and name == kept else ""
+            lines.append(f"  {name}: {result.val:.4f}, epoch {result.best_epoch + 1} of {result.epochs_run}{mark}")
+        for name, step in self.steps.items():
             listed = ", ".join(f"{weight:g}: {value:.4f}" for weight, value in step.tried.items())
             alone = ", target alone" if step.graph == "target" else ""
-            kept = ", kept" if step.propagation is self.propagation else ""
-            lines.append(f"  {step.propagation!r}{alone}{kept}")
+            lines.append(f"  {step.propagation!r}{alone}{', kept' if name == chosen else ''}")
             lines.append(f"    weight {step.weight:g} of {listed}")
         return "\n".join([*lines, *([] if self.steps else ["  propagation: none"])])
 
@@ -285,17 +275,12 @@ def _propagations(given: Any) -> tuple[Propagation, ...]:
     """Return the propagations to choose from, each kind once."""
     if isinstance(given, bool):
         return (EdgeLabelPropagation(),) if given else ()
-    found = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    found = tuple(given) if isinstance(given, list | tuple) else (given,)
     for propagation in found:
-        if not isinstance(propagation, _KINDS):
-            known = " or ".join(kind.__name__ for kind in _KINDS)
+        if not isinstance(propagation, KINDS):
+            known = " or ".join(kind.__name__ for kind in KINDS)
             raise TypeError(
                 f"'propagation' must be True, False, {known}, or several (got {type(propagation).__name__})"
-            )
-        if isinstance(propagation, EdgeLabelPropagation) and propagation.transductive:
-            raise ValueError(
-                "'propagation' must not be transductive: scores of pairs would hang together with what else is asked "
-                f"for (got {propagation!r})"
             )
     if len({type(propagation) for propagation in found}) < len(found):
         raise ValueError(f"'propagation' must hold each kind once (got {list(found)})")

@@ -6,7 +6,8 @@ import torch
 from torch_geometric.nn import GCN
 
 from graphsparse.datasets import load
-from graphsparse.tickets import find_teddy_ticket, train_teacher
+from graphsparse.tickets import Distillation, OneShot, find_ticket
+from graphsparse.training import Training, build_model, fit
 
 SETTINGS = {"lr": 0.008, "weight_decay": 8e-5, "epochs": 200}
 
@@ -25,17 +26,22 @@ def graph(root):
 
 def dense(root, seed):
     """Train the teacher; return its logits and its test accuracy in percent."""
-    logits, result = train_teacher(make_model, graph(root), seed=seed, **SETTINGS)
-    return logits.numpy(), 100 * result.test
+    result = fit(build_model(make_model, seed), graph(root), Training(seed=seed, **SETTINGS))
+    return result.logits.numpy(), 100 * result.test
 
 
-def student(root, seed, teacher, no_edges, **options):
-    """Train a student on part of the graph; return its test accuracy in percent."""
+def student(root, seed, teacher, no_edges, edge_sparsity, score="teddy", nodes=None):
+    """Train a student on part of the graph, distilled on some nodes or none; return its test accuracy in percent."""
     data = graph(root)
     if no_edges:
         data = data.clone()
         data.edge_index = data.edge_index[:, :0]
-    ticket = find_teddy_ticket(
-        make_model, data, weight_sparsity=0.0, teacher=torch.from_numpy(teacher), seed=seed, **options, **SETTINGS
+    ticket = find_ticket(
+        make_model,
+        data,
+        edge_sparsity=edge_sparsity,
+        method=OneShot(score),
+        training=Training(seed=seed, fast=False, **SETTINGS),
+        distillation=None if nodes is None else Distillation(nodes=nodes, teacher=torch.from_numpy(teacher)),
     )
-    return 100 * ticket.metrics["test_accuracy"]
+    return 100 * ticket.metrics["test"]

@@ -5,6 +5,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import subgraph
 
 from graphsparse.datasets import load
+from graphsparse.metrics import auroc
 from graphsparse.testing import random_graph
 from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.data.split import split_links
@@ -54,3 +55,9 @@ def cora_pair(root, seed=0):
     """Return protocol A on Cora, and a split of it."""
     pair = window_pair(load("cora", root), seed)
     return pair, split_links(pair, seed=seed)
+
+
+def area(scorer, split):
+    """Return the area under the ROC curve of the test pairs."""
+    links, rest = scorer.score(split.test), scorer.score(split.test_neg)
+    return auroc(torch.cat([links, rest]), torch.arange(links.numel() + rest.numel()) < links.numel())

@@ -3,7 +3,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from graphsparse.loader.draws import (
+from graphsparse.loader.in_graph import (
     cumulative,
     distinct_below,
     from_cumulative,

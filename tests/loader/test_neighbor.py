@@ -3,8 +3,7 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.nn import GraphSAGE
 
-from graphsparse.loader.draws import new_generator
-from graphsparse.loader.in_graph import InGraph
+from graphsparse.loader.in_graph import InGraph, new_generator
 from graphsparse.loader.neighbor import NeighborBatches, draw_into
 from graphsparse.testing import random_graph
 

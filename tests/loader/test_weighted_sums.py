@@ -3,7 +3,7 @@ import torch
 from torch_geometric.nn import GAT, GCN, GCN2Conv, GCNConv, GraphConv, GraphSAGE, MessagePassing, SGConv
 
 from graphsparse import nn as ours
-from graphsparse.loader.weighted_sums import check_sums_weighted_messages
+from graphsparse.loader.batches import check_sums_weighted_messages
 
 
 class Own(MessagePassing):

@@ -217,3 +217,14 @@ def test_products_of_onednn_count():
     expected = 600 * int(model.weight.count_nonzero())
     assert count_macs(model, torch.randn(600, 128)) == expected
     assert count_macs(accelerate(model), torch.randn(600, 128)) == expected
+
+
+@pytest.mark.parametrize("name", HAND)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_our_layers_count_as_those_that_they_replace(name, weighted, x, edge_index):
+    make_model, expected = HAND[name]
+    fast = accelerate(make_model())
+    weight = {"edge_weight": torch.rand(E)} if weighted and name != "GAT" else {}
+    for _ in range(3):  # what is constant is not left out
+        assert count_macs(fast, x, edge_index, **weight) == expected
+        fast(x, edge_index)

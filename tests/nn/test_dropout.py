@@ -4,7 +4,7 @@ from torch import nn
 from torch_geometric.nn import GAT, GCN, MLP
 
 from graphsparse.nn import accelerate
-from graphsparse.nn.dropout import FastDropout, set_dropout
+from graphsparse.nn.linear import FastDropout, set_dropout
 from graphsparse.testing import random_graph
 
 

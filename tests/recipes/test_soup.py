@@ -8,6 +8,7 @@ from resuming import same_state
 
 from graphsparse.soups import SOUPS, Evaluator, greedy_soup, mix, soup, train_ingredients
 from graphsparse.testing import random_graph
+from graphsparse.training import Training
 
 # What a user writes: counted below.
 
@@ -29,7 +30,7 @@ def test_it_has_at_most_15_lines():
 @pytest.mark.parametrize("split_validation", [True, False])
 def test_it_is_the_greedy_soup_on_ingredients_that_were_trained(tmp_path, kind, split_validation):
     data = random_graph(200)
-    store = train_ingredients(MODELS[kind], data, 5, tmp_path / "store", epochs=8, workers=0)
+    store = train_ingredients(MODELS[kind], data, 5, tmp_path / "store", training=Training(epochs=8), workers=0)
     evaluator = Evaluator(MODELS[kind](), data)
     own = SOUPS["mean of those that help"](store, evaluator, split_validation=split_validation, seed=3)
     ours = greedy_soup(store, evaluator, split_validation=split_validation, seed=3)

@@ -10,9 +10,8 @@ from torch_geometric import nn
 from torch_geometric.utils import subgraph
 
 from graphsparse.soups import Evaluator, combine, learned_soup, uniform_soup
-from graphsparse.soups.evaluation.gradient import state_gradient
 from graphsparse.soups.recipes import learned
-from graphsparse.soups.recipes.learned import inner_products
+from graphsparse.soups.recipes.learned import inner_products, state_gradient
 from graphsparse.testing import random_graph
 
 GCN = MODELS["GCN"]

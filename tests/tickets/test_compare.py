@@ -5,7 +5,7 @@ import torch
 from models import MODELS
 from torch_geometric.nn import GCN
 
-from graphsparse.nn.dropout import set_dropout
+from graphsparse.nn.linear import set_dropout
 from graphsparse.testing import random_graph
 from graphsparse.tickets import OneShot, Untrained, compare_tickets, find_ticket
 from graphsparse.training import Training, build_model, fit

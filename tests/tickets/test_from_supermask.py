@@ -8,9 +8,9 @@ from torch import nn
 from torch_geometric.nn import GAT, GCN, GIN
 
 from graphsparse.nn import Supermask, SupermaskLaw, accelerate
+from graphsparse.ops.digest import graph_fingerprint
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Ticket
-from graphsparse.utils.fingerprint import graph_fingerprint
 
 DATA = random_graph()
 

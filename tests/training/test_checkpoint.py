@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from graphsparse.training import checkpoint as module
-from graphsparse.training.checkpoint import Checkpoint, check_checkpoint
+from graphsparse.training.checkpoint import Checkpoint
 
 IDENTITY = {"'seed'": 0, "'lr'": 0.1, "'patience'": None}
 
@@ -118,18 +118,3 @@ def test_by_the_clock(tmp_path, monkeypatch):
     assert not file.due(1)
     now[0] += 1  # a save of 3 seconds once a minute: a twentieth
     assert file.due(1)
-
-
-def test_arguments(tmp_path):
-    check_checkpoint(None, None)
-    check_checkpoint(tmp_path / "a.pt", None)
-    check_checkpoint("a.pt", 5)
-    for arguments, error, message in (
-        ((3, None), TypeError, "'checkpoint' must be a path .got 3 of type int"),
-        ((tmp_path, None), ValueError, "'checkpoint' must be a file .got the folder"),
-        (("a.pt", 0), ValueError, "'checkpoint_every' must be at least 1"),
-        (("a.pt", 1.5), TypeError, "'checkpoint_every' must be an integer"),
-        ((None, 5), ValueError, "'checkpoint_every' is 5, but there is no 'checkpoint'"),
-    ):
-        with pytest.raises(error, match=message):
-            check_checkpoint(*arguments)

@@ -13,7 +13,7 @@ from graphsparse.metrics import accuracy
 from graphsparse.ops.digest import digest
 from graphsparse.testing import random_graph
 from graphsparse.training import Training
-from graphsparse.training.identity import describe_loader, graph_tensors, training_identity
+from graphsparse.training.checkpoint import describe_loader, graph_tensors, training_identity
 
 pytestmark = pytest.mark.once
 
@@ -23,7 +23,7 @@ from torch_geometric.nn import GCN
 from graphsparse.metrics import accuracy
 from graphsparse.testing import random_graph
 from graphsparse.training import Training
-from graphsparse.training.identity import graph_tensors, training_identity
+from graphsparse.training.checkpoint import graph_tensors, training_identity
 
 def identity():
     torch.manual_seed(0)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from graphsparse.utils.atomic_write import atomic_write, is_whole
+from graphsparse.utils.files import atomic_write, is_whole
 
 
 def test_replaces_the_file_and_makes_its_folder(tmp_path):

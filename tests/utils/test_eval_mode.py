@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from graphsparse.utils.eval_mode import eval_mode, keep_mode
+from graphsparse.utils.call_model import eval_mode, keep_mode
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch_geometric import EdgeIndex
 
+from graphsparse.ops.digest import graph_fingerprint
 from graphsparse.testing import toy_edge_index
-from graphsparse.utils.fingerprint import graph_fingerprint
 
 
 def test_equal_graphs_have_equal_fingerprints():

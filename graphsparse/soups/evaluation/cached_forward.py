@@ -30,7 +30,7 @@ from graphsparse.nn.linear import is_plain
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.blocks import blocks
 from graphsparse.soups.evaluation.judge import Judge
-from graphsparse.soups.states import State, mix_tensors, wide_type
+from graphsparse.soups.states import State, mix_tensors
 
 #: Takes the number of a mixture, rows, and the logits there.
 Take: TypeAlias = Callable[[int, slice, Tensor], object]
@@ -49,14 +49,12 @@ class _Conv:
         step: The layer.
         adj: The edges into the wanted rows, from the rows that these need; the wanted ones come first.
         total: What it sums over neighbours, where that is constant.
-        last_use: Number of the last layer that needs its output, or that of the logits.
     """
 
     number: int
     step: Step
     adj: Adjacency
     total: Tensor | None = None
-    last_use: int = 0
 
     @property
     def module(self) -> FusedConv:
@@ -65,9 +63,9 @@ class _Conv:
         return module
 
     @property
-    def is_product(self) -> bool:
-        """Whether it is one sparse product, which several mixtures can share."""
-        return type(self.module).rows is FusedConv.rows
+    def sums_first(self) -> bool:
+        """Whether its sum over neighbours may come before any weight."""
+        return self.module.is_product and (self.module.commutes or not self.module.near_first)
 
 
 @dataclass(eq=False)
@@ -80,7 +78,6 @@ class _Mixture:
         ratio: Share of the first one.
         ends: Outputs of the linear steps for both.
         hidden: Outputs of its layers that are still needed, and the rows from which they are there.
-        is_finite: Whether an interpolation alone mixes tensors as mixing does: equal values stay equal if finite.
     """
 
     first: State
@@ -88,7 +85,6 @@ class _Mixture:
     ratio: float
     ends: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
     hidden: dict[int, tuple[int, Tensor]] = field(default_factory=dict)
-    is_finite: bool = False
 
 
 class CachedForward:
@@ -118,19 +114,14 @@ class CachedForward:
         """Sum what is constant, and find out what is needed where; the rows of a layer begin with the next one's."""
         #: Steps whose output is linear in their weights: a row of it can be mixed in the place of weights.
         self._linear = {i for i, s in enumerate(self._steps, 1) if s.inputs == (0,) and is_plain(s.module)}
-        needed = [x.size(0) if self._linear else 0]
+        needed = [x.size(0) if self._linear else self._num_nodes]
         for conv in self._convs:
-            if conv.step.inputs == (0,) and conv.is_product and conv.module.prepare(x) is x:
+            if conv.step.inputs == (0,) and conv.sums_first and conv.module.prepare(x) is x:
                 conv.total = spmm(conv.adj, x[: conv.adj.num_src], conv.module.reduction or "")
                 self._linear |= {conv.number} if conv.module.is_linear else set()
                 needed.append(conv.adj.num_dst if conv.module.has_root else 0)
             elif 0 in self._sources(conv.step.uses):
                 needed.append(conv.adj.num_src)
-        uses = {conv.number: self._sources(conv.step.uses) for conv in self._convs}
-        uses[len(self._steps) + 1] = self._sources({len(self._steps)})
-        for conv in self._convs:
-            conv.last_use = max((user for user, used in uses.items() if conv.number in used), default=0)
-        needed.append(self._num_nodes if 0 in uses[len(self._steps) + 1] else 0)
         self._x = x[: max(needed)].clone()
         self._written = self._names(i for i in range(1, len(self._steps) + 1) if i not in self._linear)
 
@@ -172,11 +163,10 @@ class CachedForward:
         """
         with torch.no_grad():
             ends = self._at_soup(soup), self._linear_outputs(other)
-            is_finite = self._are_finite(soup) and self._are_finite(other)
             start = 0
             while start < len(ratios):
                 stop = min(start + self._side_by_side(), len(ratios))
-                mixtures = [_Mixture(soup, other, ratio, ends, is_finite=is_finite) for ratio in ratios[start:stop]]
+                mixtures = [_Mixture(soup, other, ratio, ends) for ratio in ratios[start:stop]]
                 self._run(mixtures, partial(_add, judge, start), partial(_hopeful, judge, start, stop))
                 start = stop
 
@@ -205,25 +195,13 @@ class CachedForward:
 
     def _side_by_side(self) -> int:
         """Return how many mixtures may stand side by side; one, until it is known what that takes."""
-        shared = all(conv.is_product for conv in self._convs)
+        shared = all(conv.module.is_product for conv in self._convs)
         return max(1, WIDE // self._held) if self._held and shared else 1
 
     def _load(self, mixture: _Mixture, names: Iterable[str]) -> None:
         """Give the model some weights of a mixture."""
         for name in names:
-            target, first, second = self._targets[name], mixture.first[name], mixture.second[name]
-            if mixture.is_finite and target.is_floating_point():
-                torch.lerp(second, first, mixture.ratio, out=target)
-            else:
-                target.copy_(mix_tensors(first, second, mixture.ratio))
-
-    def _are_finite(self, state: State) -> bool:
-        pairs = ((state[name], self._targets[name]) for name in self._written)
-        return all(
-            value.device == target.device and wide_type(value.dtype) == target.dtype and bool(value.isfinite().all())
-            for value, target in pairs
-            if target.is_floating_point()
-        )
+            self._targets[name].copy_(mix_tensors(mixture.first[name], mixture.second[name], mixture.ratio))
 
     def _run(self, mixtures: list[_Mixture], take: Take, which: Callable[[], Sequence[int]] | None = None) -> None:
         """Run mixtures side by side, and hand their logits over in blocks of nodes.
@@ -233,24 +211,28 @@ class CachedForward:
             take: Takes number of the mixture, rows and logits.
             which: Says which mixtures still matter; all when ``None``.
         """
-        convs, sent = [conv for conv in self._convs if conv.number not in self._linear], None
-        for conv in convs:
+        # The output of the last layer is made in blocks as long as it matters, if blocks of it cost no more.
+        sent, last = None, self._convs[-1] if self._convs[-1].module.is_product else None
+        for k, conv in enumerate(self._convs):
+            if conv.number in self._linear:
+                continue
             sent = None if conv.total is not None else self._send(conv, mixtures)
-            held = [hidden for _, hidden in mixtures[0].hidden.values()] + ([] if sent is None else [sent[:, 0]])
-            self._held = max(self._held, sum(value.nbytes for value in held))
-            if conv is self._convs[-1]:
-                break  # its output is made in blocks, below, as long as it matters
-            for rows in blocks(conv.adj.num_dst, ROWS):
+            step = ROWS if conv.module.is_product else conv.adj.num_dst
+            for rows in blocks(0 if conv is last else conv.adj.num_dst, step):
                 for mixture, near in zip(mixtures, _near(conv, sent, rows, len(mixtures)), strict=True):
                     self._load(mixture, self._written)
                     out = self._output(conv, mixture, near, sent, rows)
                     if conv.number not in mixture.hidden:
                         mixture.hidden[conv.number] = 0, out.new_empty(conv.adj.num_dst, *out.shape[1:])
                     mixture.hidden[conv.number][1][rows] = out
-            gone = [other.number for other in convs if other.last_use <= conv.number]
+            held = [hidden for _, hidden in mixtures[0].hidden.values()] + ([] if sent is None else [sent[:, 0]])
+            self._held = max(self._held, sum(value.nbytes for value in held))
+            later = self._convs[k:] if conv is last else self._convs[k + 1 :]
+            needed = self._sources({len(self._steps)}.union(*(other.step.uses for other in later)))
             for mixture in mixtures:
-                mixture.hidden = {i: hidden for i, hidden in mixture.hidden.items() if i not in gone}
-        last = convs[-1] if convs and convs[-1] is self._convs[-1] else None
+                mixture.hidden = {i: hidden for i, hidden in mixture.hidden.items() if i in needed}
+        if last is not None and last.number in self._linear:
+            last = None
         for rows in blocks(self._num_nodes, ROWS):
             left = range(len(mixtures)) if which is None else which()
             if not left:
@@ -307,7 +289,7 @@ def _near(conv: _Conv, sent: Tensor | None, rows: slice, size: int) -> Sequence[
     """Return what comes from neighbours into some rows, for each mixture; ``None`` where a layer does not just sum."""
     if conv.total is not None:
         return [conv.total[rows]] * size
-    if not conv.is_product or sent is None:
+    if not conv.module.is_product or sent is None:
         return [None] * size
     adj = conv.adj.rows(rows.start, rows.stop)
     return spmm(adj, sent.flatten(1), conv.module.reduction or "").chunk(size, 1)

@@ -2,31 +2,23 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.nn.inference import Layers, exact_copy
-from graphsparse.ops.check import check_count
 from graphsparse.soups.evaluation.cached_forward import CachedForward
 from graphsparse.soups.evaluation.judge import Judge, Judged, halves, judged_nodes
-from graphsparse.soups.evaluation.plain_forward import (
-    Forward,
-    LayerwiseForward,
-    PlainForward,
-    call_with_state,
-    estimate_statistics,
-    running_norms,
-)
+from graphsparse.soups.evaluation.plain_forward import PlainForward, estimate_statistics, running_norms
 from graphsparse.soups.states import State, mix
 from graphsparse.training.check import check_callable
 from graphsparse.utils.call_model import Call, call_model
 
 #: A figure of merit, higher is better, from the logits ``[n, C]`` and the labels of the judged nodes.
 NodeMetric: TypeAlias = Callable[[Tensor, Tensor], float]
-MODES = ("auto", "plain", "layerwise", "cached")
+MODES = ("auto", "plain", "cached")
 BATCH_NORMS = ("recompute", "keep")
 
 
@@ -46,14 +38,14 @@ class Evaluator:
         mask: The judged nodes: a bool mask ``[N]``, or the name of one that ``data`` holds. Only their labels are
             kept, so nothing that is chosen with an evaluator can have seen another one, of the test nodes say.
         metric: Higher is better; accuracy when ``None``, as the number of correct nodes divided by their number.
-        mode: ``plain`` for one pass over the whole graph; ``layerwise`` for one in bounded memory; ``cached`` for what
-            :mod:`~graphsparse.soups.evaluation.cached_forward` does, with the same result up to rounding at a fraction
-            of the cost, which is tried on a small graph first. ``auto`` is ``cached`` where the model allows it, else
-            ``plain``. The attribute ``mode`` says which one is active, and ``reason`` why it is not ``cached``.
+        mode: ``plain`` for one pass over the whole graph with the layers of this package; ``cached`` for what
+            :mod:`~graphsparse.soups.evaluation.cached_forward` does for the models that
+            :func:`~graphsparse.nn.layerwise_inference` takes, with the same result up to rounding at a fraction of the
+            cost. ``auto`` is ``cached`` where the model allows it, else ``plain``. The attribute ``mode`` says which
+            one is active, and ``reason`` why it is not ``cached``.
         batch_norm: ``recompute`` estimates running statistics, of batch or instance normalisation, anew for every
             state, by one pass over the graph with dropout off; ``keep`` takes those of the state, which mixing has
             averaged.
-        batch_size: Most nodes in a block, for ``layerwise``.
         call: How to call the model on a graph.
 
     Raises:
@@ -82,7 +74,6 @@ class Evaluator:
         metric: NodeMetric | None = None,
         mode: str = "auto",
         batch_norm: str = "recompute",
-        batch_size: int = 16_384,
         call: Call = call_model,
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -92,56 +83,53 @@ class Evaluator:
         if batch_norm not in BATCH_NORMS:
             raise ValueError(f"'batch_norm' must be one of {BATCH_NORMS} (got {batch_norm!r})")
         check_callable(call, "call")
-        check_count(batch_size, "batch_size")
         judged = judged_nodes(data, mask)
         if metric is None:
             _check_classes(judged.y)
         else:
             check_callable(metric, "metric")
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.metric, self.batch_norm, self.batch_size, self.call = metric, batch_norm, batch_size, call
+        self.metric, self.batch_norm, self.call = metric, batch_norm, call
         #: Which mode is active, and why it is not ``"cached"``.
-        self.mode, self.reason = mode, "another mode was asked for"
+        self.mode, self.reason = "plain", "another mode was asked for"
         self._layers: Layers | None = None
         if mode != "plain":
             try:
                 self._layers = self._find_layers(judged.data)
-                self.mode, self.reason = ("cached", "") if mode in ("auto", "cached") else (mode, self.reason)
+                self.mode, self.reason = "cached", ""
             except (TypeError, ValueError) as error:
-                if mode != "auto":
-                    raise type(error)(f"'mode' cannot be {mode!r} here: {error}") from error
-                self.mode, self.reason = "plain", str(error)
-        self._fast = self._accelerated() if self._layers is None else self._layers.model
+                if mode == "cached":
+                    raise ValueError(f"'mode' cannot be 'cached' here: {error}") from error
+                self.reason = str(error)
         self._judge(judged)
 
     def _find_layers(self, data: Data) -> Layers:
         if self.call is not call_model:
-            raise ValueError("'call' is given, and only models that are called as usual are run layer by layer")
-        if self._re_estimates and self.mode != "layerwise":
+            raise ValueError("'call' is given, and only how models are called as usual is known")
+        if self._re_estimates:
             raise ValueError("batch normalisation is estimated anew for every state, which takes a whole pass")
         layers = Layers(self.model, data)
-        if layers.edge_attr is not None and self.mode != "layerwise":
+        if layers.edge_attr is not None:
             raise ValueError("a layer takes features of edges")
         return layers
 
-    def _accelerated(self) -> nn.Module:
-        """Return a model that computes the same as the user's, faster if possible."""
+    @cached_property
+    def _fast(self) -> nn.Module:
+        """The model with the layers of this package, where it can be copied."""
         try:
-            return exact_copy(self.model).eval()
-        except (TypeError, ValueError):  # it cannot be copied, or holds no weights yet
+            return exact_copy(self.model)
+        except (TypeError, ValueError):
             return self.model
 
     def _judge(self, judged: Judged) -> None:
         """Take other nodes; what is known of model and graph stays."""
         self._judged = judged
         self.data, self.nodes, self.y = judged.data, judged.nodes, judged.y
-        self._forward: Forward
+        self._forward: PlainForward | CachedForward
         if self._layers is None:
             self._forward = PlainForward(self._fast, self.data, self.nodes, self.call)
-        elif self.mode == "cached":
-            self._forward = CachedForward(self._layers, self.nodes)
         else:
-            self._forward = LayerwiseForward(self._layers, self.nodes, self.batch_size)
+            self._forward = CachedForward(self._layers, self.nodes)
 
     @property
     def _re_estimates(self) -> bool:
@@ -182,11 +170,7 @@ class Evaluator:
         """
         if not self._re_estimates:
             return state
-        with torch.no_grad():
-            return estimate_statistics(self._fast, state, [self.data], self._call)
-
-    def _call(self, model: nn.Module, state: State, data: Data) -> Tensor:
-        return call_with_state(model, state, data, self.call)
+        return estimate_statistics(self._fast, state, self.data, self.call)
 
     def logits(self, state: State) -> Tensor:
         """Return the logits of the judged nodes.

@@ -1,60 +1,35 @@
 """Logits of a state dict by passes over the whole graph, and the running statistics that belong to it."""
 
 import copy
-import inspect
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch_geometric.data import Data
 
-from graphsparse.nn.inference import Layers
 from graphsparse.soups.states import State, tie, tied_names
 from graphsparse.training.check import check_output
 from graphsparse.utils.call_model import Call, call_model
 
 
-class Forward(Protocol):
-    """A way to the logits of some nodes."""
+class _Caller(nn.Module):
+    """Calls a model on a graph, for :func:`torch.func.functional_call`."""
 
-    def logits(self, state: State) -> Tensor:
-        """Return the logits of the judged nodes ``[n, C]`` with the weights of a state dict."""
-        ...
-
-
-class _WithState(nn.Module):
-    """Calls a model with the weights of a state dict."""
-
-    def __init__(self, model: nn.Module, state: State) -> None:
+    def __init__(self, model: nn.Module, call: Call) -> None:
         super().__init__()
-        # Not registered: a model and its state are parts of nothing here.
-        self.__dict__["_model"] = model
+        self.model, self.call = model, call
 
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            return functional_call(model, dict(state), args, kwargs)
-
-        forward.__signature__ = inspect.signature(model.forward)  # type: ignore[attr-defined]
-        self.__dict__["forward"] = forward  # is called by what its arguments are named
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_model"], name)
+    def forward(self, data: Data) -> Any:
+        return self.call(self.model, data)
 
 
 def call_with_state(model: nn.Module, state: State, data: Data, call: Call = call_model) -> Tensor:
-    """Call a model on a graph with the weights of a state dict, which itself stays where it is.
-
-    Args:
-        model: Any module.
-        state: State dict.
-        data: The graph.
-        call: How to call a model on a graph.
-    """
+    """Call a model on a graph with the weights of a state dict, which itself stays where it is."""
     device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    moved = {name: value.to(device) for name, value in state.items()}
-    logits: Tensor = call(_WithState(model, tie(moved, tied_names(model))), data)
+    tied = tie({name: value.to(device) for name, value in state.items()}, tied_names(model))
+    logits: Tensor = functional_call(_Caller(model, call), {f"model.{name}": tied[name] for name in tied}, (data,))
     return logits
 
 
@@ -86,24 +61,6 @@ class PlainForward:
         return logits[self.nodes]
 
 
-class LayerwiseForward:
-    """Layer by layer, in bounded memory.
-
-    Args:
-        layers: The model, which takes the weights of the states, and the graph.
-        nodes: The nodes whose logits are wanted.
-        batch_size: Most nodes in a block.
-    """
-
-    def __init__(self, layers: Layers, nodes: Tensor, batch_size: int) -> None:
-        self.layers, self.nodes, self.batch_size = layers, nodes, batch_size
-
-    def logits(self, state: State) -> Tensor:
-        """Return the logits of the judged nodes ``[n, C]``."""
-        self.layers.model.load_state_dict(state)
-        return self.layers.outputs(self.batch_size)[self.nodes]
-
-
 def running_norms(model: nn.Module) -> dict[str, nn.Module]:
     """Return the normalisations of a model that keep running statistics, of batches or instances, by name.
 
@@ -121,18 +78,12 @@ def running_norms(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def estimate_statistics(
-    model: nn.Module, state: State, batches: Iterable[Data], call: Callable[[nn.Module, State, Data], Tensor]
-) -> dict[str, Tensor]:
-    """Return a state dict with running statistics estimated anew.
+@torch.no_grad()
+def estimate_statistics(model: nn.Module, state: State, data: Data, call: Call = call_model) -> dict[str, Tensor]:
+    """Return a state dict with running statistics estimated anew, by one pass over a graph with dropout off.
 
-    They are the plain mean over the batches, each passed through once with the weights of the state; dropout is off.
-
-    Args:
-        model: A private copy of the model, in evaluation mode, which it is in again afterwards.
-        state: State dict.
-        batches: The graph, or a fixed list of batches.
-        call: Calls the model with a state on a batch.
+    A normalisation that is called several times takes the plain mean. The model is in evaluation mode, before and
+    afterwards.
     """
     state = dict(state)
     with ExitStack() as stack:
@@ -143,8 +94,7 @@ def estimate_statistics(
                 fresh[key] = torch.ones_like(value) if key == "running_var" else torch.zeros_like(value)
                 state[prefix + key] = fresh[key]  # written to by the calls below, so none that others hold
             _take_means(module, fresh, stack)
-        for batch in batches:
-            call(model, state, batch)
+        call_with_state(model, state, data, call)
     return state
 
 

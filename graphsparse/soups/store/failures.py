@@ -64,6 +64,7 @@ def storage_error(folder: str | Path, error: BaseException | str) -> StorageErro
     """
     lines = str(error).strip().splitlines()
     told = lines[-1] if lines else "no reason was given" if isinstance(error, str) else type(error).__name__
+    told = next((line for line in reversed(lines) if "[Errno" in line), told)  # others may write after the error
     found = re.search(r"\[Errno (\d+)\]", told)
     number = getattr(error, "errno", None) or (int(found[1]) if found else None)
     return StorageError(

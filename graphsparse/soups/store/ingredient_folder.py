@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.digest import digest
-from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.files import atomic_write
 
 #: After so many failures an ingredient is not tried again.
 MOST_FAILURES = 3

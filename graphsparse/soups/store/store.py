@@ -16,7 +16,7 @@ from graphsparse.soups.store.failures import writing
 from graphsparse.soups.store.ingredient_folder import IngredientFolder, read_json, sweep_store
 from graphsparse.soups.store.key import differences
 from graphsparse.soups.store.stored_graph import STRUCTURE, graph_digests, read_graph, write_graph
-from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.files import atomic_write
 
 FORMAT = "graphsparse ingredients 2"
 

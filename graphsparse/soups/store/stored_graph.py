@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.ingredient_folder import is_intact
 from graphsparse.typing import optional_module
-from graphsparse.utils.atomic_write import atomic_write
+from graphsparse.utils.files import atomic_write
 
 #: All that a training reads; whatever else a graph holds, such as its test mask, stays behind.
 KEYS = ("x", "edge_index", "adj_t", "edge_weight", "edge_attr", "y", "train_mask", "val_mask")

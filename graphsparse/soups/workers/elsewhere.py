@@ -26,7 +26,7 @@ from graphsparse.soups.workers.run_ingredient import AGAIN, LASTING, Outcome, at
 
 def dump_recipe(recipe: Recipe) -> bytes:
     """Return a recipe as bytes, with the model in place of what builds it, and what is set in this process."""
-    training = replace(recipe.training, fast=False, progress=False, log=None)  # the model comes in its faster form
+    training = replace(recipe.training, fast=False, log=None)  # the model comes in its faster form
     try:
         make_model = functools.partial(copy.deepcopy, recipe.model())
         payload = cloudpickle.dumps(replace(recipe, make_model=make_model, training=training))

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.loader import make_loader
-from graphsparse.loader.weighted_sums import check_sums_weighted_messages
+from graphsparse.loader.batches import check_sums_weighted_messages
 from graphsparse.nn import layerwise_inference
 from graphsparse.nn.accelerate import accelerate
-from graphsparse.nn.dropout import set_dropout
+from graphsparse.nn.linear import set_dropout
 from graphsparse.ops.check import check_count, check_list, check_number
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.key import describe, ingredient_key

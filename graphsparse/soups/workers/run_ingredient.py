@@ -13,7 +13,7 @@ import torch_geometric
 from torch import Tensor, nn
 
 import graphsparse
-from graphsparse.nn.dropout import set_dropout
+from graphsparse.nn.linear import set_dropout
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.claim import token_of
 from graphsparse.soups.store.failures import is_storage_error, is_transient
@@ -112,6 +112,8 @@ def _fit(folder: IngredientFolder, recipe: Recipe, spec: dict[str, Any]) -> FitR
         seed=spec["dropout_seed"],
         checkpoint=folder.state,
         checkpoint_every=recipe.workers.checkpoint_every,
+        progress=False,
+        log=None,
     )
     return fit(
         _initial_model(folder.store, recipe, spec), NodeTask(data, loader=loader, inference=recipe.infer), training

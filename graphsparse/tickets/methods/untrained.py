@@ -9,7 +9,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from graphsparse.nn import Supermask, SupermaskLaw, coat_sparsities
-from graphsparse.nn.dropout import set_dropout
+from graphsparse.nn.linear import set_dropout
 from graphsparse.nn.sparsities import CoatSpacing, Ramp
 from graphsparse.nn.thresholds import Transform
 from graphsparse.ops.check import check_count, check_number
@@ -143,12 +143,14 @@ class Untrained:
         for number, target in enumerate(run.targets, 1):
             masked, result = self._search(run, target.weights, f"mask-{number}")
             described = {**run.described(), "Untrained": {**(as_plain(self) or {}), **own}}
-            yield Ticket.from_supermask(
+            ticket = Ticket.from_supermask(
                 masked,
                 data=run.graph,
                 config={"weight_sparsity": target.weights, **described},
                 metrics={"val": result.val, "best_epoch": result.best_epoch},
             )
+            del masked, result  # what they keep of the graph would stay while the ticket is judged
+            yield ticket
 
     def _published(self) -> _Published:
         """Return the preset with what differs from it."""

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.loader.draws import new_generator, start_of_order
-from graphsparse.loader.in_graph import InGraph
+from graphsparse.loader.in_graph import InGraph, new_generator, start_of_order
 from graphsparse.loader.neighbor import draw_into
 from graphsparse.nn.features import constant_features
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys
+from graphsparse.transfer.baselines.pretraining import register_pretraining
 from graphsparse.transfer.data.node_features import take_rows
 
 
@@ -20,15 +20,13 @@ from graphsparse.transfer.data.node_features import take_rows
 class EgoHop:
     """The links from one ring around some roots to the next.
 
-    Args:
-        parent: Position of the inner end in the ring before, ``[m]``.
-        child: Position of the outer end in ``nodes``, ``[m]``.
-        nodes: Nodes of this ring, ``[n]``; a node that is near several roots is there for each of them.
-        root: Which root each of them is near, ``[n]``.
+    A node that is near several roots is there for each of them.
     """
 
+    #: Place of the inner end in the ring before, and of the outer end in ``nodes``, ``[m]``.
     parent: Tensor
     child: Tensor
+    #: Nodes of this ring, and which root each of them is near, ``[n]``.
     nodes: Tensor
     root: Tensor
 
@@ -79,9 +77,6 @@ class EgoObjective(nn.Module):
         fan_out: Links from each node.
         hops: Rings around a root: one more than the encoder has layers.
 
-    Raises:
-        ValueError: If the graph has no link.
-
     Example:
         >>> from torch_geometric.nn import GIN
         >>> from graphsparse.testing import random_graph
@@ -112,15 +107,16 @@ class EgoObjective(nn.Module):
         self.of_root, self.of_message = (nn.Linear(channels, channels, bias=False) for _ in range(2))
         self.of_features, self.last = nn.Linear(width, channels), nn.Linear(channels, 1)
         self.num_roots, self.fan_out, self.hops = num_roots, fan_out, hops
-        self._graph, self._edges = [graph], InGraph(graph.edge_index.cpu(), graph.num_nodes)
+        self._graph, self._edges = graph, InGraph(graph.edge_index.cpu(), graph.num_nodes)
         self._linked = self._edges.degree().nonzero().view(-1)  # a node without links has no surroundings
         if self._linked.numel() == 0:
             raise ValueError("the source has no link to learn from, besides what is held out")
         self._generator = new_generator(seed)
+        self.generators = [self._generator]
 
     def forward(self) -> Tensor:
         """Draw roots and their surroundings, and return the loss."""
-        graph = self._graph[0]
+        graph = self._graph
         total = self._linked.numel()
         order = start_of_order(total, min(self.num_roots, total), self._generator)
         roots = self._linked[order]
@@ -150,3 +146,6 @@ class EgoObjective(nn.Module):
     def _score(self, hidden: Tensor) -> Tensor:
         score: Tensor = self.last(hidden.relu()).squeeze(1)
         return score
+
+
+register_pretraining("egi", EgoObjective)

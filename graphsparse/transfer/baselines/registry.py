@@ -1,159 +1,137 @@
-"""All baselines by name, called alike."""
+"""All baselines by name, called alike; a decorator adds one."""
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from graphsparse.transfer.baselines.common_neighbors import (
-    CommonNeighbors,
-    NeighborWeight,
-    adamic_adar_weight,
-    count_weight,
-    resource_allocation_weight,
-)
-from graphsparse.transfer.baselines.cosine import FeatureCosine
-from graphsparse.transfer.baselines.dgi import InfomaxObjective
-from graphsparse.transfer.baselines.egi import EgoObjective
-from graphsparse.transfer.baselines.gnn import GraphLinkPredictor
-from graphsparse.transfer.baselines.options import BaselineOptions
-from graphsparse.transfer.baselines.pagerank import PersonalizedPageRank
-from graphsparse.transfer.baselines.pretraining import Objective, PretrainedLinkPredictor
-from graphsparse.transfer.data.queries import Scorer, check_dense_x, check_split
-from graphsparse.transfer.models.student import MLPStudent
-from graphsparse.transfer.propagation.xmc import XMCPropagation
+from graphsparse.training import Training, link_training
+from graphsparse.transfer.models.predictor import LinkPredictor
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair
     from graphsparse.transfer.data.split import LinkSplit
 
-
-class Baseline(Protocol):
-    """Fits a baseline and returns what scores pairs of the target."""
-
-    def __call__(
-        self, pair: "SharedNodePair", split: "LinkSplit", seed: int = 0, options: BaselineOptions | None = None
-    ) -> Scorer:
-        """Fit on what the split leaves."""
-        ...
+Make: TypeAlias = type[LinkPredictor] | Callable[["BaselineOptions"], LinkPredictor]
+M = TypeVar("M", bound=Make)
 
 
-def _neighbors(graph: str, weight: NeighborWeight) -> Baseline:
-    def fit(
-        pair: "SharedNodePair", split: "LinkSplit", seed: int = 0, options: BaselineOptions | None = None
-    ) -> Scorer:
-        check_split(pair, split)
-        found = pair.graph(graph, without=split)
-        return CommonNeighbors(found.edge_index, found.num_nodes, weight)
+@dataclass(frozen=True)
+class BaselineOptions:
+    """Options of the trained baselines, which are thus compared on equal terms; the heuristics read none of them.
 
-    return fit
-
-
-def _pagerank(graph: str) -> Baseline:
-    def fit(
-        pair: "SharedNodePair", split: "LinkSplit", seed: int = 0, options: BaselineOptions | None = None
-    ) -> Scorer:
-        check_split(pair, split)
-        found = pair.graph(graph, without=split)
-        return PersonalizedPageRank(found.edge_index, found.num_nodes, symmetric=not pair.directed)
-
-    return fit
-
-
-def _xmc(graph: str) -> Baseline:
-    def fit(
-        pair: "SharedNodePair", split: "LinkSplit", seed: int = 0, options: BaselineOptions | None = None
-    ) -> Scorer:
-        check_split(pair, split)
-        found = pair.graph(graph, without=split)
-        return XMCPropagation(directed=pair.directed).fit(found.edge_index, found.num_nodes)
-
-    return fit
-
-
-def _cosine(
-    pair: "SharedNodePair", split: "LinkSplit", seed: int = 0, options: BaselineOptions | None = None
-) -> Scorer:
-    check_split(pair, split)
-    check_dense_x(pair)
-    return FeatureCosine(pair.target.x)
-
-
-def _gnn(train_on: str, messages: str, fine_tune: str | None = None) -> Baseline:
-    def fit(
-        pair: "SharedNodePair", split: "LinkSplit", seed: int = 0, options: BaselineOptions | None = None
-    ) -> Scorer:
-        return GraphLinkPredictor(train_on, messages, fine_tune, options).fit(pair, split, seed)
-
-    return fit
-
-
-def _pretrained(objective: Objective, inputs: str, messages: str) -> Baseline:
-    def fit(
-        pair: "SharedNodePair", split: "LinkSplit", seed: int = 0, options: BaselineOptions | None = None
-    ) -> Scorer:
-        return PretrainedLinkPredictor(objective, inputs, messages, options).fit(pair, split, seed)
-
-    return fit
-
-
-def _mlp(supervise_on: str) -> Baseline:
-    def fit(
-        pair: "SharedNodePair", split: "LinkSplit", seed: int = 0, options: BaselineOptions | None = None
-    ) -> Scorer:
-        options = BaselineOptions() if options is None else options
-        student = plain_student(supervise_on, options)
-        return student.fit(pair, split, seed=seed, progress=options.progress, log=options.log)
-
-    return fit
-
-
-def plain_student(supervise_on: str = "target", options: BaselineOptions | None = None) -> MLPStudent:
-    """Return a student without a teacher, of the options of the baselines.
+    Args:
+        hidden: Width of the hidden layers and of the vectors of graph neural networks.
+        student_hidden: Width of the hidden layers of networks without a graph.
+        num_layers: Number of layers of both.
+        dropout: Dropout between layers.
+        input_dropout: Dropout of the features.
+        links_per_epoch: Most links that are learned from in an epoch, drawn anew each time; all when ``None``.
+        num_neighbors: Fan-out of each hop, for batches; the whole graph at once when ``None``.
+        batch_size: Links in a batch.
+        training: Training of graph neural networks.
+        student_training: Training of networks without a graph.
+        pretraining_epochs: Most epochs of DGI and EGI.
 
     Example:
-        >>> plain_student().needs_teacher
-        False
+        >>> BaselineOptions(training=link_training(epochs=60, lr=5e-3)).hidden
+        256
     """
-    options = BaselineOptions() if options is None else options
-    return MLPStudent(
-        options.student_hidden,
-        options.num_layers,
-        options.hidden,
-        dropout=options.dropout,
-        input_dropout=options.input_dropout,
-        emb_weight=0.0,
-        supervise_on=supervise_on,
-        num_neg=options.num_neg,
-        training=options.student_training,
-    )
+
+    hidden: int = 256
+    student_hidden: int = 256
+    num_layers: int = 2
+    dropout: float = 0.3
+    input_dropout: float = 0.0
+    links_per_epoch: int | None = None
+    num_neighbors: Sequence[int] | None = None
+    batch_size: int = 4096
+    training: Training = field(default_factory=link_training)
+    student_training: Training = field(default_factory=link_training)
+    pretraining_epochs: int = 100
+
+    @classmethod
+    def small(
+        cls, epochs: int = 60, student_epochs: int = 120, links_per_epoch: int | None = None
+    ) -> "BaselineOptions":
+        """Return options for graphs of some thousand nodes with words as features, those of ``GITL.small``.
+
+        Args:
+            epochs: Epochs of graph neural networks.
+            student_epochs: Epochs of networks without a graph.
+            links_per_epoch: Most links that are learned from in an epoch.
+
+        Example:
+            >>> BaselineOptions.small().input_dropout
+            0.5
+        """
+        training = link_training(epochs=epochs, lr=5e-3)
+        return cls(
+            hidden=64,
+            student_hidden=128,
+            input_dropout=0.5,
+            links_per_epoch=links_per_epoch,
+            training=training,
+            student_training=replace(training, epochs=student_epochs),
+        )
 
 
-#: Baselines by name. Those that end in ``_enriched`` use the source's links between shared nodes, too.
-BASELINES: dict[str, Baseline] = {
-    "common_neighbors": _neighbors("target", count_weight),
-    "common_neighbors_enriched": _neighbors("enriched_target", count_weight),
-    "adamic_adar": _neighbors("target", adamic_adar_weight),
-    "adamic_adar_enriched": _neighbors("enriched_target", adamic_adar_weight),
-    "resource_allocation": _neighbors("target", resource_allocation_weight),
-    "resource_allocation_enriched": _neighbors("enriched_target", resource_allocation_weight),
-    "pagerank": _pagerank("target"),
-    "pagerank_enriched": _pagerank("enriched_target"),
-    "xmc": _xmc("target"),
-    "xmc_enriched": _xmc("enriched_target"),
-    "cosine": _cosine,
-    "gnn_target": _gnn("target", "target"),
-    "gnn_union": _gnn("union", "union"),
-    "gnn_enriched": _gnn("enriched_target", "enriched_target"),
-    "source_zero_shot": _gnn("source", "target"),
-    "source_zero_shot_enriched": _gnn("source", "enriched_target"),
-    "fine_tune_all": _gnn("source", "target", "all"),
-    "fine_tune_all_enriched": _gnn("source", "enriched_target", "all"),
-    "fine_tune_last": _gnn("source", "target", "last"),
-    "fine_tune_last_enriched": _gnn("source", "enriched_target", "last"),
-    "dgi": _pretrained(InfomaxObjective, "degree", "target"),
-    "dgi_enriched": _pretrained(InfomaxObjective, "degree", "enriched_target"),
-    "dgi_features": _pretrained(InfomaxObjective, "features", "target"),
-    "egi": _pretrained(EgoObjective, "degree", "target"),
-    "egi_enriched": _pretrained(EgoObjective, "degree", "enriched_target"),
-    "egi_features": _pretrained(EgoObjective, "features", "target"),
-    "mlp_target": _mlp("target"),
-    "mlp_enriched": _mlp("enriched_target"),
-}
+@dataclass(frozen=True)
+class Baseline:
+    """What a name of ``BASELINES`` stands for: makes a predictor and fits it."""
+
+    maker: Make
+
+    def make(self, options: BaselineOptions) -> LinkPredictor:
+        """Return a predictor that is not fitted."""
+        maker: Any = self.maker
+        found: LinkPredictor = maker() if isinstance(maker, type) else maker(options)
+        return found
+
+    def __call__(
+        self,
+        pair: "SharedNodePair",
+        split: "LinkSplit",
+        seed: int | None = None,
+        options: BaselineOptions | None = None,
+    ) -> LinkPredictor:
+        """Return a predictor that was fitted on what the split leaves."""
+        return self.make(BaselineOptions() if options is None else options).fit(pair, split, seed=seed)
+
+
+#: Baselines by name: ``BASELINES[name](pair, split, seed, options)`` returns a fitted predictor. Those that end in
+#: ``_enriched`` use the source's links between shared nodes, too.
+BASELINES: dict[str, Baseline] = {}
+
+
+def register_baseline(name: str) -> Callable[[M], M]:
+    """Return a decorator that adds a predictor to ``BASELINES``.
+
+    Args:
+        name: Its name there.
+
+    Returns:
+        A decorator of a class without arguments, or of a function from ``BaselineOptions`` to a predictor.
+
+    Raises:
+        ValueError: If the name is taken by something else.
+
+    Example:
+        ::
+
+            @register_baseline("popularity")
+            class Popularity(LinkPredictor):
+                ...
+    """
+
+    def register(maker: M) -> M:
+        old = BASELINES.get(name)
+        if old is not None and _named(old.maker) != _named(maker):
+            raise ValueError(f"'name' is taken by {'.'.join(_named(old.maker))} (got {name!r})")
+        BASELINES[name] = Baseline(maker)  # the same again is a cell of a notebook that ran again
+        return maker
+
+    return register
+
+
+def _named(maker: Any) -> tuple[str, str]:
+    return maker.__module__, getattr(maker, "__qualname__", repr(maker))

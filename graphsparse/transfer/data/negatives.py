@@ -1,4 +1,4 @@
-"""Pairs of nodes without a link: those stored with a split, those drawn in training, and those matched in degree."""
+"""Pairs of nodes without a link: those stored with a split, and those matched in degree."""
 
 import numpy as np
 import torch
@@ -10,65 +10,8 @@ from graphsparse.ops.pairs import Pairs, is_among, key_blocks, key_pairs, pair_k
 from graphsparse.ops.sort import stable_order
 from graphsparse.utils.counter_random import CounterRandom, check_seed
 
-#: Rounds of drawing after which a graph counts as having too few non-links left.
-_ROUNDS = 200
-#: Drawn at a time: bounds what is held besides the result.
-_BLOCK = 1 << 22
 #: Permutations after which links whose partner was refused are given up.
 _PERMUTATIONS = 20
-
-
-class UniformNegatives:
-    """Draws pairs uniformly from all that are no known link and no self-loop.
-
-    Draws are independent, so that a pair may come twice. All randomness comes from the generator.
-
-    Args:
-        num_nodes: Pairs are drawn among the nodes ``0 .. num_nodes - 1``.
-        known: Links that are never drawn, ``[2, P]``.
-        generator: Source of all randomness.
-        directed: Whether ``(u, v)`` may be drawn where ``(v, u)`` is a link.
-
-    Example:
-        >>> links = torch.tensor([[0, 0], [1, 2]])
-        >>> draw = UniformNegatives(3, links, torch.Generator().manual_seed(0))
-        >>> draw(2)
-        tensor([[1, 1],
-                [2, 2]])
-    """
-
-    def __init__(self, num_nodes: int, known: Tensor, generator: torch.Generator, *, directed: bool = False) -> None:
-        self.num_nodes, self.generator, self.directed = num_nodes, generator, directed
-        self._known = unique_keys(self._keys(known[:, known[0] != known[1]].cpu()))
-        possible = num_nodes * (num_nodes - 1) // (1 if directed else 2)
-        if self._known.numel() >= possible:
-            raise ValueError(
-                f"'known' holds all {possible} pairs of the {num_nodes} nodes: there is no negative to draw"
-            )
-
-    def __call__(self, num: int) -> Tensor:
-        """Return ``num`` pairs, ``[2, num]``, on the CPU; the smaller end first unless directed."""
-        parts = [self._draw(where.stop - where.start) for where in blocks(num, _BLOCK)]
-        return torch.cat(parts, 1) if parts else torch.empty(2, 0, dtype=torch.int64)
-
-    def _keys(self, pairs: Tensor) -> Tensor:
-        return pair_keys(pairs, self.num_nodes, directed=self.directed)
-
-    def _draw(self, num: int) -> Tensor:
-        parts, missing = [], num
-        for _ in range(_ROUNDS):
-            pairs = torch.randint(self.num_nodes, (2, missing), generator=self.generator)
-            keys = self._keys(pairs[:, pairs[0] != pairs[1]])
-            parts.append(keys[~is_among(keys, self._known)])
-            missing -= parts[-1].numel()
-            if missing == 0:
-                return key_pairs(torch.cat(parts), self.num_nodes)
-        # Nearly all pairs are known links, so that a list of all pairs is not much longer than that of the known ones.
-        pairs = torch.cartesian_prod(*[torch.arange(self.num_nodes)] * 2).t()
-        keys = self._keys(pairs[:, pairs[0] != pairs[1] if self.directed else pairs[0] < pairs[1]])
-        left = keys[~is_among(keys, self._known)]
-        parts.append(left[torch.randint(left.numel(), (missing,), generator=self.generator)])
-        return key_pairs(torch.cat(parts), self.num_nodes)
 
 
 def degree_matched_negatives(positives: Tensor, num_nodes: int, exclude: Tensor | None = None, seed: int = 0) -> Tensor:

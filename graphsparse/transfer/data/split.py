@@ -5,22 +5,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from graphsparse.ops.check import check_count
+from graphsparse.ops.check import check_count, check_edge_index
 from graphsparse.ops.digest import digest
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
 from graphsparse.ops.sort import index_dtype, stable_order
 from graphsparse.transfer.data.negatives import PairSpace, draw_non_links, turn_non_links
 from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.data.relation import read_pairs
-from graphsparse.utils.atomic_write import atomic_write
 from graphsparse.utils.counter_random import CounterRandom, check_seed
+from graphsparse.utils.files import atomic_write
 
 FORMAT, VERSION = "graphsparse-link-split", "2"
 #: Names of the tensors, in the order in which they are digested.
@@ -274,3 +274,55 @@ def _divide(candidates: Tensor, shares: tuple[float, float, float], seed: int) -
     order = stable_order(CounterRandom(seed, "split links").words(count), 1 << 32).long()
     _, val, test = candidates[order].tensor_split(ends)
     return unique_keys(val), unique_keys(test)
+
+
+class Scorer(Protocol):
+    """Anything that scores pairs of target nodes."""
+
+    def score(self, pairs: Tensor) -> Tensor:
+        """Return scores ``[Q]`` of pairs ``[2, Q]`` of target nodes, higher = more likely a link."""
+        ...
+
+
+def check_queries(pairs: Tensor, num_nodes: int, name: str = "pairs") -> Tensor:
+    """Return pairs of target nodes as int64, or refuse them.
+
+    Example:
+        >>> check_queries(torch.tensor([[0, 2], [1, 2]]), 3)
+        Traceback (most recent call last):
+        ...
+        ValueError: 'pairs' must hold no self-loops (got 1, the first for node 2)
+    """
+    check_edge_index(pairs, num_nodes, name)
+    pairs = pairs.long()
+    loops = pairs[0] == pairs[1]
+    if bool(loops.any()):
+        first = int(pairs[0, loops][0])
+        raise ValueError(f"'{name}' must hold no self-loops (got {int(loops.sum())}, the first for node {first})")
+    return pairs
+
+
+def check_split(pair: SharedNodePair, split: LinkSplit) -> None:
+    """Refuse a split of another pair of graphs."""
+    for name, value, kind in (("pair", pair, SharedNodePair), ("split", split, LinkSplit)):
+        if not isinstance(value, kind):
+            raise TypeError(f"'{name}' must be a {kind.__name__} (got {type(value).__name__})")
+    split.check(pair)
+
+
+def check_dense_x(pair: SharedNodePair) -> None:
+    """Refuse a pair without dense features.
+
+    Example:
+        >>> from torch_geometric.data import Data
+        >>> graph = Data(edge_index=torch.tensor([[0], [1]]), key=torch.arange(3), num_nodes=3)
+        >>> check_dense_x(SharedNodePair(graph, graph))
+        Traceback (most recent call last):
+        ...
+        ValueError: the target has no features 'x' to learn from; 'pair.with_x' returns a pair that has
+    """
+    x = pair.target.get("x")
+    if x is None:
+        raise ValueError("the target has no features 'x' to learn from; 'pair.with_x' returns a pair that has")
+    if x.layout != torch.strided or not x.is_floating_point():
+        raise TypeError(f"'x' of the target must be dense floating point numbers (got {x.dtype}, {x.layout})")

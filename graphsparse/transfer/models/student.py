@@ -1,26 +1,25 @@
 """A network that sees features only and so serves nodes without any link."""
 
-import copy
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 from torch_geometric.nn import MLP
 
 from graphsparse.nn import accelerate
+from graphsparse.nn.link_decoders import make_decoder
 from graphsparse.ops.check import check_count, check_number
-from graphsparse.training import build_model
-from graphsparse.training.result import FitResult
-from graphsparse.transfer.data.queries import check_dense_x, check_queries, check_split
-from graphsparse.transfer.models.decoders import CHUNK, check_decoder, make_decoder, score_in_chunks
-from graphsparse.transfer.models.link_model import LinkModel, check_x
-from graphsparse.transfer.models.link_task import links_of
-from graphsparse.transfer.models.link_training import LinkTraining, check_training, split_identity
-from graphsparse.transfer.models.student_task import Lesson, StudentTask, encode_nodes
-from graphsparse.transfer.models.teacher import PLACES, LinkTeacher
-from graphsparse.transfer.models.validation import Validation
-from graphsparse.typing import Log
+from graphsparse.training import LinkTask, Training, build_model, link_training, predict
+from graphsparse.training.link_task import LinkBatch, LinkMetric
+from graphsparse.transfer.data.split import check_dense_x
+from graphsparse.transfer.models.link_model import LinkModel, message_graph
+from graphsparse.transfer.models.predictor import VectorPredictor, check_training, part_of
+from graphsparse.transfer.models.teacher import LinkTeacher
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair
@@ -28,49 +27,88 @@ if TYPE_CHECKING:
 
 #: Which links are learned.
 LINKS = ("target", "enriched_target")
+#: Nodes that are encoded at a time.
+_ROWS = 1 << 16
 
 
 class NodeMLP(nn.Module):
-    """A multi-layer perceptron that is called like a graph neural network and reads no edge.
-
-    Args:
-        widths: Widths of input, hidden layers and output.
-        dropout: Dropout after hidden layers.
-
-    Example:
-        >>> import torch
-        >>> NodeMLP([4, 8, 3])(torch.randn(5, 4)).shape
-        torch.Size([5, 3])
-    """
-
-    supports_edge_weight = True
+    """A multi-layer perceptron that is called like a graph neural network and reads no edge."""
 
     def __init__(self, widths: Sequence[int], dropout: float = 0.0) -> None:
         super().__init__()
         self.mlp = accelerate(MLP(list(widths), dropout=dropout, norm=None))
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor | None = None) -> Tensor:
         """Return vectors ``[N, d]``."""
         h: Tensor = self.mlp(x)
         return h
 
 
-class MLPStudent:
+class StudentTask(LinkTask):
+    r"""Learns :math:`\lambda_e L_{emb} + L_{links}`; see ``MLPStudent``.
+
+    Args:
+        data: Features of all target nodes, and the links to be learned, which are no messages.
+        split: As for :class:`~graphsparse.training.LinkTask`.
+        lesson: Nodes ``[n]``, and the vectors ``[n, d]`` that a teacher gives them; ``None`` for the second term alone.
+        emb_weight: :math:`\lambda_e`.
+        options: As for ``LinkTask``.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        split: Mapping[str, tuple[Tensor, Tensor]],
+        lesson: tuple[Tensor, Tensor] | None,
+        emb_weight: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(data, split, **options)
+        self.lesson, self.emb_weight = lesson, emb_weight
+
+    def check(self, model: nn.Module) -> None:
+        """Find out whether the model fits; with a teacher there may be no links."""
+        if self.lesson is None or self.links.size(1):
+            super().check(model)
+
+    def loss_of(
+        self, model: nn.Module, h: Tensor, batch: LinkBatch, extra: Callable[[Tensor], Tensor] | None
+    ) -> Tensor:
+        """Return the weighted sum of both terms, or the first alone where there are no links."""
+        if self.lesson is None:
+            return super().loss_of(model, h, batch, extra)
+        nodes, taught = self.lesson
+        loss = self.emb_weight * ((h[nodes] - taught).square().mean() / taught.square().mean())
+        return super().loss_of(model, h, batch, extra) + loss if batch.picked.numel() else loss
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells one task from another in a checkpoint."""
+        lesson = {} if self.lesson is None else dict(zip(("lesson.nodes", "lesson.vectors"), self.lesson, strict=True))
+        return {**super().identity(), **lesson}
+
+
+def encode_rows(model: nn.Module, data: Data) -> Tensor:
+    """Return vectors of nodes from their features alone, in evaluation mode, so many rows at a time."""
+    x, none = data.x, torch.empty(2, 0, dtype=torch.int64, device=data.x.device)
+    # The whole, and no view of it, where it is one part: what was found out about it is then still known.
+    parts = [x] if x.size(0) <= _ROWS else torch.split(x, _ROWS)
+    return torch.cat([predict(model, Data(x=part, edge_index=none)) for part in parts])
+
+
+@dataclass(eq=False)
+class MLPStudent(VectorPredictor):
     r"""Learns vectors of nodes from their features alone: those of a teacher on shared nodes, and links of the target.
 
     .. math::
-        L = \lambda_e \frac{\mathrm{mean}(f_v - h_v)^2}{\mathrm{mean}\,h^2}
-          + \lambda_l \,\mathrm{mean}\,\mathrm{BCE}(\sigma(s_{uv} / \tau), \sigma(t_{uv} / \tau))
-          + \lambda_s L_{links}
+        L = \lambda_e \frac{\mathrm{mean}(f_v - h_v)^2}{\mathrm{mean}\,h^2} + L_{links}
 
-    with the student's vectors :math:`f` and scores :math:`s`, and the teacher's :math:`h` and :math:`t`. The first term
-    is over the shared nodes, the second over the links among them and as good as random pairs, and the third is the
-    teacher's own loss over the training links of the target. No gradient reaches the teacher. No edge is read when
-    pairs are scored, so that a node without any is served as well as others. Test pairs are never read; the best epoch
-    is that with the best metric on the validation pairs.
+    with the student's vectors :math:`f` and the teacher's :math:`h`. The first term is over the shared nodes, and the
+    second is the teacher's own loss over the training links of the target, if it has any. No gradient reaches the
+    teacher. No edge is read when pairs are scored, so that a node without any is served as well as others. Test pairs
+    are never read; the best epoch is that with the best metric on the validation pairs. Features are divided by their
+    length first. Scores are made by a copy of the teacher's decoder, which is trained on.
 
-    Without the first two terms it is a plain network, bit for bit, whether there is a teacher or not; for parametric
-    decoders only where ``decoder`` is named.
+    Without the first term it is a plain network, bit for bit, whether there is a teacher or not.
 
     Args:
         hidden: Width of the hidden layers.
@@ -79,20 +117,12 @@ class MLPStudent:
         dropout: Dropout after hidden layers.
         input_dropout: Dropout of the features.
         emb_weight: :math:`\lambda_e`, of the teacher's vectors.
-        logit_weight: :math:`\lambda_l`, of the teacher's scores.
-        sup_weight: :math:`\lambda_s`, of links.
-        temperature: :math:`\tau`.
-        distil_on: Whose vectors and scores are learned: ``"intersection"``, those of the shared nodes on the graph
-            among them, or ``"target"``, those of all target nodes.
         supervise_on: Whose links are learned: those of the ``"target"`` alone, or of the ``"enriched_target"``, with
             the source's between shared nodes.
-        decoder: Name of a decoder, fresh; a copy of the teacher's, which is trained on, when ``None``, or the inner
-            product without a teacher.
-        num_neg: Non-links per link.
-        normalize: Divide each row of the features by its length first.
-        training: Epochs, learning rate, metric and the like.
-        batch_size: Pairs in a batch; all at once when ``None``.
-        chunk_size: Most pairs that are scored at a time.
+        links_per_epoch: Most links that are learned from in an epoch, drawn anew each time; all when ``None``.
+        metric: Figure of merit on the validation pairs, ``(scores of links, scores of non-links) -> float``; average
+            precision when ``None``.
+        training: How to train; :func:`~graphsparse.training.link_training` by default.
 
     Attributes:
         model: The network and the decoder, once fitted.
@@ -100,18 +130,15 @@ class MLPStudent:
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If one is out of range, or all three weights are 0.
+        ValueError: If one is out of range.
 
     Example:
-        >>> import torch
         >>> from graphsparse.testing import random_graph
-        >>> from graphsparse.transfer.data.split import split_links
-        >>> from graphsparse.transfer.data.pair import SharedNodePair
+        >>> from graphsparse.training import link_training
+        >>> from graphsparse.transfer import SharedNodePair, sage_encoder, split_links
         >>> data, early, late = random_graph(), torch.arange(45), torch.arange(15, 60)
         >>> pair = SharedNodePair(data.subgraph(early), data.subgraph(late), early, late)
-        >>> split = split_links(pair)
-        >>> from graphsparse.transfer.models.link_model import sage_encoder
-        >>> training = LinkTraining(epochs=10)
+        >>> split, training = split_links(pair), link_training(epochs=10)
         >>> teacher = LinkTeacher(sage_encoder(16), training=training).fit(pair, split)
         >>> student = MLPStudent(32, training=training).fit(pair, split, teacher)
         >>> student.score(torch.tensor([[0, 1], [2, 3]])).shape
@@ -121,59 +148,40 @@ class MLPStudent:
     first after Zheng et al., *Cold Brew*, arXiv 2111.04840.
     """
 
-    def __init__(
-        self,
-        hidden: int = 256,
-        num_layers: int = 2,
-        channels: int | None = None,
-        *,
-        dropout: float = 0.3,
-        input_dropout: float = 0.5,
-        emb_weight: float = 1.0,
-        logit_weight: float = 0.0,
-        sup_weight: float = 1.0,
-        temperature: float = 1.0,
-        distil_on: str = "intersection",
-        supervise_on: str = "target",
-        decoder: str | None = None,
-        num_neg: int = 3,
-        normalize: bool = True,
-        training: LinkTraining | None = None,
-        batch_size: int | None = None,
-        chunk_size: int = CHUNK,
-    ) -> None:
-        counts = {"hidden": hidden, "num_layers": num_layers, "num_neg": num_neg, "chunk_size": chunk_size}
-        counts |= {name: n for name, n in (("channels", channels), ("batch_size", batch_size)) if n is not None}
-        for name, count in counts.items():
-            check_count(count, name)
-        for name, weight in (("emb_weight", emb_weight), ("logit_weight", logit_weight), ("sup_weight", sup_weight)):
-            check_number(weight, name, least=0)
-        check_number(temperature, "temperature", least=0, strictly=True)
-        check_number(dropout, "dropout", least=0, most=1)
-        check_number(input_dropout, "input_dropout", least=0, most=1)
-        if emb_weight == logit_weight == sup_weight == 0:
-            raise ValueError("'emb_weight', 'logit_weight' and 'sup_weight' are all 0: nothing would be learned")
-        for name, value, known in (("distil_on", distil_on, tuple(PLACES)), ("supervise_on", supervise_on, LINKS)):
-            if value not in known:
-                raise ValueError(f"'{name}' must be one of {known} (got {value!r})")
-        if decoder is not None:
-            check_decoder(decoder)
-        self.hidden, self.num_layers, self.channels = hidden, num_layers, channels
-        self.dropout, self.input_dropout, self.normalize = dropout, input_dropout, normalize
-        self.weights, self.temperature = (float(emb_weight), float(logit_weight), float(sup_weight)), temperature
-        self.distil_on, self.supervise_on, self.decoder = distil_on, supervise_on, decoder
-        self.num_neg, self.batch_size, self.chunk_size = num_neg, batch_size, chunk_size
-        self.training = LinkTraining(lr=1e-3, epochs=200) if training is None else training
+    stage = "student"
+
+    hidden: int = 256
+    num_layers: int = 2
+    channels: int | None = None
+    _: KW_ONLY
+    dropout: float = 0.3
+    input_dropout: float = 0.5
+    emb_weight: float = 1.0
+    supervise_on: str = "target"
+    links_per_epoch: int | None = None
+    metric: LinkMetric | None = None
+    training: Training = field(default_factory=link_training)
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "num_layers", "channels"):
+            if getattr(self, name) is not None:
+                check_count(getattr(self, name), name)
+        for name, most in (("dropout", 1.0), ("input_dropout", 1.0), ("emb_weight", inf)):
+            check_number(getattr(self, name), name, least=0, most=most)
+        if self.supervise_on not in LINKS:
+            raise ValueError(f"'supervise_on' must be one of {LINKS} (got {self.supervise_on!r})")
         check_training(self.training)
         self.model: LinkModel | None = None
-        self.result: FitResult | None = None
-        self._x: Tensor | None = None
-        self._vectors: Tensor | None = None
+
+    def forget(self) -> None:
+        """Be as before the first call of ``fit``."""
+        super().forget()
+        self.model = None
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether one of the teacher's terms has a weight."""
-        return self.weights[0] > 0 or self.weights[1] > 0
+        """Whether the teacher's term has a weight."""
+        return self.emb_weight > 0
 
     def alone(self) -> "MLPStudent":
         """Return a student of the same options that learns from the target's links alone, not fitted.
@@ -184,11 +192,9 @@ class MLPStudent:
             >>> MLPStudent(32, emb_weight=1.0).alone().needs_teacher
             False
         """
-        other = copy.copy(self)
-        other.weights, other.supervise_on = (0.0, 0.0, self.weights[2] or 1.0), "target"
-        if self._vectors is not None or self.model is not None:
-            other.channels = self.embed().size(1)
-        other.model = other.result = other._x = other._vectors = None
+        channels = self.channels if self.model is None else self.embed().size(1)
+        other = replace(self, channels=channels, supervise_on="target", emb_weight=0.0)
+        other.stage = f"{self.stage}_alone"
         return other
 
     def fit(
@@ -197,79 +203,73 @@ class MLPStudent:
         split: "LinkSplit",
         teacher: LinkTeacher | None = None,
         *,
-        seed: int = 0,
-        checkpoint: str | Path | None = None,
-        progress: bool = False,
-        log: Log | None = None,
+        seed: int | None = None,
     ) -> "MLPStudent":
         """Learn from a teacher and from links.
 
         Args:
             pair: Source and target.
             split: Links of the target that are held out.
-            teacher: A teacher that was fitted on both; may be ``None`` where none of its terms has a weight.
-            seed: Seed of initial weights, dropout and non-links.
-            checkpoint: File from which a killed training goes on, see :func:`graphsparse.training.fit`.
-            progress: Whether to show a progress bar.
-            log: Receives the entries of the history one by one.
+            teacher: A teacher that was fitted on both; may be ``None`` where its term has no weight.
+            seed: Seed of all that is drawn; that of ``training`` when ``None``.
 
         Returns:
             The student itself.
 
         Raises:
+            TypeError: If the graphs are heterogeneous, or their features no floating point numbers.
             ValueError: If the split is that of another pair, there is no teacher though one is needed, or vectors of
                 another width than the teacher's are to learn from them.
             RuntimeError: If the teacher has learned nothing yet.
         """
-        check_split(pair, split)
-        check_dense_x(pair)
-        lesson = self._lesson(pair, split, teacher)
-        target = pair.graph("target", without=split)
-        graph = target if self.supervise_on == "target" else pair.graph("enriched_target", without=split)
-        links = links_of(graph, directed=pair.directed)[0]
-        self._x, self._vectors, self.result = target.x, None, None
-        self.model = self._build(target.x, teacher, seed, pair.directed)
-        check_x(target.x, self.model)
-        task = StudentTask(
-            target,
-            links,
-            Validation(split.val, split.val_neg, self.training.metric),
-            lesson,
-            weights=self.weights,
-            temperature=self.temperature,
-            seed=seed,
-            num_neg=self.num_neg,
-            directed=pair.directed,
-            batch_size=self.batch_size,
-            links_per_epoch=self.training.links_per_epoch,
-        )
-        learned = {"features": target.x, "links": links}
-        if lesson is not None:
-            learned |= {"lesson.nodes": lesson.nodes, "lesson.vectors": lesson.vectors, "lesson.links": lesson.links}
-        self.result = self.training.run(
-            self.model,
-            task,
-            seed=seed,
-            checkpoint=checkpoint,
-            identity={**split_identity(pair, split), **self.settings(), **learned},
-            progress=progress,
-            log=log,
-        )
-        return self
+        return self._fit(pair, split, seed, teacher)
 
-    def settings(self) -> dict[str, str | int | float | bool | None]:
-        """Return the options that are not seen in the network, as plain values."""
-        return {
-            "weights": str(self.weights),
-            "temperature": self.temperature,
-            "distil_on": self.distil_on,
-            "supervise_on": self.supervise_on,
-            "num_neg": self.num_neg,
-            "normalize": self.normalize,
-            "dropout": self.dropout,
-            "input_dropout": self.input_dropout,
-            "batch_size": self.batch_size,
-        }
+    def learn(
+        self, pair: "SharedNodePair", split: "LinkSplit", seed: int, teacher: LinkTeacher | None = None
+    ) -> Mapping[str, Any]:
+        """Train the network, and encode the target nodes."""
+        check_dense_x(pair)
+        if self.needs_teacher:
+            if teacher is None:
+                raise ValueError("'teacher' is missing, though 'emb_weight' is not 0")
+            teacher.fitted_on(pair, split)
+        taught = None if teacher is None else teacher.embed("intersection")
+        width = self.channels or (self.hidden if taught is None else taught.size(1))
+        lesson = None
+        if self.needs_teacher and taught is not None:
+            if width != taught.size(1):
+                raise ValueError(f"'channels' must be {taught.size(1)}, as wide as the teacher's vectors (got {width})")
+            lesson = pair.shared.nonzero().view(-1).to(taught.device), taught
+        data = message_graph(pair.graph(self.supervise_on, without=split))
+        widths = [data.x.size(1), *[self.hidden] * (self.num_layers - 1), width]
+        network = build_model(partial(NodeMLP, widths, self.dropout), seed)
+        decoder = build_model(partial(make_decoder, width, directed=pair.directed), seed)
+        if teacher is not None:
+            decoder.load_state_dict(teacher.scorer.state_dict())
+        model = LinkModel(network, decoder, input_dropout=self.input_dropout).to(data.x.device)
+        task = StudentTask(
+            data,
+            {"val": (split.val, split.val_neg)},
+            lesson,
+            self.emb_weight,
+            links_per_epoch=self.links_per_epoch,
+            directed=pair.directed,
+            metric=self.metric,
+            inference=encode_rows,
+            seed=3 * seed + 1,
+        )
+        self.train(model, task, self.training, seed, self.stage)
+        weights = {f"network.{key}": value for key, value in network.state_dict().items()}
+        vectors = encode_rows(model, data)
+        return self.vectors_state(vectors, decoder, directed=pair.directed) | weights | {"widths": widths}
+
+    def prepare(self) -> None:
+        """Build the network and the decoder."""
+        super().prepare()
+        network = NodeMLP(self.state["widths"], self.dropout)
+        network.load_state_dict(part_of(self.state, "network."))
+        model = LinkModel(network, self.scorer, input_dropout=self.input_dropout)
+        self.model = model.to(self.state["vectors"].device).eval()
 
     def embed(self, x: Tensor | None = None) -> Tensor:
         """Return vectors of the target nodes ``[N_t, d]``, or of any nodes from their features ``[n, F]``.
@@ -277,58 +277,8 @@ class MLPStudent:
         Raises:
             RuntimeError: If nothing has been fitted.
         """
-        model = self.fitted()
-        if x is not None:
-            return encode_nodes(model, x)
-        if self._vectors is None:
-            assert self._x is not None
-            self._vectors = encode_nodes(model, self._x)
-        return self._vectors
-
-    def score(self, pairs: Tensor) -> Tensor:
-        """Return the logits ``[Q]`` of pairs ``[2, Q]`` of target nodes, so many at a time.
-
-        Raises:
-            RuntimeError: If nothing has been fitted.
-            ValueError: If a node is not in the target, or a pair is a self-loop.
-        """
-        model, h = self.fitted(), self.embed()
-        return score_in_chunks(model.decoder, h, check_queries(pairs, h.size(0)), self.chunk_size)
-
-    def fitted(self) -> LinkModel:
-        """Return the model.
-
-        Raises:
-            RuntimeError: If nothing has been fitted.
-        """
-        if self.model is None or self.result is None:
-            raise RuntimeError("the student has learned nothing yet: call 'fit(pair, split, teacher)' first")
-        return self.model
-
-    def _lesson(self, pair: Any, split: Any, teacher: LinkTeacher | None) -> Lesson | None:
-        if not self.needs_teacher:
-            return None
-        if teacher is None:
-            raise ValueError("'teacher' is missing, though 'emb_weight' or 'logit_weight' is not 0")
-        teacher.fitted_on(pair, split)
-        model = teacher.fitted()
-        vectors, graph = teacher.embed(self.distil_on).detach(), teacher.graph(self.distil_on)
-        return Lesson(graph.n_id, vectors, links_of(graph, directed=pair.directed)[0], model.decoder)
-
-    def _build(self, x: Tensor, teacher: LinkTeacher | None, seed: int, directed: bool) -> LinkModel:
-        taught = None if teacher is None or teacher.model is None else teacher.fitted()
-        width = self.channels
-        if taught is not None and (self.needs_teacher or width is None):
-            given = teacher.embed(self.distil_on).size(1) if teacher is not None else 0
-            if width is not None and self.weights[0] > 0 and width != given:
-                raise ValueError(f"'channels' must be {given}, the width of the teacher's vectors (got {width})")
-            width = given if width is None else width
-        width = self.hidden if width is None else width
-        widths = [x.size(1), *[self.hidden] * (self.num_layers - 1), width]
-        network = build_model(lambda: NodeMLP(widths, self.dropout), seed)
-        if self.decoder is None and taught is not None:
-            decoder: nn.Module = copy.deepcopy(taught.decoder)
-        else:
-            name = self.decoder or ("bilinear" if directed else "dot")
-            decoder = build_model(lambda: make_decoder(name, width, directed=directed), seed)
-        return LinkModel(network, decoder, normalize=self.normalize, input_dropout=self.input_dropout).to(x.device)
+        vectors: Tensor = self.state["vectors"]
+        if x is None:
+            return vectors
+        assert self.model is not None
+        return encode_rows(self.model, Data(x=x))

@@ -5,8 +5,6 @@ from torch import Tensor
 
 from graphsparse.ops.pairs import PairTable
 
-NORMS = ("row", "sym")
-
 
 class LineGraph:
     r"""The normalised line graph with self-loops of a set of undirected pairs, applied without being built.
@@ -31,29 +29,30 @@ class LineGraph:
 
     Args:
         table: The pairs.
-        norm: ``"row"`` or ``"sym"``.
         weight: Weights of the pairs in canonical order, float32 ``[C]``, not negative; all 1 when ``None``.
+        symmetric: Whether the operator is :math:`\mathbf{S}_\mathrm{sym}`.
 
     Example:
         >>> path = LineGraph(PairTable(torch.tensor([[0, 1, 2], [1, 2, 3]]), 4))
         >>> path.count
         tensor([1., 2., 2., 1.], dtype=torch.float64)
-        >>> path.apply(torch.tensor([1.0, 0.0, 0.0]))
+        >>> one = torch.tensor([1.0, 0.0, 0.0])
+        >>> path.propagate(one, one, rounds=1, alpha=1.0)
         tensor([0.5000, 0.3333, 0.0000])
     """
 
-    def __init__(self, table: PairTable, norm: str = "row", weight: Tensor | None = None) -> None:
-        self.table, self.norm, self.weight = table, norm, weight
+    def __init__(self, table: PairTable, weight: Tensor | None = None, *, symmetric: bool = False) -> None:
+        self.table, self.weight, self.symmetric = table, weight, symmetric
         #: Weighted number of pairs at each node, float64 ``[N]``.
         self.count = self._empty_sum()
         for where, low, high in table.blocks():
             self._add(self.count, where, low, high, None)
-        # 1 / d for "row", its root for "sym": once per pair, since the gathers of both degrees cost more than a read.
+        # 1 / d, or its root: once per pair, since the gathers of both degrees cost more than a read.
         self._scale = torch.empty(len(table), device=table.device)
         for where, low, high in table.blocks():
             degree = self.count[low] + self.count[high] - (1 if weight is None else weight[where].double())
             scale = torch.where(degree > 0, degree.reciprocal(), 0.0)
-            self._scale[where] = scale if norm == "row" else scale.sqrt()
+            self._scale[where] = scale.sqrt() if symmetric else scale
 
     def node_sum(self, values: Tensor) -> Tensor:
         r"""Return :math:`\mathbf{B}^\top (\mathbf{w} \odot \mathbf{f})`, float64 ``[N]``; values in canonical order."""
@@ -62,12 +61,8 @@ class LineGraph:
             self._add(total, where, low, high, values[where])
         return total
 
-    def apply(self, values: Tensor) -> Tensor:
-        """Return the product of the operator with values in canonical order, float32 ``[C]``."""
-        return self.propagate(values, values, 1, 1.0, None)
-
     def propagate(
-        self, start: Tensor, seed: Tensor, rounds: int, alpha: float, bounds: tuple[float, float] | None
+        self, start: Tensor, seed: Tensor, rounds: int, alpha: float, bounds: tuple[float, float] | None = None
     ) -> Tensor:
         r"""Return the signal of the pairs after some rounds, float32 ``[C]`` in canonical order.
 
@@ -87,18 +82,18 @@ class LineGraph:
         values = start.clone()
         if rounds == 0:
             return values
-        scaled = self.norm == "sym"
         total = self._empty_sum()
         for where, low, high in self.table.blocks():
             block = values[where].double()
-            self._add(total, where, low, high, block * self._scale[where] if scaled else block)
+            self._add(total, where, low, high, block * self._scale[where] if self.symmetric else block)
         for step in range(rounds):
             following = self._empty_sum()
             for where, low, high in self.table.blocks():
                 scale = self._scale[where].double()
-                block = values[where].double()
-                own = block if self.weight is None else block * self.weight[where]
-                if scaled:
+                own = values[where].double()
+                if self.weight is not None:
+                    own = own * self.weight[where]
+                if self.symmetric:
                     own = own * scale
                 block = total.index_select(0, low).add_(total.index_select(0, high)).sub_(own).mul_(scale)
                 block = block.mul_(alpha).add_(seed[where], alpha=1 - alpha)
@@ -107,7 +102,7 @@ class LineGraph:
                 # The sums are those of the values as they are kept, so that a pair's own value can be taken out again.
                 kept = values[where].copy_(block).double()
                 if step + 1 < rounds:
-                    self._add(following, where, low, high, kept * scale if scaled else kept)
+                    self._add(following, where, low, high, kept * scale if self.symmetric else kept)
             total = following
         return values
 
@@ -122,10 +117,3 @@ class LineGraph:
         # Measured on one core, nanoseconds per addition at random places: scatter_add_ 6, np.add.at 7, index_add_ 12.
         total.scatter_add_(0, low, block)
         total.scatter_add_(0, high, block)
-
-
-def check_norm(norm: str) -> str:
-    """Return a normalisation, or refuse what is none."""
-    if norm not in NORMS:
-        raise ValueError(f"'norm' must be one of {NORMS} (got {norm!r})")
-    return norm

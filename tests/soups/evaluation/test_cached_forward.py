@@ -38,6 +38,21 @@ def test_counts_equal_those_of_whole_passes(name, monkeypatch):
         assert halves[1].scan(second, first, RATIOS) == halves[0].scan(second, first, RATIOS)
 
 
+def test_a_bias_that_each_node_sends():
+    data = random_graph(200)
+
+    def make():
+        model = GCN(8, 16, 2, 3)
+        model.convs[0].lin = torch.nn.Linear(8, 16)
+        return model
+
+    model, first, second = two_states(make)
+    plain, cached = both(model, data)
+    assert cached.mode == "cached"
+    assert torch.allclose(cached.logits(first), plain.logits(first), rtol=1e-4, atol=1e-4)
+    assert cached.scan(first, second, RATIOS) == plain.scan(first, second, RATIOS)
+
+
 @pytest.mark.parametrize("name", ["GCN 3", "SAGE 2", "GIN", "GAT"])
 def test_few_mixtures_at_a_time_give_the_same(name, monkeypatch):
     data = random_graph(300)

@@ -18,7 +18,7 @@ def trained(model, state, data):
     return accuracy(predict(model, data), data.y, data.val_mask)
 
 
-@pytest.mark.parametrize("mode", ["plain", "layerwise", "cached", "auto"])
+@pytest.mark.parametrize("mode", ["plain", "cached", "auto"])
 def test_every_mode_scores_what_a_loaded_model_gets(mode):
     data = random_graph(300)
     model, first, second = two_states(CACHED["GCN 3"])
@@ -36,7 +36,6 @@ def test_the_active_mode_is_told():
     data = random_graph()
     model = CACHED["GCN 2"]()
     assert (Evaluator(model, data).mode, Evaluator(model, data).reason) == ("cached", "")
-    assert Evaluator(model, data, mode="layerwise").mode == "layerwise"
     other = Evaluator(TAGConv(8, 3, K=2), data)
     assert other.mode == "plain"
     assert "TAGConv" in other.reason
@@ -46,11 +45,10 @@ def test_the_active_mode_is_told():
     normed = Evaluator(CACHED["GCN, batch normalisation"](), data)
     assert normed.mode == "plain"
     assert "batch normalisation" in normed.reason
-    for mode in ("cached", "layerwise"):
-        with pytest.raises(ValueError, match=f"cannot be '{mode}' here: .*TAGConv"):
-            Evaluator(TAGConv(8, 3, K=2), data, mode=mode)
-        with pytest.raises(ValueError, match=f"cannot be '{mode}' here: 'call' is given"):
-            Evaluator(model, data, mode=mode, call=lambda net, graph: net(graph.x, graph.edge_index))
+    with pytest.raises(ValueError, match="cannot be 'cached' here: .*TAGConv"):
+        Evaluator(TAGConv(8, 3, K=2), data, mode="cached")
+    with pytest.raises(ValueError, match="cannot be 'cached' here: 'call' is given"):
+        Evaluator(model, data, mode="cached", call=lambda net, graph: net(graph.x, graph.edge_index))
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -96,7 +94,6 @@ def test_edge_features_are_left_to_whole_passes():
     evaluator = Evaluator(model, data)
     assert (evaluator.mode, evaluator.reason) == ("plain", "a layer takes features of edges")
     assert evaluator.score(state) == trained(model, state, data)
-    assert Evaluator(model, data, mode="layerwise").score(state) == trained(model, state, data)
     assert Evaluator(GAT(8, 16, 2, 3), data).mode == "cached"
 
 
@@ -135,7 +132,7 @@ def test_outputs_that_are_no_logits_are_refused(change, error, message):
         evaluator.score(model.state_dict())
 
 
-@pytest.mark.parametrize("mode", ["plain", "layerwise", "cached"])
+@pytest.mark.parametrize("mode", ["plain", "cached"])
 def test_too_few_classes_are_refused(mode):
     evaluator = Evaluator(model := GCN(8, 16, 2, 2), random_graph(), mode=mode)
     for score in (evaluator.score, lambda state: evaluator.scan(state, state, [0.5])):
@@ -239,7 +236,6 @@ def test_a_call_of_ones_own():
         ({"mask": "nothing"}, ValueError, "no 'nothing'"),
         ({"metric": 3}, TypeError, "'metric' must be a function"),
         ({"call": 3}, TypeError, "'call' must be a function"),
-        ({"batch_size": 0}, ValueError, "'batch_size' must be at least 1"),
     ],
 )
 def test_arguments_that_cannot_be(options, error, message):

@@ -5,7 +5,7 @@ from models import MODELS, NormAndTie
 from soup_helpers import random_states
 
 from graphsparse.soups import Evaluator, Ingredients
-from graphsparse.soups.evaluation.gradient import node_loss, state_gradient
+from graphsparse.soups.recipes.learned import node_loss, state_gradient
 from graphsparse.testing import random_graph
 
 

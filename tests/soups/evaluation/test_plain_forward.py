@@ -5,9 +5,7 @@ from soup_models import CACHED, two_states
 from torch import nn
 from torch_geometric.nn import GCN, BatchNorm, HeteroBatchNorm, InstanceNorm
 
-from graphsparse.nn.inference import Layers
 from graphsparse.soups.evaluation.plain_forward import (
-    LayerwiseForward,
     PlainForward,
     call_with_state,
     estimate_statistics,
@@ -26,13 +24,11 @@ def test_equals_a_model_that_has_loaded_the_state(name):
     nodes = data.val_mask.nonzero().view(-1)
     forward = PlainForward(model, data, nodes, call_model)
     found = [forward.logits(state) for _ in range(2)]
-    layered = LayerwiseForward(Layers(CACHED[name](), data), nodes, 7).logits(state)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     model.load_state_dict(state)
     with torch.no_grad():
         expected = model(data.x, data.edge_index)[data.val_mask]
     assert all(torch.equal(logits, expected) for logits in found)
-    assert torch.allclose(layered, expected, atol=1e-5)
 
 
 def test_files_keep_two_copies_of_a_tied_tensor():
@@ -66,7 +62,7 @@ def test_which_modules_keep_statistics():
 def test_statistics_are_those_of_the_hidden_rows():
     net, data = model(), random_graph()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    state = estimate_statistics(net, before, [data], call_with_state)
+    state = estimate_statistics(net, before, data)
     hidden = net.convs[0](data.x, data.edge_index)  # no dropout
     assert torch.allclose(state["norms.0.module.running_mean"], hidden.mean(0), atol=1e-6)
     assert torch.allclose(state["norms.0.module.running_var"], hidden.var(0), atol=1e-5)
@@ -78,19 +74,12 @@ def test_statistics_are_those_of_the_hidden_rows():
     assert not net.norms[0].module.training
 
 
-def test_several_batches_count_the_same():
-    net, parts = model(), [random_graph(seed=1), random_graph(90, seed=2)]
-    state = estimate_statistics(net, net.state_dict(), parts, call_with_state)
-    means = [net.convs[0](part.x, part.edge_index).mean(0) for part in parts]
-    assert torch.allclose(state["norms.0.module.running_mean"], (means[0] + means[1]) / 2, atol=1e-6)
-
-
 def test_estimates_do_not_depend_on_what_was_there():
     net, data = model(), random_graph()
-    first = estimate_statistics(net, net.state_dict(), [data], call_with_state)
+    first = estimate_statistics(net, net.state_dict(), data)
     other = dict(net.state_dict())
     other["norms.0.module.running_mean"] = torch.full((16,), 7.0)
-    second = estimate_statistics(net, other, [data], call_with_state)
+    second = estimate_statistics(net, other, data)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -123,12 +112,12 @@ TWO_HALVES = torch.arange(60) % 2
 )
 @pytest.mark.parametrize("twice", [False, True])
 def test_all_kinds_take_the_mean_over_their_calls(norm, args, twice):
-    net, parts = Normed(norm, *args, twice=twice).eval(), [random_graph(60, seed=1), random_graph(60, seed=2)]
+    net, data = Normed(norm, *args, twice=twice).eval(), random_graph(60, seed=1)
     (prefix,) = running_norms(net)
     before = {name: torch.rand_like(value, dtype=torch.float) for name, value in net.state_dict().items()}
-    state = estimate_statistics(net, before, parts, call_with_state)
-    hidden = [scale * (part.x @ before["lin.weight"].t() + before["lin.bias"]) for part in parts for scale in (1, 2)]
-    groups = [hidden[k] for k in range(len(hidden)) if twice or k % 2 == 0]
+    state = estimate_statistics(net, before, data)
+    hidden = data.x @ before["lin.weight"].t() + before["lin.bias"]
+    groups = [2 * hidden, hidden] if twice else [hidden]
     if args:
         split = [[group[TWO_HALVES.eq(i)] for group in groups] for i in range(2)]
         if isinstance(norm, InstanceNorm):

@@ -10,7 +10,7 @@ import torch
 from ingredient_runs import train, weights
 
 import graphsparse.soups.store.failures as module
-import graphsparse.utils.atomic_write as atomic_module
+import graphsparse.utils.files as atomic_module
 from graphsparse.soups.store.failures import StorageError, is_storage_error, is_transient, storage_error, writing
 from graphsparse.soups.store.ingredient_folder import IngredientFolder, write_json
 from graphsparse.training.checkpoint import Checkpoint
@@ -119,7 +119,7 @@ def test_error_names_store_cause_and_remedy(tmp_path):
 
 def test_error_names_the_file_and_keeps_the_number_of_the_error(tmp_path):
     cause = OSError(errno.EDQUOT, "Disk quota exceeded", str(tmp_path / "state.pt"))
-    traceback = f"Traceback (most recent call last):\n  ...\nOSError: {cause}\n"  # what a worker tells
+    traceback = f"Traceback (most recent call last):\n  ...\nOSError: {cause}\nbye\n"  # what a worker tells
     for error in (storage_error(tmp_path, cause), storage_error(tmp_path, traceback)):
         assert error.errno == errno.EDQUOT
         assert f"Disk quota exceeded: {str(tmp_path / 'state.pt')!r}" in str(error)

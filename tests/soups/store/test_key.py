@@ -99,8 +99,8 @@ def test_a_sequential_is_told_apart_by_how_its_layers_are_joined():
 
 def test_functions_hooked_into_a_model_are_part_of_it():
     hooked = nn.Linear(2, 2)
-    hooked.register_forward_hook(print)
-    assert "builtins.print" in changed(nn.Linear(2, 2), hooked)
+    hooked.register_forward_hook(len)
+    assert "builtins.len" in changed(nn.Linear(2, 2), hooked)
     hooked.register_forward_hook(lambda layer, given, found: found * 2)
     with pytest.raises(TypeError, match="_forward_hooks.*lambda.*give 'tag'"):
         describe_model(hooked)

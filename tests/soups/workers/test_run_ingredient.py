@@ -14,7 +14,7 @@ import graphsparse.soups.workers.elsewhere as elsewhere
 import graphsparse.soups.workers.run_ingredient as module
 from graphsparse.loader.parts import RandomNodeBatches
 from graphsparse.nn import accelerate
-from graphsparse.nn.dropout import set_dropout
+from graphsparse.nn.linear import set_dropout
 from graphsparse.soups.store.failures import storage_error
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.store.stored_graph import training_graph

@@ -33,7 +33,7 @@ from graphsparse.soups.store.failures import IngredientError, StorageError
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.store.store import IngredientStore
 from graphsparse.testing import random_graph
-from graphsparse.utils import atomic_write as atomic_module
+from graphsparse.utils import files as atomic_module
 
 pytestmark = pytest.mark.once
 

@@ -7,16 +7,13 @@ from transfer_pairs import small_pair
 
 from graphsparse.nn import accelerate
 from graphsparse.testing import random_graph
-from graphsparse.transfer.baselines.dgi import InfomaxObjective
+from graphsparse.training import link_training
+from graphsparse.transfer import BaselineOptions, assert_no_leak
 from graphsparse.transfer.baselines.egi import EgoObjective
-from graphsparse.transfer.baselines.options import BaselineOptions
-from graphsparse.transfer.baselines.pretraining import PretrainedLinkPredictor, one_hot_degree
-from graphsparse.transfer.data.leak import assert_no_leak
-from graphsparse.transfer.models.link_training import LinkTraining
+from graphsparse.transfer.baselines.pretraining import InfomaxObjective, PretrainedLinkPredictor, one_hot_degree
 
-OPTIONS = BaselineOptions(
-    hidden=8, student_hidden=8, student_training=LinkTraining(epochs=6, eval_every=2), pretraining_epochs=5
-)
+TRAINING = link_training(epochs=6, eval_every=2)
+OPTIONS = BaselineOptions(hidden=8, student_hidden=8, student_training=TRAINING, pretraining_epochs=5)
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +59,10 @@ def test_learns_the_source_without_what_is_held_out_and_follows_from_the_seed(da
         return objective(encoder, width, channels, graph, seed)
 
     torch.manual_seed(0)
-    first = PretrainedLinkPredictor(watched, inputs, options=OPTIONS).fit(pair, split, seed=1)
+    first = PretrainedLinkPredictor(watched, inputs, settings=OPTIONS).fit(pair, split, seed=1)
     torch.manual_seed(1)
-    second = PretrainedLinkPredictor(objective, inputs, options=OPTIONS).fit(pair, split, seed=1)
-    other = PretrainedLinkPredictor(objective, inputs, options=OPTIONS).fit(pair, split, seed=2)
+    second = PretrainedLinkPredictor(objective, inputs, settings=OPTIONS).fit(pair, split, seed=1)
+    other = PretrainedLinkPredictor(objective, inputs, settings=OPTIONS).fit(pair, split, seed=2)
     assert torch.equal(first.score(split.test), second.score(split.test))
     assert not torch.equal(first.score(split.test), other.score(split.test))
     source = pair.graph("source", without=split)
@@ -78,14 +75,35 @@ def test_learns_the_source_without_what_is_held_out_and_follows_from_the_seed(da
 def test_features_of_another_type_than_the_weights(data):
     pair, split = data
     double = pair.with_x(pair.union().x.double())
-    with pytest.raises(TypeError, match="'x' must be torch.float32, as the weights are .got torch.float64"):
-        PretrainedLinkPredictor(InfomaxObjective, "features", options=OPTIONS).fit(double, split)
+    with pytest.raises(TypeError, match="x' must be torch.float32, as the weights are .got torch.float64"):
+        PretrainedLinkPredictor(InfomaxObjective, "features", settings=OPTIONS).fit(double, split)
 
 
-def test_names(data):
-    with pytest.raises(ValueError, match="'inputs'"):
-        PretrainedLinkPredictor(InfomaxObjective, "words")
-    with pytest.raises(ValueError, match="'messages'"):
-        PretrainedLinkPredictor(InfomaxObjective, messages="union")
-    with pytest.raises(RuntimeError, match="nothing has been learned"):
-        PretrainedLinkPredictor(InfomaxObjective).score(data[1].test)
+def test_loss_of_infomax_is_that_of_the_paper():
+    graph = random_graph()
+    encoder = GIN(8, 16, 2)
+    objective = InfomaxObjective(encoder, 8, 16, graph, 0)
+    torch.manual_seed(3)
+    found = objective()
+    torch.manual_seed(3)
+    shuffled = graph.x[torch.randperm(60)]
+    real, false = encoder(graph.x, graph.edge_index), encoder(shuffled, graph.edge_index)
+    summary = real.mean(0).sigmoid()
+    d_real, d_false = (z @ objective.infomax.weight @ summary for z in (real, false))
+    expected = -d_real.sigmoid().log().mean() - (1 - d_false.sigmoid()).log().mean()
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_infomax_learns():
+    torch.manual_seed(0)
+    objective = InfomaxObjective(GIN(8, 16, 2), 8, 16, random_graph(), 0)
+    optimizer = torch.optim.Adam(objective.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = objective()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    assert objective.encoder is objective.infomax.encoder

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transfer_pairs import small_pair
 
-from graphsparse.transfer.data.queries import check_dense_x, check_queries, check_split
+from graphsparse.transfer.data.split import check_dense_x, check_queries, check_split
 
 
 @pytest.mark.parametrize(

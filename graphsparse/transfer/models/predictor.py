@@ -1,0 +1,258 @@
+"""What teacher, student, chain and baselines have in common: they are fitted, score pairs, and are saved and loaded."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from types import MappingProxyType, NoneType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch import Tensor, nn
+
+from graphsparse.nn.link_decoders import make_decoder, score_in_chunks
+from graphsparse.ops.digest import digest
+from graphsparse.training import FitResult, Training, fit, link_training
+from graphsparse.transfer.data.split import check_queries, check_split
+from graphsparse.utils.files import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from graphsparse.transfer.data.pair import SharedNodePair
+    from graphsparse.transfer.data.split import LinkSplit
+
+P = TypeVar("P", bound="LinkPredictor")
+
+#: What an option may be to be held by a file.
+_PLAIN = (bool, int, float, str, list, tuple, NoneType)
+#: What the files say that they hold.
+_KIND = "link predictor of graphsparse, version 1"
+
+
+class LinkPredictor:
+    """Learns links of a target from what a split leaves, and scores pairs of its nodes.
+
+    A predictor is a subclass with two methods: :meth:`learn` returns all that scoring needs, as tensors and plain
+    values by name, which are then found in :attr:`state`; :meth:`rate` returns scores. Everything else is here: the
+    checks of pair, split and queries, and files. :meth:`prepare` may build from the state what is slow to build, and
+    :meth:`options` returns the arguments of the class, if it takes any, as plain values: the fields of a dataclass.
+
+    Attributes:
+        state: What was learned, once fitted or loaded.
+        results: Course of each training, once fitted.
+        training: How it is trained, if it is; its ``seed`` is taken where :meth:`fit` is given none, and its
+            ``checkpoint`` is a folder, with a file for each training.
+
+    Example:
+        >>> import torch
+        >>> from graphsparse.testing import random_graph
+        >>> from graphsparse.transfer import SharedNodePair, split_links
+        >>> class Popularity(LinkPredictor):
+        ...     def learn(self, pair, split, seed):
+        ...         links = pair.graph("target", without=split).edge_index
+        ...         return {"degree": torch.bincount(links[0], minlength=pair.num_nodes)}
+        ...
+        ...     def rate(self, pairs):
+        ...         return self.state["degree"][pairs].sum(0).float()
+        >>> data = random_graph()
+        >>> pair = SharedNodePair(data, data, torch.arange(60), torch.arange(60))
+        >>> Popularity().fit(pair, split_links(pair, hold_out="all")).score(torch.tensor([[0, 1], [2, 3]])).shape
+        torch.Size([2])
+    """
+
+    #: Name of the checkpoint's file.
+    stage = "predictor"
+    training: Training = link_training()
+    results: Sequence[FitResult] = ()
+    _state: dict[str, Any] | None = None
+    _origin: Mapping[str, Any] = MappingProxyType({})
+
+    def forget(self) -> None:
+        """Be as before the first call of :meth:`fit`."""
+        self.results, self._state = (), None
+
+    def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
+        """Return all that scoring needs, as tensors and plain values; graphs come ``without=split``."""
+        raise NotImplementedError
+
+    def rate(self, pairs: Tensor) -> Tensor:
+        """Return scores ``[Q]`` of pairs ``[2, Q]`` of target nodes, int64, no self-loops; higher = more likely."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Build what :meth:`rate` needs besides :attr:`state`; called after fitting and after loading."""
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments that build the object again, as far as they are plain values.
+
+        Those of a dataclass are its fields.
+        """
+        names: list[str] = [entry.name for entry in fields(self)] if is_dataclass(self) else []
+        return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), _PLAIN)}
+
+    @classmethod
+    def from_options(cls: type[P], options: Mapping[str, Any]) -> P:
+        """Build an object, not fitted, from what :meth:`options` returned."""
+        return cls(**options)
+
+    def fit(self: P, pair: "SharedNodePair", split: "LinkSplit", *, seed: int | None = None) -> P:
+        """Learn what the split leaves; test pairs are never read, and those of validation only to choose.
+
+        Args:
+            pair: Source and target.
+            split: Links of the target that are held out.
+            seed: Seed of all that is drawn; that of ``training`` when ``None``.
+
+        Returns:
+            The object itself.
+
+        Raises:
+            TypeError: If the graphs are heterogeneous, or their features no floating point numbers.
+            ValueError: If the split is that of another pair, or there is nothing to learn from.
+        """
+        return self._fit(pair, split, seed)
+
+    def _fit(self: P, pair: "SharedNodePair", split: "LinkSplit", seed: int | None, *given: Any) -> P:
+        check_split(pair, split)
+        self.forget()
+        state = dict(self.learn(pair, split, self.training.seed if seed is None else seed, *given))
+        return self.restore(state, origin_of(pair, split))
+
+    def score(self, pairs: Tensor) -> Tensor:
+        """Return scores ``[Q]`` of pairs ``[2, Q]`` of target nodes, higher = more likely a link.
+
+        Raises:
+            RuntimeError: If nothing has been fitted.
+            ValueError: If a node is not in the target, or a pair is a self-loop.
+        """
+        return self.rate(check_queries(pairs, self.origin["num_nodes"]))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What was learned."""
+        if self._state is None:
+            raise RuntimeError(f"this {type(self).__name__} has learned nothing yet: call 'fit(pair, split)' first")
+        return self._state
+
+    @property
+    def result(self) -> FitResult | None:
+        """Course of the last training, ``None`` before."""
+        return self.results[-1] if self.results else None
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """What it was fitted on: the number of nodes, and digests of target, split and source."""
+        return self._origin if self.state is not None else {}
+
+    def save(self, path: str | Path) -> None:
+        """Write what was learned to a safetensors file with a JSON header, whole or not at all.
+
+        It holds what scoring needs, and no code. What is no plain value is not in it: functions, and modules that were
+        handed over.
+
+        Raises:
+            RuntimeError: If nothing has been fitted.
+            OSError: If the file cannot be written.
+        """
+        header = {"class": type(self).__name__, "options": self.options(), "origin": dict(self.origin)}
+        tensors = {name: value for name, value in self.state.items() if isinstance(value, Tensor)}
+        header["state"] = {name: value for name, value in self.state.items() if name not in tensors}
+        write_tensors(path, _KIND, tensors, header)
+
+    @classmethod
+    def load(cls: type[P], path: str | Path, pair: "SharedNodePair") -> P:
+        """Read what :meth:`save` wrote; scores are the same, bit for bit.
+
+        Args:
+            path: The file. Its class is this one, or one that is derived from it: ``LinkPredictor.load`` reads all.
+            pair: The pair that it was fitted on; sources may be others.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it holds something else, is damaged, or was fitted on another target.
+        """
+        tensors, header = read_tensors(path, _KIND)
+        kind = {kind.__name__: kind for kind in _kinds(cls)}.get(header["class"])
+        if kind is None:
+            raise ValueError(f"{path} holds a {header['class']}, and not a {cls.__name__} that is known here")
+        if header["origin"]["target"] != pair.fingerprint:
+            raise ValueError(
+                f"{path} was fitted on another target: {header['origin']['target']}, not {pair.fingerprint}"
+            )
+        found: P = kind.from_options(header["options"])
+        device = pair.target.edge_index.device
+        state = header["state"] | {name: value.to(device) for name, value in tensors.items()}
+        return found.restore(state, header["origin"])
+
+    def restore(self: P, state: dict[str, Any], origin: Mapping[str, Any]) -> P:
+        """Take what was learned from elsewhere."""
+        self._state, self._origin = state, origin
+        self.prepare()
+        return self
+
+    def train(
+        self,
+        model: nn.Module,
+        task: Any,
+        training: Training,
+        seed: int,
+        name: str,
+        parameters: Iterable[nn.Parameter] | None = None,
+    ) -> None:
+        """Train a model, or some of its parameters, with ``name`` as name of the checkpoint's file."""
+        if training.checkpoint is not None:
+            training = replace(training, checkpoint=Path(training.checkpoint) / f"{name}.pt")
+        training = replace(training, seed=seed)
+        task.tag = json.dumps(LinkPredictor.options(self) | self.options())
+        optimizer, scheduler = training.make_optimizer(model if parameters is None else parameters)
+        try:
+            self.results = (*self.results, fit(model, task, training, optimizer=optimizer, scheduler=scheduler))
+        finally:
+            model.zero_grad(set_to_none=True)
+            model.eval()
+
+
+def check_training(training: object) -> None:
+    """Refuse what does not say how to train."""
+    if not isinstance(training, Training):
+        raise TypeError(f"'training' must be a Training (got {type(training).__name__})")
+
+
+def origin_of(pair: "SharedNodePair", split: "LinkSplit") -> dict[str, Any]:
+    """Return what tells one pair and split from others."""
+    source = digest([pair.shared, pair.relation().source])
+    return {"num_nodes": pair.num_nodes, "target": pair.fingerprint, "split": split.hash, "source": source}
+
+
+def _kinds(cls: type[LinkPredictor]) -> Iterator[Any]:
+    """Yield a class and all that are derived from it."""
+    yield cls
+    for kind in cls.__subclasses__():
+        yield from _kinds(kind)
+
+
+class VectorPredictor(LinkPredictor):
+    """A predictor that scores pairs by vectors of the target's nodes and a decoder."""
+
+    #: Scores pairs of vectors.
+    scorer: nn.Module
+
+    @staticmethod
+    def vectors_state(vectors: Tensor, decoder: nn.Module, *, directed: bool) -> dict[str, Any]:
+        """Return a state of vectors and the weights of the decoder."""
+        weights = {f"decoder.{key}": value for key, value in decoder.state_dict().items()}
+        return {"vectors": vectors, "directed": directed, **weights}
+
+    def prepare(self) -> None:
+        """Build the decoder."""
+        vectors: Tensor = self.state["vectors"]
+        decoder = make_decoder(vectors.size(1), directed=self.state["directed"])
+        decoder.load_state_dict(part_of(self.state, "decoder."))
+        self.scorer = decoder.to(vectors.device).eval()
+
+    def rate(self, pairs: Tensor) -> Tensor:
+        """Return the logits ``[Q]``."""
+        return score_in_chunks(self.scorer, self.state["vectors"], pairs)
+
+
+def part_of(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the entries whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
