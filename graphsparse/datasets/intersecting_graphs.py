@@ -8,9 +8,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.datasets.cache import data_root
-from graphsparse.datasets.graph_pair import GraphPair, pair_sizes
+from graphsparse.datasets.graph_pair import RELATION_PAIRS, GraphPair, pair_sizes, relation_pair
 from graphsparse.datasets.load import load
-from graphsparse.datasets.multirel import RELATION_PAIRS, relation_pair
 from graphsparse.datasets.ogb import load_ogb
 from graphsparse.datasets.structure import read_structure
 from graphsparse.datasets.window_pair import coupling_source, window_pair
@@ -42,7 +41,7 @@ class IntersectingGraphs:
     cora_ml, citeseer_full, dblp,  ``C``              common neighbours; see
     synthetic                                         :func:`graphsparse.datasets.window_pair.window_pair`
     cora-coauthor-citation, ...    ``relations``      two kinds of links on the same nodes; see
-                                                      :func:`graphsparse.datasets.multirel.relation_pair`
+                                                      :func:`graphsparse.datasets.graph_pair.relation_pair`
     ogbn-arxiv-structure           ``citation_years`` citations up to 2018 and later ones
     ogbn-arxiv-structure           ``paper_years``    papers up to 2018 and from 2017 on
     ogbl-citation2                 ``paper_years``    papers up to 2016 and from 2014 on

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from graphsparse.datasets.multirel import RELATION_PAIRS, relation_pair
+from graphsparse.datasets.graph_pair import RELATION_PAIRS, relation_pair
 
 SIZES = {
     "cora-coauthor-citation": (2708, 14942, 5278, 1960),
