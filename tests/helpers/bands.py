@@ -6,6 +6,7 @@ import torch
 from torch_geometric.nn import GCN
 
 from graphsparse.datasets import load
+from graphsparse.nn import accelerate
 from graphsparse.tickets import Distillation, OneShot, find_ticket
 from graphsparse.training import Training, build_model, fit
 
@@ -26,7 +27,7 @@ def graph(root):
 
 def dense(root, seed):
     """Train the teacher; return its logits and its test accuracy in percent."""
-    result = fit(build_model(make_model, seed), graph(root), Training(seed=seed, **SETTINGS))
+    result = fit(accelerate(build_model(make_model, seed)), graph(root), Training(seed=seed, **SETTINGS))
     return result.logits.numpy(), 100 * result.test
 
 
@@ -41,7 +42,7 @@ def student(root, seed, teacher, no_edges, edge_sparsity, score="teddy", nodes=N
         data,
         edge_sparsity=edge_sparsity,
         method=OneShot(score),
-        training=Training(seed=seed, fast=False, **SETTINGS),
+        training=Training(seed=seed, **SETTINGS),
         distillation=None if nodes is None else Distillation(nodes=nodes, teacher=torch.from_numpy(teacher)),
     )
     return 100 * ticket.metrics["test"]
