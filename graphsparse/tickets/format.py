@@ -11,7 +11,6 @@ The header holds everything else: names, shapes, the configuration, the metrics,
 seed and the law of tensors that were never trained. Nothing in the file is executed when it is read.
 """
 
-import json
 import lzma
 import math
 from collections.abc import Mapping, Sequence
@@ -21,14 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from graphsparse.ops.digest import digest
-from graphsparse.utils.files import atomic_write
+from graphsparse.utils.files import read_tensors, write_tensors
 
-FORMAT = "graphsparse-ticket"
 VERSION = "3"
 #: No context bits: neighbouring bytes say little about each other. The window is short because it is hardly ever used.
 _LZMA: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 16, "lc": 0, "lp": 0, "pb": 0}]
@@ -93,39 +88,12 @@ def unpack_masks(planes: Mapping[str, Tensor], description: Mapping[str, Any]) -
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and header, whole or not at all."""
-    text = json.dumps(header, allow_nan=False, separators=(",", ":"))
-    metadata = {"format": FORMAT, "version": VERSION, "header": text, "digest": _checksum(tensors, text)}
-    with atomic_write(path) as temporary:
-        save_file(dict(tensors), temporary, metadata)
+    write_tensors(path, "ticket", tensors, header, VERSION)
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read tensors and header, and refuse what is no ticket, is of another version, or is not what was written."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no ticket at {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a ticket, or only a part of one: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is a safetensors file, but not a ticket")
-    if metadata.get("version") != VERSION:
-        raise ValueError(
-            f"{path} has version {metadata.get('version')} of the ticket format, and this release reads version "
-            f"{VERSION} only: find the ticket anew, or read it with the release that wrote it"
-        )
-    text = metadata.get("header", "")
-    if _checksum(tensors, text) != metadata.get("digest"):
-        raise ValueError(f"{path} is damaged or was edited: its checksum does not fit")
-    header: dict[str, Any] = json.loads(text)
-    return tensors, header
-
-
-def _checksum(tensors: Mapping[str, Tensor], header: str) -> str:
-    return digest([header, *(part for name in sorted(tensors) for part in (name, tensors[name]))], size=32)
+    return read_tensors(path, "ticket", VERSION, "find the ticket anew, or read it with the release that wrote it")
 
 
 def _dtype_name(mask: Tensor) -> str:

@@ -65,38 +65,51 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def write_tensors(path: str | Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+def write_tensors(
+    path: str | Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any], version: str = "1"
+) -> None:
     """Write tensors and a header of plain values, whole or not at all; ``kind`` names what the file holds."""
     # A copy of its own for each: tensors that share memory are refused by safetensors.
     stored = {name: value.detach().cpu().clone(memory_format=contiguous_format) for name, value in tensors.items()}
     text = json.dumps(header, allow_nan=False, separators=(",", ":"))
+    metadata = {"format": _format(kind), "version": version, "header": text, "checksum": _checksum(stored, text)}
     with atomic_write(path) as temporary:
-        save_file(stored, temporary, {"kind": kind, "header": text, "checksum": _checksum(stored, text)})
+        save_file(stored, temporary, metadata)
 
 
-def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the header of a file that :func:`write_tensors` wrote.
+def read_tensors(
+    path: str | Path, kind: str, version: str = "1", remedy: str = "make it anew"
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the header of a file that :func:`write_tensors` wrote; nothing in it is run.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is of another kind, or is not what was written.
+        ValueError: If it is of another kind or version, or is not what was written; the message has the path.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"no {kind} at {path}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} does not hold a {kind}, or only a part of one: {error}") from error
-    if metadata.get("kind") != kind:
-        raise ValueError(f"{path} is a safetensors file, but does not hold a {kind}")
+        raise ValueError(f"{path} is not a {kind}, or only a part of one: {error}") from error
+    if metadata.get("format") != _format(kind):
+        raise ValueError(f"{path} is a safetensors file, but not a {kind}")
+    if metadata.get("version") != version:
+        raise ValueError(
+            f"{path} is a {kind} of version {metadata.get('version')}, and only version {version} is read: {remedy}"
+        )
     text = metadata.get("header", "")
     if _checksum(tensors, text) != metadata.get("checksum"):
         raise ValueError(f"{path} is damaged or was edited: its checksum does not fit")
     header: dict[str, Any] = json.loads(text)
     return tensors, header
+
+
+def _format(kind: str) -> str:
+    return f"graphsparse-{kind.replace(' ', '-')}"
 
 
 def _checksum(tensors: Mapping[str, Tensor], header: str) -> str:

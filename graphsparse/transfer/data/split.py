@@ -1,6 +1,5 @@
 """A split of a target's links into training, validation and test, with its non-links, as one file."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,8 +7,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from graphsparse.ops.check import check_count, check_edge_index
@@ -20,9 +17,9 @@ from graphsparse.transfer.data.negatives import PairSpace, draw_non_links, turn_
 from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.data.relation import read_pairs
 from graphsparse.utils.counter_random import CounterRandom, check_seed
-from graphsparse.utils.files import atomic_write
+from graphsparse.utils.files import read_tensors, write_tensors
 
-FORMAT, VERSION = "graphsparse-link-split", "2"
+_KIND, VERSION = "link split", "3"
 #: Names of the tensors, in the order in which they are digested.
 PARTS = ("train", "val", "test", "val_neg", "test_neg")
 HOLD_OUT = ("target_only_end", "all")
@@ -104,9 +101,7 @@ class LinkSplit:
             pairs = getattr(self, name)
             largest = int(pairs.max()) if pairs.numel() else 0
             tensors[name] = pairs.to(index_dtype(largest)).contiguous()
-        metadata = {"format": FORMAT, "version": VERSION, "header": self._header(), "hash": self.hash}
-        with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata)
+        write_tensors(path, _KIND, tensors, self._header(), VERSION)
 
     @classmethod
     def load(cls, path: str | Path, pair: SharedNodePair | None = None) -> "LinkSplit":
@@ -120,35 +115,16 @@ class LinkSplit:
             FileNotFoundError: If there is no such file.
             ValueError: If it is no split, or one of another version, or damaged, or of another pair.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no split at {path}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name).long() for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not a split, or only a part of one: {error}") from error
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{path} is a safetensors file, but not a split")
-        if metadata.get("version") != VERSION:
-            raise ValueError(
-                f"{path} is a split of version {metadata.get('version')}, and only version {VERSION} is read: "
-                "'split_links' with the same arguments draws the same pairs again"
-            )
-        try:
-            split = cls(**tensors, **json.loads(metadata["header"]))
-        except (KeyError, TypeError, ValueError):
-            split = None
-        if split is None or split.hash != metadata.get("hash"):
-            raise ValueError(f"{path} is damaged or was edited: its checksum does not fit")
+        remedy = "'split_links' with the same arguments draws the same pairs again"
+        tensors, header = read_tensors(path, _KIND, VERSION, remedy)
+        pairs: dict[str, Any] = {name: tensors[name].long() for name in PARTS}
+        split = cls(**pairs, **header)
         if pair is not None:
             split.check(pair)
         return split
 
-    def _header(self) -> str:
-        header = {"seed": self.seed, "fingerprint": self.fingerprint, "options": self.options}
-        return json.dumps(header, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    def _header(self) -> dict[str, Any]:
+        return {"seed": self.seed, "fingerprint": self.fingerprint, "options": self.options}
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={getattr(self, name).size(1)}" for name in PARTS)
