@@ -125,10 +125,8 @@ class NodeTask:
         return new
 
     def without_test(self) -> "NodeTask":
-        """Return the same task without its test nodes."""
-        eval_data = copy.copy(self.eval_data)
-        if "test_mask" in eval_data:
-            del eval_data.test_mask
+        """Return the same task without its test nodes, whose labels are not there any more either."""
+        eval_data = hide_test(self.eval_data)
         return self.with_graphs(eval_data if self.data is self.eval_data else self.data, eval_data)
 
     def check(self, model: nn.Module) -> None:
@@ -267,6 +265,17 @@ class SharedForward:
         if kept is not None:
             self._seen_equal = torch.equal(kept, logits.detach())
         return logits
+
+
+def hide_test(data: Data) -> Data:
+    """Return a graph without ``test_mask``, and with the label -1 or NaN outside of training and validation nodes."""
+    graph = copy.copy(data)
+    if "test_mask" in graph:
+        del graph.test_mask
+    parts = [data[key] for key in ("train_mask", "val_mask") if data.get(key) is not None]
+    hidden = ~torch.stack(parts).any(0).view(-1, *[1] * (data.y.dim() - 1))
+    graph.y = data.y.masked_fill(hidden, math.nan if data.y.is_floating_point() else -1)
+    return graph
 
 
 def observed_nodes(data: Data) -> Tensor:

@@ -132,6 +132,10 @@ def test_without_test_nodes():
     data = random_graph()
     hidden = NodeTask(data).without_test()
     assert "test_mask" in data
+    assert (hidden.eval_data.y[data.test_mask] == -1).all()
+    seen = data.train_mask | data.val_mask
+    assert torch.equal(hidden.eval_data.y[seen], data.y[seen])
+    assert (data.y >= 0).all()
     assert fit(GCN(8, 16, 2, 3), hidden, epochs=2).test is None
     other = NodeTask(data, eval_data=random_graph(seed=1)).without_test()
     assert fit(GCN(8, 16, 2, 3), other, epochs=2).test is None

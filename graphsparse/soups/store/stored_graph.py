@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.ingredient_folder import is_intact
+from graphsparse.training.node_task import hide_test
 from graphsparse.typing import optional_module
 from graphsparse.utils.files import atomic_write
 
@@ -33,8 +34,7 @@ def training_graph(data: Data) -> Data:
             is_class = isinstance(value, Tensor) and type(value) is not Tensor
             value = value.as_subclass(Tensor) if is_class else value
             graph[key] = value.detach().cpu()
-    graph.y = graph.y.masked_fill(~(graph.train_mask | graph.val_mask), -1)
-    return graph
+    return hide_test(graph)
 
 
 def graph_digests(data: Data, keys: tuple[str, ...] = KEYS) -> dict[str, str]:
