@@ -67,20 +67,6 @@ FASTER: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: TorchLinear, pyg.Li
 _TYPES = (*FASTER, *FASTER.values())
 
 
-def use_faster(model: nn.Module) -> None:
-    """Let the linear layers of a model, which should be nobody else's, multiply by the faster ways from now on.
-
-    Example:
-        >>> model = nn.Sequential(nn.Linear(3, 2))
-        >>> use_faster(model)
-        >>> type(model[0]).__name__
-        'TorchLinear'
-    """
-    for module in model.modules():
-        if "forward" not in vars(module):
-            module.__class__ = FASTER.get(type(module), type(module))
-
-
 def is_plain(layer: nn.Module) -> bool:
     """Say whether a layer is nothing but its weight and bias, which may then be used apart."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

@@ -8,7 +8,7 @@ from torch import nn
 from torch_geometric.nn import dense as pyg
 
 from graphsparse.nn import accelerate
-from graphsparse.nn.linear import FASTER, apply_linear, is_plain, use_faster
+from graphsparse.nn.linear import FASTER, apply_linear, is_plain
 
 
 @pytest.mark.parametrize("cls", list(FASTER))
@@ -86,13 +86,3 @@ def test_what_is_not_constant_or_not_to_be_kept_is_dense():
     compiled = torch.compile(accelerate(layer), fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x), layer(x))
     torch.compiler.reset()
-
-
-def test_own_layers_are_made_faster_in_place():
-    model = nn.Sequential(nn.Linear(40, 5), nn.Sequential(pyg.Linear(5, 5), nn.ReLU()), nn.Bilinear(2, 2, 2))
-    model.append(changed := nn.Linear(5, 3))
-    changed.forward = lambda x: x[:, :3]
-    expected = model[:2](words())
-    use_faster(model)
-    assert [type(layer) for layer in (model[0], model[1][0], changed)] == [*FASTER.values(), nn.Linear]
-    torch.testing.assert_close(model[:2](words()), expected)
