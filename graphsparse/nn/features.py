@@ -83,9 +83,15 @@ def _is_without_numbers(func: Callable[..., Any]) -> bool:
 def _linear(input: Any, weight: Any, bias: Tensor | None = None) -> Tensor | None:
     if not isinstance(input, LinearInput) or isinstance(weight, LinearInput):
         return None
-    if weight.dtype == torch.float32 and torch.is_autocast_enabled(input.device.type):
-        weight = weight.to(torch.get_autocast_dtype(input.device.type))
-    out: Tensor = input._multiply(weight.t())
+    if type(weight) not in (Tensor, torch.nn.Parameter):
+        return None  # it knows itself what it is multiplied by
+    types = [weight.dtype, input.dtype]
+    if torch.is_autocast_enabled(input.device.type):  # it leaves doubles as they are
+        cast = torch.get_autocast_dtype(input.device.type)
+        types = [dtype if dtype == torch.float64 else cast for dtype in types]
+    if types[0] != types[1]:
+        return None  # torch says why not
+    out: Tensor = input._multiply(weight.to(types[0]).t())
     return out if bias is None else out + bias.to(out.dtype)
 
 

@@ -14,14 +14,14 @@ from graphsparse.nn.features import constant_features, to_dense
 from graphsparse.nn.gather_scatter import aggregate
 from graphsparse.nn.graph import (
     end_nodes,
-    is_traced,
     refuse_weights_of_matrix,
     to_adjacency,
     to_edge_list,
 )
-from graphsparse.nn.linear import apply_linear, is_plain
-from graphsparse.nn.propagate import add, propagate, propagate_and_transform
+from graphsparse.nn.linear import add_bias, apply_linear, is_plain, refuse_scripting
+from graphsparse.nn.propagate import add, as_weighted, propagate, propagate_and_transform
 from graphsparse.ops import Adjacency, linear, spmm
+from graphsparse.ops.traced import is_traced, is_transformed
 
 #: Our layer for each of PyG's; :class:`FusedConv` enters those that are declared.
 FUSED: dict[type[MessagePassing], type["FusedConv"]] = {}
@@ -49,8 +49,10 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
     * **an edge of weight 0 is the same as no edge**;
     * the graph may come in any form of PyG's or as an :class:`~graphsparse.ops.Adjacency`; it is converted once, and
       kept for as long as the same, unchanged tensors come in;
-    * where something looks at messages one by one (explanations, hooks, a subclass with messages of its own,
-      ``torch.compile``, function transforms), the layer computes as PyG's does.
+    * where something looks at messages one by one (explanations, hooks, a subclass with messages of its own) or knows
+      torch's operations alone (``torch.compile``, ``torch.func``, forward-mode derivatives), the layer computes as
+      PyG's does; gradients have gradients, and may come many at once;
+    * TorchScript is refused: script PyG's layer with the same state dict.
 
     Attributes:
         replaces: The layer of PyG that it computes. Declaring it registers the layer in :data:`FUSED`; a subclass that
@@ -92,6 +94,7 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
     # PyG makes code for these from those of the class it comes from, which may be made code that explains nothing.
     propagate = MessagePassing.propagate
     edge_updater = MessagePassing.edge_updater
+    __prepare_scriptable__ = refuse_scripting
 
     _declared: ClassVar[type["FusedConv"]]
     _forward_of_pyg: ClassVar[frozenset[str]]
@@ -203,7 +206,7 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
 
     def is_fused(self, x: Any) -> bool:
         """Say whether the layer would run as one sparse product, for such features of the sources."""
-        if is_traced() or x.dim() != 2 or self.node_dim not in (-2, 0):
+        if is_transformed() or x.dim() != 2 or self.node_dim not in (-2, 0):
             return False
         return self.reduction in self.reductions and sees_messages(self) is None
 
@@ -248,7 +251,7 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
             x_dst: Features of the nodes of its rows.
             extra: What :meth:`finish` takes besides, of the nodes of its rows.
         """
-        near = spmm(block, hidden, self.reduction or "")
+        near = spmm(block, as_weighted(hidden, block) if self.near_first else hidden, self.reduction or "")
         return self.from_near(near, x_dst, transformed=self.transforms_first, fresh=True, **extra)
 
     def from_near(self, near: Tensor, x_dst: OptTensor, *, transformed: bool, fresh: bool, **extra: Any) -> Tensor:
@@ -266,7 +269,7 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
         if layer is not None and not transformed:
             near, fresh = apply_linear(layer, near), True
         elif layer is not None and self.commutes and layer.bias is not None:
-            near, fresh = add(near, layer.bias, fresh), True
+            near, fresh = add_bias(near, layer.bias, fresh), True
         return self.finish(near, x_dst, fresh, **extra)
 
     @property

@@ -102,7 +102,7 @@ class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
         details = self.lin_edge is not None or bool(return_attention_weights)
         if not weighted and (not fused or (matrix and details)):
             edges_of_pyg, _, size = to_edge_list(edge_index, None, size, self.flow)
-            return pyg.GATConv.forward(self, to_dense(x), edges_of_pyg, edge_attr, size, return_attention_weights)
+            return self.replaces.forward(self, to_dense(x), edges_of_pyg, edge_attr, size, return_attention_weights)
         if not fused:
             self._refuse_weights(source)
 
@@ -165,6 +165,7 @@ class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
         return attention_softmax(score, weight, target, num_dst)
 
     def _sum(self, adj: Adjacency, hidden: Tensor, alpha: Tensor) -> Tensor:
+        hidden = hidden.to(torch.promote_types(hidden.dtype, alpha.dtype))  # as PyG's messages have it, under autocast
         return torch.stack([spmm(adj, hidden[:, head], value=alpha[:, head]) for head in range(self.heads)], 1)
 
     def _join(self, out: Tensor, target: OptTensor) -> Tensor:
@@ -190,7 +191,7 @@ class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
             if adj is not None:
                 return adj.to_edge_index()[0]
             edges: Tensor = edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
-            return edges
+            return edges.long()  # the gradients of the softmax need it
 
         num_loops = min(ends) if self.add_self_loops else 0
         if num_loops == 0 and adj is not None:
@@ -206,7 +207,7 @@ class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
             if fused:
                 looped = Adjacency.from_edge_index(edges if flow == "source_to_target" else edges.flip(0), None, ends)
             # What is kept must not hold the list that it belongs to.
-            return edges if num_loops else None, zero_or_one, looped
+            return edges if num_loops or edges.dtype != edge_index.dtype else None, zero_or_one, looped
 
         found, zero_or_one, looped = remember(held, ("attention", ends, flow, num_loops), build) if fused else build()
         if weight is not None:

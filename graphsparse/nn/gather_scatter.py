@@ -1,4 +1,8 @@
-"""Weighted aggregation edge by edge, which compilers can trace, under the law that weight 0 is no edge."""
+"""Weighted aggregation edge by edge, which compilers can trace, under the law that weight 0 is no edge.
+
+Indices are int64 throughout: for int32 torch's gather and scatter along repeated rows give wrong numbers, or wrong
+gradients, without a word (torch 2.13).
+"""
 
 import math
 from typing import Any
@@ -7,34 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import scatter
 
-
-def reduce_messages(message: Tensor, weight: Tensor, target: Tensor, num_dst: int, reduce: str) -> Tensor:
-    """Reduce weighted messages, as :func:`graphsparse.ops.spmm` does.
-
-    Args:
-        message: One message for each edge, times its weight, ``[E, F]``.
-        weight: Weights of the edges, ``[E]``.
-        target: Destinations of the edges, ``[E]``.
-        num_dst: Number of destinations.
-        reduce: ``"sum"``, ``"mean"``, ``"min"``, ``"max"`` or ``"mul"``.
-    """
-    weight = weight.view(-1, 1).to(message.dtype)
-    if reduce == "mul":
-        return torch.as_tensor(scatter(message.masked_fill(weight == 0, 1), target, 0, num_dst, "mul"))
-    if reduce in ("sum", "mean"):
-        out: Tensor = scatter(message, target, 0, num_dst, "sum")
-        if reduce == "sum":
-            return out
-        total = scatter(weight, target, 0, num_dst, "sum")
-        empty = total == 0
-        mean: Tensor = (out / total.masked_fill(empty, 1)).masked_fill(empty, 0)
-        return mean
-    worst = torch.inf if reduce == "min" else -torch.inf
-    index = target.view(-1, 1).expand_as(message)
-    out = message.new_full((num_dst, message.size(1)), worst)
-    out = out.scatter_reduce(0, index, message.masked_fill(weight == 0, worst), f"a{reduce}", include_self=True)
-    extremum: Tensor = out.masked_fill(out == worst, 0)
-    return extremum
+from graphsparse.ops.spmm import reduce_messages
 
 
 def aggregate(
@@ -78,10 +55,7 @@ def gcn_weights(
     source, target = edge_index[0], edge_index[1]
     edge_weight = edge_weight.view(-1).to(dtype)
     if add_self_loops:
-        loop = source == target
-        position = torch.arange(edge_weight.numel(), device=edge_weight.device)
-        present = torch.where(loop & (edge_weight != 0), position, -1)
-        last = torch.full((num_nodes,), -1, device=edge_weight.device).scatter_reduce(0, target, present, "amax")
+        last = _last_loop(edge_index, edge_weight != 0, num_nodes)
         padded = torch.cat([edge_weight, edge_weight.new_full((1,), 2.0 if improved else 1.0)])
         loop_weight = padded.index_select(0, torch.where(last < 0, edge_weight.numel(), last))
         edge_index, edge_weight = append_loops(edge_index, edge_weight, loop_weight)
@@ -90,6 +64,25 @@ def gcn_weights(
     empty = degree == 0
     scale = degree.masked_fill(empty, 1).pow(-0.5).masked_fill(empty, 0)
     return edge_index, scale[source] * edge_weight * scale[target]
+
+
+def last_loops_only(edge_index: Tensor, edge_weight: Tensor, num_nodes: int) -> Tensor:
+    """Return weights of which those of a self-loop that another one of its node follows have no gradient.
+
+    PyG takes the last one for the self-loop of the node, but sends its gradient to all of them.
+    """
+    last = _last_loop(edge_index, torch.ones_like(edge_weight, dtype=torch.bool).view(-1), num_nodes)
+    position = torch.arange(edge_weight.numel(), device=edge_weight.device)
+    follows = (edge_index[0] == edge_index[1]) & (last[edge_index[1]] != position)
+    return torch.where(follows, edge_weight.detach().view(-1), edge_weight.view(-1))
+
+
+def _last_loop(edge_index: Tensor, there: Tensor, num_nodes: int) -> Tensor:
+    """Return where in the list the last self-loop of each node is, among the edges that are there; -1 for none."""
+    position = torch.arange(there.numel(), device=there.device)
+    present = torch.where((edge_index[0] == edge_index[1]) & there, position, -1)
+    last = torch.full((num_nodes,), -1, device=there.device)
+    return last.scatter_reduce(0, edge_index[1], present, "amax")
 
 
 def append_loops(edge_index: Tensor, edge_weight: Tensor, loop_weight: Tensor) -> tuple[Tensor, Tensor]:

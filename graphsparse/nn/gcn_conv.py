@@ -1,5 +1,6 @@
 """Graph convolution without a tensor of messages, and what it shares with GCNII."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,9 +10,8 @@ from torch_geometric.typing import Adj, OptTensor, Size
 from torch_geometric.utils import is_sparse
 
 from graphsparse.nn.fused import FusedConv
-from graphsparse.nn.gather_scatter import gcn_weights
+from graphsparse.nn.gather_scatter import gcn_weights, last_loops_only
 from graphsparse.nn.graph import (
-    is_traced,
     refuse_weights_of_matrix,
     to_adjacency,
     to_edge_list,
@@ -20,6 +20,22 @@ from graphsparse.nn.graph import (
 from graphsparse.nn.linear import apply_linear
 from graphsparse.nn.propagate import add
 from graphsparse.ops import Adjacency
+from graphsparse.ops.traced import is_traced
+
+
+def _cache_of_pyg(name: str, make: Callable[["NormalisedConv", Adjacency], Any]) -> Any:
+    """Return an attribute in which PyG caches a graph: it shows ours, and whoever sets it, as to ``None``, drops it."""
+
+    def read(conv: "NormalisedConv") -> Any:
+        if vars(conv).get(name) is None and conv._cached_adjacency is not None:
+            vars(conv)[name] = make(conv, conv._cached_adjacency)
+        return vars(conv).get(name)
+
+    def write(conv: "NormalisedConv", graph: Any) -> None:
+        vars(conv)[name] = graph
+        conv._cached_adjacency = None
+
+    return property(read, write)
 
 
 class NormalisedConv(FusedConv):
@@ -34,8 +50,8 @@ class NormalisedConv(FusedConv):
     reductions = ("sum",)
     improved: bool = False
     _cached_adjacency: Adjacency | None = None
-    _cached_edge_index: tuple[Tensor, OptTensor] | None
-    _cached_adj_t: Any
+    _cached_edge_index = _cache_of_pyg("_cached_edge_index", lambda conv, adj: conv._listed(adj))
+    _cached_adj_t = _cache_of_pyg("_cached_adj_t", lambda _, adj: adj.to_torch_csr())
 
     @property
     def normalises(self) -> bool:
@@ -89,21 +105,24 @@ class NormalisedConv(FusedConv):
     def edge_by_edge(self, x: Any, edge_index: Any, edge_weight: OptTensor, size: Size = None, **extra: Any) -> Tensor:
         """Run the layer with one message for each edge, in which an edge of weight 0 must be no edge."""
         if self._cached_adjacency is not None:
-            if self._cached_edge_index is None:
-                edge_index, edge_weight, _ = to_edge_list(self._cached_adjacency, None)
-                self._cached_edge_index = (self._turned(edge_index), edge_weight)
             edge_index, edge_weight = self._cached_edge_index
         edge_index, edge_weight, _ = to_edge_list(edge_index, edge_weight, flow=self.flow)
         if edge_weight is not None and is_sparse(edge_index):
             refuse_weights_of_matrix()
         if edge_weight is not None and self._cached_edge_index is None:
             edge_index, edge_weight = self.without_removed(edge_index, edge_weight)
+            if self.normalize and self.add_self_loops and edge_weight.requires_grad:
+                edge_weight = last_loops_only(edge_index, edge_weight, x.size(self.node_dim))
             if is_traced() and self.normalize:
                 # PyG would take a self-loop of weight 0 for the one that the node has.
                 edge_index, edge_weight = self._traced(x, edge_index, edge_weight)
                 x = apply_linear(getattr(self, self.near), x) if self.near is not None else x
                 return self.finish(self.propagate(edge_index, x=x, edge_weight=edge_weight), None, True, **extra)
         return self.as_pyg(x, edge_index, edge_weight, None, **extra)
+
+    def _listed(self, adj: Adjacency) -> tuple[Tensor, OptTensor]:
+        edge_index, edge_weight = adj.to_edge_index()
+        return self._turned(edge_index), edge_weight
 
     def _turned(self, edge_index: Tensor) -> Tensor:
         return edge_index if self.flow == "source_to_target" else edge_index.flip(0)

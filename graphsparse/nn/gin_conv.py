@@ -10,10 +10,10 @@ from torch_geometric.typing import Adj, OptPairTensor, OptTensor, Size
 
 from graphsparse.nn.features import LinearInput, to_dense
 from graphsparse.nn.fused import FusedConv
-from graphsparse.nn.graph import is_traced
 from graphsparse.nn.propagate import add
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.remember import remember
+from graphsparse.ops.traced import is_transformed
 
 
 class GINConv(FusedConv, pyg.GINConv):  # type: ignore[misc]
@@ -98,7 +98,7 @@ class GINConv(FusedConv, pyg.GINConv):  # type: ignore[misc]
 
     def finish(self, near: Tensor, target: OptTensor, fresh: bool, **extra: Any) -> Tensor:
         """Add the node itself, and run the network."""
-        scale = self._root_scale()
+        scale = self._root_scale(near.dtype)
         if isinstance(near, LinearInput):
             near = near if target is None else _with_root(near, target, scale)
         elif target is not None:
@@ -108,9 +108,10 @@ class GINConv(FusedConv, pyg.GINConv):  # type: ignore[misc]
         out: Tensor = self.nn(near)
         return out
 
-    def _root_scale(self) -> Tensor | float:
+    def _root_scale(self, dtype: torch.dtype) -> Tensor | float:
         r"""Return :math:`1 + \epsilon`, as a number where it is not learned: that saves a tensor of its products."""
-        if self.eps.requires_grad or is_traced():
+        # A wider tensor, unlike a number, makes the sum wider, too.
+        if self.eps.requires_grad or is_transformed() or torch.promote_types(self.eps.dtype, dtype) != dtype:
             scale: Tensor = 1 + self.eps
             return scale
         if self.eps.device.type == "cpu":

@@ -130,17 +130,10 @@ def with_loops_of_matrix(adj: Adjacency, matrix: Any, fill: float, dtype: torch.
     return remember([adj.col, adj], ("loops", is_torch_sparse_tensor(matrix), fill, dtype), add_loops)
 
 
-def is_traced() -> bool:
-    """Say whether a compiler or a transform of functions runs the code, for which values and shapes are not known."""
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return True
-    return torch._C._functorch.peek_interpreter_stack() is not None
-
-
 def to_edge_list(
     edge_index: Any, edge_weight: Tensor | None, size: Any = None, flow: str = "source_to_target"
 ) -> tuple[Any, Tensor | None, Any]:
-    """Return an ``Adjacency`` as ``(edge_index, edge_weight, size)``; leave what PyG takes as it is.
+    """Return an ``Adjacency`` as ``(edge_index, edge_weight, size)``; leave what PyG takes, but for int32 indices.
 
     Raises:
         ValueError: If it comes with the flow ``"target_to_source"``.
@@ -150,11 +143,19 @@ def to_edge_list(
             is_sparse(edge_index) and getattr(edge_index, "layout", None) == torch.sparse_csc
         ):  # PyG knows no messages of it
             edge_index = edge_index.to_sparse_csr()
-        return edge_index, edge_weight, size
+        return _wide(edge_index), edge_weight, size
     if flow != "source_to_target":
         refuse_matrix_backward()
     adj = edge_index if edge_weight is None else edge_index.with_value(edge_weight)
     return *adj.to_edge_index(), (adj.num_src, adj.num_dst)
+
+
+def _wide(edges: Any) -> Any:
+    """Return edges in any form of PyG's with int64 indices: torch's gradients of gather and scatter need them."""
+    if getattr(edges, "layout", None) == torch.sparse_csr and edges.crow_indices().dtype != torch.int64:
+        rowptr, col = edges.crow_indices().long(), edges.col_indices().long()
+        return torch.sparse_csr_tensor(rowptr, col, edges.values(), edges.shape, check_invariants=False)
+    return edges if is_sparse(edges) else edges.long()
 
 
 def end_nodes(

@@ -1,17 +1,27 @@
 """Linear layers and dropout of torch and PyG in a faster form."""
 
 import numbers
-from typing import Any
+import warnings
+from typing import Any, NoReturn
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch_geometric.nn import dense as pyg
 
-from graphsparse.nn.features import constant_features
-from graphsparse.nn.graph import is_traced
+from graphsparse.nn.features import LinearInput, constant_features
 from graphsparse.ops.check import check_real
 from graphsparse.ops.dense import linear
 from graphsparse.ops.dropout import dropout
+from graphsparse.ops.traced import is_transformed
+
+
+def refuse_scripting(module: nn.Module) -> NoReturn:
+    """Say, when TorchScript asks for something that it can read, that there is nothing."""
+    raise TypeError(
+        f"TorchScript cannot compile {type(module).__name__} of graphsparse: script the model that accelerate() was "
+        "given, or the layer that it stands for with the same state dict; torch.compile and torch.export take it"
+    )
 
 
 class TorchLinear(nn.Linear):
@@ -25,11 +35,25 @@ class TorchLinear(nn.Linear):
         Linear(in_features=3, out_features=2, bias=True)
     """
 
+    __prepare_scriptable__ = refuse_scripting
     reuse_constant: bool = True
 
     def _get_name(self) -> str:
         """Look like the layer it stands for."""
         return "Linear"
+
+    @property
+    def qconfig(self) -> NoReturn:
+        """What torch's quantisation marks a layer with; this one, which it does not know, has none and says so."""
+        raise AttributeError("qconfig")
+
+    @qconfig.setter
+    def qconfig(self, config: object) -> None:
+        warnings.warn(
+            "linear layers of accelerate() are not quantised: quantise the model first, then accelerate() it",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         """Run the layer."""
@@ -44,6 +68,7 @@ class PyGLinear(pyg.Linear):  # type: ignore[misc]
         Linear(3, 2, bias=True)
     """
 
+    __prepare_scriptable__ = refuse_scripting
     reuse_constant: bool = True
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,9 +82,12 @@ class PyGLinear(pyg.Linear):  # type: ignore[misc]
 
 
 def _apply(layer: TorchLinear | PyGLinear, x: Tensor) -> Tensor:
-    if not is_traced():
+    weight, bias = layer.weight, layer.bias  # once: a parametrisation computes them, and may draw
+    if _hold_numbers(weight, bias) and not is_transformed():
         x = constant_features(x, layer.reuse_constant)
-    return linear(x, layer.weight, layer.bias)
+    elif isinstance(x, LinearInput):
+        x = x.to_dense()
+    return linear(x, weight, bias)
 
 
 #: Our layer for each that computes the same.
@@ -71,7 +99,19 @@ def is_plain(layer: nn.Module) -> bool:
     """Say whether a layer is nothing but its weight and bias, which may then be used apart."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     watched = any(getattr(layer, name) for name in hooks) or "forward" in vars(layer)
-    return type(layer) in _TYPES and not watched
+    return type(layer) in _TYPES and not watched and _hold_numbers(layer.weight, layer.bias)
+
+
+def _hold_numbers(*weights: Any) -> bool:
+    """Say whether weights are plain tensors: others, as quantised or distributed ones, know how they are multiplied."""
+    return all(weight is None or type(weight) in (Tensor, nn.Parameter) for weight in weights)
+
+
+def add_bias(out: Tensor, bias: Tensor, fresh: bool) -> Tensor:
+    """Return ``out + bias`` in the type that a linear layer gives, in place if that is allowed."""
+    if torch.is_autocast_enabled(out.device.type):
+        bias = bias.to(out.dtype)
+    return out.add_(bias) if fresh and out.dtype == bias.dtype else out + bias
 
 
 def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
@@ -87,6 +127,8 @@ class FastDropout(nn.Dropout):
         >>> FastDropout(0.25)
         Dropout(p=0.25, inplace=False)
     """
+
+    __prepare_scriptable__ = refuse_scripting
 
     def _get_name(self) -> str:
         """Look like the layer it stands for."""

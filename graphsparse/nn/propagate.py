@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.nn.features import LinearInput, to_dense
-from graphsparse.nn.linear import apply_linear, is_plain
+from graphsparse.nn.linear import add_bias, apply_linear, is_plain
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.dense import linear as multiply
 from graphsparse.ops.remember import remember_repeated
@@ -55,7 +55,7 @@ def propagate_and_transform(
     """
     plain = is_plain(linear) and not (transform_first and linear.bias is not None)
     if transform_first and not plain:
-        return spmm(adj, to_dense(apply_linear(linear, x)), reduce), not _is_learned(adj)
+        return spmm(adj, as_weighted(to_dense(apply_linear(linear, x)), adj), reduce), not _is_learned(adj)
     commutes = plain and reduce in ("sum", "mean")
     if isinstance(x, LinearInput) and not commutes:
         x = x.to_dense()
@@ -63,10 +63,17 @@ def propagate_and_transform(
     if found is not None and not plain:
         found = found.clone()  # who knows what is done to it
     if found is None and commutes and (isinstance(x, LinearInput) or _costs_less_before(linear, adj, x)):
-        out = spmm(adj, multiply(x, linear.weight), reduce)  # type: ignore[arg-type]
+        hidden = multiply(x, linear.weight)  # type: ignore[arg-type]
+        out = spmm(adj, as_weighted(hidden, adj) if transform_first else hidden, reduce)
         fresh = not _is_learned(adj)
-        return (out, fresh) if linear.bias is None else (add(out, linear.bias, fresh), True)  # type: ignore[arg-type]
-    return apply_linear(linear, spmm(adj, x, reduce) if found is None else found), plain
+        return (out, fresh) if linear.bias is None else (add_bias(out, linear.bias, fresh), True)  # type: ignore[arg-type]
+    out = apply_linear(linear, spmm(adj, x, reduce) if found is None else found)
+    return as_weighted(out, adj) if transform_first else out, plain
+
+
+def as_weighted(x: Tensor, adj: Adjacency) -> Tensor:
+    """Return features in the type of their products with the values of edges: under autocast PyG takes the wider."""
+    return x if adj.value is None else x.to(torch.promote_types(x.dtype, adj.value.dtype))
 
 
 def add(out: Tensor, other: Tensor, fresh: bool, scale: float = 1) -> Tensor:

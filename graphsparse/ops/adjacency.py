@@ -29,7 +29,8 @@ class Adjacency:
     per edge (``edge_weight``, ``edge_mask``, the ``value`` of ``spmm``) is in the order of the edge list that the
     adjacency was made of, and so are its gradients. ``to_edge_index`` returns that list.
 
-    Indices are int32 where they fit, which halves the memory that a product reads for them. Repeated edges are kept,
+    Indices are int32 where they fit, which halves the memory that a product reads for them; :meth:`to_torch_csr` and
+    :meth:`to_edge_index` give int64, which torch needs for right gradients elsewhere. Repeated edges are kept,
     and add up in a product. An adjacency is never changed; what is derived from it (transpose, normalisations) is
     computed at the first call and kept, unless the values need gradients.
 
@@ -375,11 +376,15 @@ class Adjacency:
         return torch.stack([col, row]).long(), weight
 
     def to_torch_csr(self) -> Tensor:
-        """Return a torch CSR matrix ``[num_dst, num_src]``; it shares memory with the adjacency."""
+        """Return a torch CSR matrix ``[num_dst, num_src]``; its values share memory with those of the adjacency.
+
+        Its indices are int64, as the gradients of PyG's layers are wrong or NaN for int32 (torch 2.13); they are kept.
+        """
         pattern = self.pattern
+        rowptr, col = pattern.wide()
         value = torch.ones(pattern.num_entries, device=pattern.col.device) if self.value is None else self.value
         size = (pattern.num_rows, pattern.num_cols)
-        return torch.sparse_csr_tensor(pattern.rowptr, pattern.col, value, size, check_invariants=False)
+        return torch.sparse_csr_tensor(rowptr, col, value, size, check_invariants=False)
 
     def to(self, device: torch.device | str | int) -> "Adjacency":
         """Return the adjacency on a device: itself when it is there already."""

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graphsparse.ops.traced import is_batched, is_transformed
 from graphsparse.typing import onednn_linear
 
 #: Multiply-accumulates from which on the call of oneDNN costs less than it saves.
@@ -33,7 +34,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ========================= ============ ======================= ========================
 
     ``graphsparse.backends()["onednn"]`` says which one is used here. Everything but float32 matrices on CPU that are
-    large enough goes to torch, and so does what is compiled, transformed or cast automatically.
+    large enough goes to torch, and so does what is compiled, transformed or cast automatically, and a subclass of a
+    tensor as input, weight or bias (a quantised or distributed one, for example).
 
     Args:
         x: Input ``[N, F]``; any other shape goes to torch.
@@ -55,17 +57,19 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _is_for_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or isinstance(onednn_linear(), str):
-        return False
-    # A subclass may stand for a matrix without holding one.
-    if type(x) not in (Tensor, torch.nn.Parameter) or x.dim() != 2 or weight.dim() != 2 or x.size(1) != weight.size(1):
+    if is_transformed() or isinstance(onednn_linear(), str):
         return False
     operands = (x, weight) if bias is None else (x, weight, bias)
+    # A subclass may stand for a matrix without holding one.
+    if any(type(t) not in (Tensor, torch.nn.Parameter) for t in operands):
+        return False
+    if x.dim() != 2 or weight.dim() != 2 or x.size(1) != weight.size(1):
+        return False
     if any(t.dtype != torch.float32 or t.layout != torch.strided or t.device.type != "cpu" for t in operands):
         return False
     if x.size(0) * weight.numel() < _WORTH_IT or torch.is_autocast_enabled("cpu"):
         return False
-    return torch._C._functorch.peek_interpreter_stack() is None and bool(torch.backends.mkldnn.enabled)
+    return bool(torch.backends.mkldnn.enabled)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -85,7 +89,8 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         for_bias = gradient.sum(0) if ctx.needs_input_grad[2] else None
-        if torch.is_grad_enabled():  # a gradient of the gradient is wanted
+        # A gradient of the gradient is wanted, or many gradients at once.
+        if torch.is_grad_enabled() or is_transformed() or is_batched(gradient):
             for_x = gradient @ weight if ctx.needs_input_grad[0] else None
             return for_x, gradient.t() @ x if ctx.needs_input_grad[1] else None, for_bias
         gradient = gradient.contiguous()

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphsparse.ops.blocks import BLOCK
+from graphsparse.ops.traced import is_traced
 
 #: Elements from which on drawing blocks costs less than the calls that it takes.
 _WORTH_IT = 4096
@@ -70,8 +71,6 @@ def _draw(number: int, bits: int) -> Tensor:
 
 
 def _is_for_blocks(x: Tensor) -> bool:
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return False
     if x.device.type != "cpu" or not x.is_floating_point() or x.numel() < _WORTH_IT:
         return False
-    return type(x) in (Tensor, torch.nn.Parameter) and torch._C._functorch.peek_interpreter_stack() is None
+    return type(x) in (Tensor, torch.nn.Parameter) and not is_traced()

@@ -8,6 +8,7 @@ from torch import Tensor
 from graphsparse.ops.kernels import product
 from graphsparse.ops.pattern import Pattern
 from graphsparse.ops.sort import index_dtype
+from graphsparse.ops.traced import is_transformed
 
 
 class _RowSum(torch.autograd.Function):
@@ -33,6 +34,8 @@ def row_sum(pattern: Pattern, value: Tensor | None, dtype: torch.dtype | None = 
     """Return the sum of the values of each row, ``[num_rows]``; without values the number of entries."""
     if value is None:
         return pattern.rowptr.diff().to(dtype or torch.get_default_dtype())
+    if is_transformed():
+        return value.new_zeros(pattern.num_rows).index_add(0, pattern.row(), value)
     total: Tensor = _RowSum.apply(value, pattern)  # type: ignore[no-untyped-call]
     return total
 

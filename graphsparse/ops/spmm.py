@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.utils import scatter
 
 from graphsparse.ops.adjacency import Adjacency
 from graphsparse.ops.kernels import HALF, block_size, choose_backend, extremum, product, sampled_product
-from graphsparse.ops.norm import inverse, row_sum, spread
+from graphsparse.ops.norm import inverse, row_sum
 from graphsparse.ops.pattern import Pattern
+from graphsparse.ops.traced import is_batched, is_transformed
 
 REDUCTIONS = ("sum", "mean", "min", "max")
 
@@ -39,7 +41,10 @@ def spmm(
     Gradients flow to ``x`` and to the values. The sum and the mean need the transpose for the gradient of ``x``: it is
     sorted out once and kept, and not needed at all where ``adj`` is symmetric. The gradient of the values takes memory
     for ``E`` numbers, never for ``E x F``. Of equal extrema the first edge, by row and column, gets the gradient.
-    A second derivative is refused where it is not 0, with an error when it is asked for.
+    Gradients have gradients in turn, computed the same way. Under ``torch.func``, ``torch.compile``, forward-mode
+    differentiation and for many gradients at once (``is_grads_batched``, ``vectorize``), which know torch's own
+    operations alone, it goes edge by edge and takes memory for ``E x F`` numbers; equal extrema then share the
+    gradient.
 
     The backend is chosen by device and reduction. On CPU it is ``"torch"``: for a sum over the edges of ogbn-arxiv on
     one thread ``"torch-sparse"`` took 3 to 5 times as long, and gathering and scattering as PyG does 3 to 18 times
@@ -84,64 +89,119 @@ def spmm(
     backend = choose_backend(backend, reduce, x.device)
     if value is not None:
         adj = adj.with_value(value)
-    function = _Linear if reduce in ("sum", "mean") else _Extremum
     # A view of the result would make a later change in place, such as adding a bias, cost two copies going backward.
     flat = x if x.dim() == 2 else x.reshape(x.size(0), math.prod(x.shape[1:]))
-    out: Tensor = function.apply(flat, adj.value, adj, reduce, backend)  # type: ignore[no-untyped-call]
+    if is_transformed():
+        out = _by_edges(adj.pattern, adj.value, flat, reduce)
+    elif reduce in ("min", "max"):
+        out = _Extremum.apply(flat, adj.value, adj, reduce, backend)  # type: ignore[no-untyped-call]
+    else:
+        out = _sum(adj, flat, backend)
+        if reduce == "mean":
+            scale = _inverse_sum(adj, x.dtype).unsqueeze(1)
+            out = out * scale if scale.requires_grad else out.mul_(scale)
     return out if x.dim() == 2 else out.reshape(adj.num_dst, *x.shape[1:])
 
 
-class _Once(torch.autograd.Function):
-    """Passes a gradient on, and raises an error when a second derivative is asked for."""
+def _inverse_sum(adj: Adjacency, dtype: torch.dtype) -> Tensor:
+    """Return 1 over the sum of the values of each row, 0 where that is 0."""
+    wide = torch.float32 if dtype in HALF else dtype
+    value = adj.value
+    total = adj.row_sum(wide) if value is None or value.dtype == wide else row_sum(adj.pattern, value.to(wide))
+    return inverse(total).to(dtype)
+
+
+def reduce_messages(message: Tensor, weight: Tensor, target: Tensor, num_dst: int, reduce: str) -> Tensor:
+    """Reduce weighted messages as :func:`spmm` does, by operations of torch, whose derivatives everything knows.
+
+    Args:
+        message: One message for each edge, times its weight, ``[E, F]``.
+        weight: Weights of the edges, ``[E]``.
+        target: Destinations of the edges, ``[E]``, int64: torch's gradients of gather and scatter are wrong for int32.
+        num_dst: Number of destinations.
+        reduce: ``"sum"``, ``"mean"``, ``"min"``, ``"max"`` or ``"mul"``.
+    """
+    weight = weight.view(-1, 1).to(message.dtype)
+    if reduce == "mul":
+        return torch.as_tensor(scatter(message.masked_fill(weight == 0, 1), target, 0, num_dst, "mul"))
+    if reduce in ("sum", "mean"):
+        out: Tensor = scatter(message, target, 0, num_dst, "sum")
+        if reduce == "sum":
+            return out
+        total = scatter(weight, target, 0, num_dst, "sum")
+        empty = total == 0
+        mean: Tensor = (out / total.masked_fill(empty, 1)).masked_fill(empty, 0)
+        return mean
+    worst = torch.inf if reduce == "min" else -torch.inf
+    index = target.view(-1, 1).expand_as(message)
+    out = message.new_full((num_dst, message.size(1)), worst)
+    out = out.scatter_reduce(0, index, message.masked_fill(weight == 0, worst), f"a{reduce}", include_self=True)
+    extremum: Tensor = out.masked_fill(out == worst, 0)
+    return extremum
+
+
+def _by_edges(pattern: Pattern, value: Tensor | None, x: Tensor, reduce: str = "sum") -> Tensor:
+    """Return the same product with a message for each entry."""
+    wide = torch.float32 if x.dtype in HALF else x.dtype
+    weight = torch.ones(pattern.num_entries, device=x.device) if value is None else value
+    message = x.index_select(0, pattern.col).to(wide) * weight.to(wide).unsqueeze(1)
+    return reduce_messages(message, weight, pattern.row().long(), pattern.num_rows, reduce).to(x.dtype)
+
+
+def _sum(adj: Adjacency, x: Tensor, backend: str) -> Tensor:
+    if is_transformed() or is_batched(x, adj.value):
+        return _by_edges(adj.pattern, adj.value, x)
+    out: Tensor = _Sum.apply(x, adj.value, adj, backend)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Sum(torch.autograd.Function):
+    """Sum of ``value * x`` over each row. Its gradients are products of the same kinds, and so are theirs."""
 
     @staticmethod
-    def forward(ctx: Any, result: Tensor, *computed_from: Tensor | None) -> Tensor:
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> None:
-        raise RuntimeError("'spmm' has no second derivative")
-
-
-def _once(result: Tensor | None, *computed_from: Tensor | None) -> Tensor | None:
-    passed: Tensor | None = None if result is None else _Once.apply(result, *computed_from)  # type: ignore[no-untyped-call]
-    return passed
-
-
-class _Linear(torch.autograd.Function):
-    """Sum and mean."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor | None, adj: Adjacency, reduce: str, backend: str) -> Tensor:
-        out = product(adj.pattern, value, x, backend)
-        scale = None
-        if reduce == "mean":
-            wide = torch.float32 if x.dtype in HALF else x.dtype
-            cast = None if value is None or value.dtype == wide else value.to(wide)
-            total = adj.row_sum(wide) if cast is None else row_sum(adj.pattern, cast)
-            scale = inverse(total).to(x.dtype)
-            out.mul_(scale.unsqueeze(1))
+    def forward(ctx: Any, x: Tensor, value: Tensor | None, adj: Adjacency, backend: str) -> Tensor:
         ctx.adj, ctx.backend = adj, backend
-        learned = ctx.needs_input_grad[1]
-        ctx.save_for_backward(value, scale, x if learned else None, out if learned and reduce == "mean" else None)
-        return out
+        ctx.save_for_backward(value, x if ctx.needs_input_grad[1] else None)
+        return product(adj.pattern, value, x, backend)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        value, scale, x, out = ctx.saved_tensors
-        grad_x = grad_value = None
-        with torch.no_grad():
-            scaled = grad if scale is None else grad * scale.unsqueeze(1)
-            if ctx.needs_input_grad[0]:
-                turned = ctx.adj.t()
-                grad_x = product(turned.pattern, turned.value, scaled, ctx.backend)
-            if ctx.needs_input_grad[1]:
-                pattern: Pattern = ctx.adj.pattern
-                grad_value = sampled_product(pattern, scaled, x)
-                if out is not None:  # a value of a mean also counts in the divisor
-                    grad_value -= spread(pattern, (scaled * out).sum(1))
-                grad_value = grad_value.to(value.dtype)
-        return _once(grad_x, grad, value), _once(grad_value, grad, x, value), None, None, None
+        value, x = ctx.saved_tensors
+        grad_x = _sum(ctx.adj.t(), grad, ctx.backend) if ctx.needs_input_grad[0] else None
+        grad_value = None
+        if ctx.needs_input_grad[1]:
+            grad_value = _inner_products(ctx.adj.pattern, grad, x, ctx.backend).to(value.dtype)
+        return grad_x, grad_value, None, None
+
+
+def _inner_products(pattern: Pattern, left: Tensor, right: Tensor, backend: str) -> Tensor:
+    if is_transformed() or is_batched(left, right):
+        wide = torch.float32 if left.dtype in HALF else left.dtype
+        terms = left.index_select(0, pattern.row()).to(wide) * right.index_select(0, pattern.col)
+        return terms.sum(1)
+    out: Tensor = _InnerProducts.apply(left, right, pattern, backend)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _InnerProducts(torch.autograd.Function):
+    """The product ``left[row] . right[col]`` of each entry."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, pattern: Pattern, backend: str) -> Tensor:
+        ctx.pattern, ctx.backend = pattern, backend
+        ctx.save_for_backward(left, right)
+        return sampled_product(pattern, left, right)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        left, right = ctx.saved_tensors
+        grad_left = grad_right = None
+        if ctx.needs_input_grad[0]:
+            grad_left = _sum(Adjacency(ctx.pattern, grad, False), right, ctx.backend)
+        if ctx.needs_input_grad[1]:
+            turned, order = ctx.pattern.transposed()
+            grad_right = _sum(Adjacency(turned, grad.index_select(0, order), False), left, ctx.backend)
+        return grad_left, grad_right, None, None
 
 
 class _Extremum(torch.autograd.Function):
@@ -158,40 +218,37 @@ class _Extremum(torch.autograd.Function):
         out, entry = extremum(pattern, used, x, reduce, backend, need_entry)
         if need_entry:
             ctx.col, ctx.size = pattern.col, x.size(0)
-            ctx.save_for_backward(entry, value, used, kept, x if ctx.needs_input_grad[1] else None)
+            ctx.save_for_backward(entry, value, kept, x if ctx.needs_input_grad[1] else None)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        _, value, _, _, x = ctx.saved_tensors
-        with torch.no_grad():
-            grad_x, grad_value = _gradients_of_extremum(ctx, grad)
-        return _once(grad_x, grad, value), _once(grad_value, grad, x), None, None, None
-
-
-def _gradients_of_extremum(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Pass the gradient of every element to the one edge it came from: N x F work for any number of edges."""
-    entry, value, used, kept, x = ctx.saved_tensors
-    wide = torch.float32 if grad.dtype in HALF else grad.dtype
-    grad_x = grad_value = None
-    if ctx.needs_input_grad[0]:
-        grad_x = grad.new_zeros(ctx.size, grad.size(1), dtype=wide)
-    if ctx.needs_input_grad[1]:
-        grad_value = value.new_zeros(len(value), dtype=wide)
-    size = block_size(grad.size(1), grad)
-    for start in range(0, grad.size(0) if len(ctx.col) and grad.size(1) else 0, size):
-        chosen = entry[start : start + size].long()
-        missing = chosen == len(ctx.col)  # a destination without edges
-        part = grad[start : start + size].to(wide).masked_fill(missing, 0)
-        chosen = chosen.masked_fill(missing, 0).flatten()
-        source = ctx.col.index_select(0, chosen).long().view_as(part)
-        if grad_value is not None:
+        """Pass the gradient of every element to the one edge it came from: N x F work for any number of edges."""
+        entry, value, kept, x = ctx.saved_tensors
+        wide = torch.float32 if grad.dtype in HALF else grad.dtype
+        grad_x = grad_value = None
+        # Made of the gradient, since that may stand for many.
+        if ctx.needs_input_grad[0]:
+            grad_x = grad.new_zeros(ctx.size, grad.size(1), dtype=wide)
+        if ctx.needs_input_grad[1]:
+            grad_value = grad.new_zeros(len(value), dtype=wide)
+        size = block_size(grad.size(1), grad)
+        for start in range(0, grad.size(0) if len(ctx.col) and grad.size(1) else 0, size):
+            chosen = entry[start : start + size].long()
+            missing = chosen == len(ctx.col)  # a destination without edges
+            part = grad[start : start + size].to(wide).masked_fill(missing, 0)
+            chosen = chosen.masked_fill(missing, 0).flatten()
+            source = ctx.col.index_select(0, chosen).long().view_as(missing)
             edge = chosen if kept is None else kept.index_select(0, chosen)
-            grad_value.index_add_(0, edge, (part * x.gather(0, source)).flatten())
-        if grad_x is not None:
-            weight = None if used is None else used.index_select(0, chosen).to(wide).view_as(part)
-            grad_x.scatter_add_(0, source, part if weight is None else part * weight)
-    return (
-        None if grad_x is None else grad_x.to(grad.dtype),
-        None if grad_value is None else grad_value.to(value.dtype),
-    )
+            if grad_value is not None:
+                grad_value.index_add_(0, edge, (part * x.gather(0, source)).reshape(-1))
+            if grad_x is not None:
+                weight = None if value is None else value.index_select(0, edge).to(wide).view_as(missing)
+                grad_x.scatter_add_(0, source, part if weight is None else part * weight)
+        return (
+            None if grad_x is None else grad_x.to(grad.dtype),
+            None if grad_value is None else grad_value.to(value.dtype),
+            None,
+            None,
+            None,
+        )

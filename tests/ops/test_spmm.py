@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from sparse_reference import BACKENDS, close, graphs, reference, run
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
 from graphsparse.ops import Adjacency, kernels, pattern, sort, spmm
 from graphsparse.ops.spmm import REDUCTIONS
@@ -202,22 +202,71 @@ def test_results_are_the_same_without_compiled_extensions(without_extensions):
         spmm(adj, data.x, backend="torch-sparse")
 
 
+def learned(size=(6, 6)):
+    """Return an adjacency of doubles with repeated edges and an isolated node, features, and values."""
+    generator = torch.Generator().manual_seed(1)
+    edge_index = torch.stack([torch.randint(n - 1, (10,), generator=generator) for n in size])
+    edge_index = torch.cat([edge_index, edge_index[:, :2]], dim=1)
+    x = torch.randn(size[0], 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    value = (torch.rand(12, generator=generator, dtype=torch.float64) + 0.2).requires_grad_()
+    return Adjacency.from_edge_index(edge_index, num_nodes=size), x, value
+
+
 @pytest.mark.parametrize("reduce", REDUCTIONS)
-def test_a_second_derivative_is_refused_or_right(reduce):
-    adj = Adjacency.from_edge_index(torch.tensor([[0, 1, 2], [1, 0, 1]]))
-    x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
-    value = torch.rand(3, dtype=torch.float64, requires_grad=True)
-    # Without values the derivative is constant, so that only the square counts.
-    (grad,) = torch.autograd.grad(spmm(adj, x * x, reduce).sum(), x, create_graph=True)
-    (second,) = torch.autograd.grad(grad.sum(), x)
-    torch.testing.assert_close(second, (grad / x).detach())
-    (grad,) = torch.autograd.grad((spmm(adj, x, reduce) ** 2).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="no second derivative"):
-        grad.sum().backward()
-    for one, other in ((x, value), (value, x)):
-        (grad,) = torch.autograd.grad(spmm(adj, x, reduce, value=value).sum(), one, create_graph=True)
-        with pytest.raises(RuntimeError, match="no second derivative"):
-            torch.autograd.grad(grad.sum(), other)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_have_gradients_and_come_many_at_once(backend, reduce):
+    adj, x, value = learned()
+    twice = {"check_batched_grad": True}
+    assert gradgradcheck(lambda x, v: spmm(adj, x, reduce, value=v, backend=backend), (x, value), **twice)
+    assert gradgradcheck(lambda x: spmm(adj, x * x, reduce, backend=backend), x, **twice)
+    assert gradcheck(lambda x, v: spmm(adj, x, reduce, value=v, backend=backend), (x, value), check_batched_grad=True)
+    if backend == "torch":
+        adj, x, value = learned((4, 7))
+        assert gradgradcheck(lambda x, v: spmm(adj, x, reduce, value=v), (x, value), **twice)
+    if backend == "torch" and reduce in ("sum", "max"):
+        adj, x, value = learned()
+        value = value.detach().clone()
+        value[::3] = 0
+        value.requires_grad_()
+        for normalised in (lambda v: adj.with_value(v).gcn_norm(), lambda v: adj.with_value(v).mean_norm()):
+            kept = value if reduce == "sum" else value.detach()  # an extremum jumps where an edge comes back
+            assert gradgradcheck(lambda x, v, make=normalised: spmm(make(v), x, reduce), (x, kept), **twice)
+
+
+@pytest.mark.parametrize("reduce", REDUCTIONS)
+def test_transforms_of_functions(reduce):
+    adj, x, value = learned()
+
+    def by_definition(x, value):
+        return reference(adj.to_edge_index()[0], x, reduce, value, 6)
+
+    assert gradcheck(lambda x, v: spmm(adj, x, reduce, value=v), (x, value), check_forward_ad=True)
+    x, value = x.detach(), value.detach()
+
+    def ours(x, value):
+        return spmm(adj, x, reduce, value=value)
+
+    expected = torch.autograd.functional.jacobian(by_definition, (x, value))
+    ways = [
+        torch.func.jacrev(ours, (0, 1))(x, value),
+        torch.func.jacfwd(ours, (0, 1))(x, value),
+        torch.autograd.functional.jacobian(ours, (x, value), vectorize=True),
+        torch.autograd.functional.jacobian(ours, (x, value), vectorize=True, strategy="forward-mode"),
+    ]
+    for found in ways:
+        close(list(found), list(expected))
+    many = torch.stack([x, 2 * x])
+    close([torch.func.vmap(ours, (0, None))(many, value)[1]], [by_definition(2 * x, value)])
+    if reduce in ("sum", "mean"):
+        cube = [lambda x, f=f: (f(x, value) ** 3).sum() for f in (ours, by_definition)]
+        for vectorize in (False, True):
+            found, wanted = (torch.autograd.functional.hessian(f, x, vectorize=vectorize) for f in cube)
+            close([found], [wanted])
+        close([torch.func.hessian(cube[0])(x)], [torch.func.hessian(cube[1])(x)])
+    leaf = x.clone().requires_grad_()
+    out = ours(leaf, value)  # a graph of our kernels, asked from within a transform
+    rows = torch.func.vmap(lambda g: torch.autograd.grad(out, leaf, g, retain_graph=True)[0])
+    close([rows(torch.eye(12, dtype=x.dtype).view(12, 6, 2))], [expected[0].view(12, 6, 2)])
 
 
 ADJ = Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 2]]))
