@@ -111,13 +111,13 @@ class NormalisedConv(FusedConv):
             refuse_weights_of_matrix()
         if edge_weight is not None and self._cached_edge_index is None:
             edge_index, edge_weight = self.without_removed(edge_index, edge_weight)
-            if self.normalize and self.add_self_loops and edge_weight.requires_grad:
-                edge_weight = last_loops_only(edge_index, edge_weight, x.size(self.node_dim))
             if is_traced() and self.normalize:
                 # PyG would take a self-loop of weight 0 for the one that the node has.
                 edge_index, edge_weight = self._traced(x, edge_index, edge_weight)
                 x = apply_linear(getattr(self, self.near), x) if self.near is not None else x
                 return self.finish(self.propagate(edge_index, x=x, edge_weight=edge_weight), None, True, **extra)
+            if self.normalize and self.add_self_loops and edge_weight.requires_grad:
+                edge_weight = last_loops_only(edge_index, edge_weight, x.size(self.node_dim))
         return self.as_pyg(x, edge_index, edge_weight, None, **extra)
 
     def _listed(self, adj: Adjacency) -> tuple[Tensor, OptTensor]:

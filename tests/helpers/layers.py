@@ -78,7 +78,9 @@ def edge_by_edge():
     """Make our layers compute as they do for a compiler, which needs seconds for each shape of the input."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (graphsparse.nn.fused, graphsparse.nn.gcn_conv, graphsparse.nn.gin_conv):
-            patch.setattr(module, "is_traced", lambda: True, raising=False); patch.setattr(module, "is_transformed", lambda: True, raising=False)
+            for asked in ("is_traced", "is_transformed"):
+                if hasattr(module, asked):
+                    patch.setattr(module, asked, lambda: True)
         yield
 
 
