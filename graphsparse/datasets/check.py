@@ -1,6 +1,5 @@
 """What every graph that is read must be like, because nothing behind it looks again."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch

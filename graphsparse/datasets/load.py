@@ -57,8 +57,8 @@ def load(
     128 structural features (FastRP), which see every edge but no label, in place of words: accuracies are below those
     published and must not be compared with them. Of the sets of the Open Graph Benchmark, those that are one graph with
     features and one class per node can be loaded here, as :func:`load_ogb` returns them; all others by
-    :func:`load_ogb` alone, which also returns OGB's evaluator. Sets without an official split get a random one in which every class
-    is divided 60/20/20.
+    :func:`load_ogb` alone, which also returns OGB's evaluator. Sets without an official split get a random one in which
+    every class is divided 60/20/20.
 
     Args:
         name: One of the names above, in capitals or not.

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import gzip
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData, download_url, extract_zip
@@ -18,7 +20,7 @@ from torch_geometric.data import Data, HeteroData, download_url, extract_zip
 from graphsparse.datasets.cache import cached, data_root, raw_files, safe_loading
 from graphsparse.datasets.check import as_mask, check_edges
 from graphsparse.datasets.plain_pickle import read_torch_arrays
-from graphsparse.utils.files import ContentError, reading
+from graphsparse.utils.files import ContentError, read_arrays, reading
 
 #: Kind of data set -> OGB's package for it.
 _PACKAGES = {"ogbn": "ogb.nodeproppred", "ogbl": "ogb.linkproppred", "ogbg": "ogb.graphproppred"}
@@ -127,17 +129,42 @@ def _process(
         else:  # texts and arrays, which no library reads as anything else
             _link(folder / file, copy / file)
     (copy / f"RELEASE_v{meta['version']}.txt").touch()
-    with reading(folder), safe_loading():
-        dataset = cls(name, meta_dict={**meta, "dir_path": str(copy)})
+    try:
+        with safe_loading():
+            dataset = cls(name, meta_dict={**meta, "dir_path": str(copy)})
+            split = dataset.get_edge_split() if name.startswith("ogbl") else dataset.get_idx_split()
+        content: dict[str, Any] = {"split": split}
         if name.startswith("ogbg"):
             own = {key: value for key, value in vars(dataset).items() if key not in ("_data", "slices", "_data_list")}
-            data, more = dataset._data, {"slices": dataset.slices, "attributes": own}
+            content |= {"data": dataset._data.to_dict(), "slices": dataset.slices, "attributes": own}
         else:
-            data, more = dataset[0], {}
-        split = dataset.get_edge_split() if name.startswith("ogbl") else dataset.get_idx_split()
-        content = {"data": data.to_dict(), "split": split, **more}
+            content["data"] = dataset[0].to_dict()
         _check(content)
+    except Exception as error:  # what OGB says names no file, or one of the copy
+        lost = isinstance(error, FileNotFoundError | IsADirectoryError)
+        with reading(_damaged(folder, files)):
+            raise ContentError("it is no file") if lost else error from None
     return content
+
+
+def _damaged(folder: Path, files: list[str]) -> Path:
+    """Return the first file that holds no text or arrays, or is a folder; the folder of all if there is none."""
+    for path in (folder / part for part in ("raw", "split")):
+        for inner in path.rglob("*"):
+            if inner.suffix in (".gz", ".npz", ".pt") and inner.is_dir():
+                return inner
+    for file in files:
+        try:
+            if file.endswith(".gz"):
+                with gzip.open(folder / file, "rt", encoding="utf-8") as text:
+                    if not sum(bool(line.strip()) for line in text):  # to the end: it may be cut off
+                        return folder / file
+            elif file.endswith(".npz"):
+                with np.load(folder / file, allow_pickle=False) as arrays:
+                    read_arrays(folder / file, *arrays)
+        except Exception:
+            return folder / file
+    return folder
 
 
 def _link(file: Path, link: Path) -> None:

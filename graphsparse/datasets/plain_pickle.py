@@ -1,10 +1,10 @@
 """Arrays out of Python pickles, without running a pickle's code and without building an object that it describes.
 
-A pickle is a program: it names functions and says what to call them with. The raw files of Planetoid and some splits of
-OGB are pickles all the same. Here every name in them that may be called stands for one of three inert classes of this
-file, which keep what they are told; any other name is refused. Arrays are made of what was kept at the end, after types,
-lengths and indices were checked, because NumPy and SciPy trust their own pickles and would go beyond the memory of an
-array whose pickle lies.
+A pickle is a program: it names functions and says what to call them with. The raw files of Planetoid and some splits
+of OGB are pickles all the same. Here every name in them that may be called stands for one of three inert classes of
+this file, which keep what they are told; any other name is refused. Arrays are made of what was kept at the end, after
+types, lengths and indices were checked, because NumPy and SciPy trust their own pickles and would go beyond the memory
+of an array whose pickle lies.
 """
 
 import pickle
@@ -73,7 +73,7 @@ def _type(kind: Any) -> "np.dtype[Any]":
     code, order = (kind.code, kind.order) if type(kind) is _Type else (kind, "=")
     if not (isinstance(code, str) and _NUMBERS.fullmatch(code) and order in ("<", ">", "|", "=")):
         raise ContentError(f"it holds an array of type {code!r}, and only numbers are read")
-    return np.dtype(code).newbyteorder(order)
+    return np.dtype(code).newbyteorder(order)  # type: ignore[arg-type]
 
 
 def _number(*state: Any) -> _Values:
@@ -82,6 +82,10 @@ def _number(*state: Any) -> _Values:
 
 def _begun(*_: Any) -> _Values:
     return _Values()
+
+
+def _no_bytes(*_: Any) -> bytes:
+    return b""
 
 
 def _dictionary(*_: Any) -> dict[Any, Any]:
@@ -97,6 +101,7 @@ _NAMES: dict[str, Callable[..., Any]] = {
     **{f"scipy.sparse.{module}.csr_matrix": _Matrix for module in ("csr", "_csr")},
     "collections.defaultdict": _dictionary,
     **{f"{module}.list": list for module in ("__builtin__", "builtins")},
+    **{f"{module}.bytes": _no_bytes for module in ("__builtin__", "builtins")},  # of an array without entries
 }
 
 
@@ -127,7 +132,7 @@ def read_torch_arrays(path: str | Path) -> Any:
     Raises:
         ValueError: If it holds something else, or is damaged; the message has the path.
     """
-    names = [(stand_in, name) for name, stand_in in _NAMES.items() if name.startswith("numpy.")]
+    names = [(stand_in, name) for name, stand_in in _NAMES.items() if name.startswith(("numpy.", "builtins.b"))]
     with safe_names(names):
         content = read_torch(path)
     with reading(path):

@@ -16,7 +16,7 @@ from torch_geometric.datasets import Actor, Airports, CitationFull, Heterophilou
 from graphsparse.datasets.cache import cached, safe_loading
 from graphsparse.datasets.check import check_nodes
 from graphsparse.datasets.plain_pickle import read_pickle
-from graphsparse.utils.files import ContentError, read_arrays, reading
+from graphsparse.utils.files import ContentError, FileError, read_arrays, reading
 
 #: Seconds that a server has to answer before a download is given up; PyG itself would wait for minutes.
 _TIMEOUT = 10.0
@@ -56,6 +56,9 @@ def read_pyg(source: PygSource, name: str, root: Path) -> Data:
         ValueError: If a raw file is damaged, or holds anything else; the message has its path.
     """
     folder = root / source.folder
+    for file in source.files:
+        if (folder / file).exists() and not (folder / file).is_file():
+            raise FileError(f"{str(folder / file)!r} is a folder in the place of a file, or a device")
     missing = [file for file in source.files if not (folder / file).is_file()]
     if missing:
         _download(source, name, folder, missing)
@@ -89,8 +92,8 @@ def _bring(source: PygSource, file: Path, copy: Path) -> None:
     else:
         with reading(file):
             text = file.read_text(encoding="utf-8")
-            if not text.strip():
-                raise ContentError("it is empty")
+            if not text.strip() or text[-1] != "\n":  # PyG leaves out what is behind the last end of a line
+                raise ContentError("its last line has no end, so that it may be cut off")
         copy.write_text(text, encoding="utf-8")
 
 
@@ -102,7 +105,7 @@ def _check_rows(data: Any, indices: Any, indptr: Any, shape: Any) -> None:
 
 
 def _construct(source: PygSource, folder: str | Path, **methods: Any) -> InMemoryDataset:
-    """Make PyG's object, which processes what is in the folder and is silent; its constructor has no switch for that."""
+    """Make PyG's object, which processes what is in the folder, silently; its constructor has no switch for that."""
     silent = {"log": property(lambda self: False, lambda self, value: None)}
     kind = type(source.dataset.__name__, (source.dataset,), silent | methods)
     return kind(str(folder), *source.arguments)

@@ -83,7 +83,7 @@ def read_torch(path: str | Path, *, mmap: bool = False) -> Any:
         ValueError: If it holds something else, or is damaged; the message has the path.
     """
     # Sparse matrices are checked: with an index that is too large, products read memory that is not theirs.
-    with reading(path), torch.sparse.check_sparse_tensor_invariants():
+    with reading(path), torch.sparse.check_sparse_tensor_invariants():  # type: ignore[no-untyped-call]
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
@@ -192,14 +192,14 @@ def read_tensors(
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise FileError(f"{path} is not a {kind}, or only a part of one: {error}") from error
     if metadata.get("format") != _format(kind):
-        raise ValueError(f"{path} is a safetensors file, but not a {kind}")
+        raise FileError(f"{path} is a safetensors file, but not a {kind}")
     if metadata.get("version") != version:
-        raise ValueError(
+        raise FileError(
             f"{path} is a {kind} of version {metadata.get('version')}, and only version {version} is read: {remedy}"
         )
     text = metadata.get("header", "")
     if _checksum(tensors, text) != metadata.get("checksum"):
-        raise ValueError(f"{path} is damaged or was edited: its checksum does not fit")
+        raise FileError(f"{path} is damaged or was edited: its checksum does not fit")
     with reading(path):  # whoever edits a file can compute its checksum anew
         header = json.loads(text)
         if not isinstance(header, dict):

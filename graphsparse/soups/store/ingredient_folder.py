@@ -119,7 +119,10 @@ class IngredientFolder:
             temporary.write_text(report)
         if not lasting and number < MOST_FAILURES:
             return False
-        told = [f"attempt {k}\n{path.read_text(errors='replace').strip()}\n" for k, path in enumerate(self.failures(), start=1)]
+        told = [
+            f"attempt {k}\n{path.read_text(errors='replace').strip()}\n"
+            for k, path in enumerate(self.failures(), start=1)
+        ]
         with atomic_write(self.given_up) as temporary:
             temporary.write_text("\n".join(told))
         # Who deletes FAILED begins to count anew.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.ops.check import check_edge_index
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.ingredient_folder import is_intact
 from graphsparse.training.node_task import hide_test
@@ -72,6 +73,8 @@ def read_graph(path: Path, digests: Mapping[str, str] | None = None) -> Data:
         content = read_torch(path, mmap=True)
         with reading(path):
             graph = Data(**{key: _whole(content[key]) for key in KEYS if key in content})
+            if "edge_index" in graph:
+                check_edge_index(graph.edge_index, graph.num_nodes)
             if digests is not None and not is_intact(path, _text(digests), lambda: _text(graph_digests(graph))):
                 raise ContentError("it does not have the digests that 'store.json' holds")
     except ValueError as error:

@@ -95,7 +95,10 @@ def _read_own(file: Path) -> bytes:
     for path in (file, file.parent):
         status = path.stat()
         if os.name != "nt" and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
-            raise PermissionError(f"{str(path)!r} could be written by others, and what it holds would be run")
+            raise PermissionError(
+                f"{str(path)!r} could be written by others, and what it holds would be run; name a folder of your own "
+                "for temporary files in TMPDIR"
+            )
     return file.read_bytes()
 
 
