@@ -85,7 +85,8 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
 
 def test_sparse_matrices_of_torch_are_checked(tmp_path):
     good = torch.eye(3).to_sparse_csr()
-    wrong = torch.sparse_csr_tensor(good.crow_indices(), good.col_indices() + 7, good.values(), check_invariants=False)
+    parts = (good.crow_indices(), good.col_indices() + 7, good.values())
+    wrong = torch.sparse_csr_tensor(*parts, (3, 3), check_invariants=False)
     for matrix, whole in ((good, True), (wrong, False)):
         torch.save({"a": matrix}, tmp_path / "a.pt")
         if whole:

@@ -144,7 +144,7 @@ class Report:
             warnings.warn(f"ingredient {index} ({folder.key}): {note}", UserWarning, stacklevel=2)
         if self._log is not None:
             names = ("val", "train", "best_epoch", "epochs_run", "seconds", "attempts")
-            self._log({"index": index, **{name: meta.get(name) for name in names}})
+            self._log({"index": index, **{name: meta[name] for name in names if name in meta}})
 
     def check(self) -> None:
         """Raise an error that names the ingredients that were given up and shows what happened to the first."""
