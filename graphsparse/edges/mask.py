@@ -37,11 +37,8 @@ def mask_store_(store: Any, mask: Tensor) -> None:
     if isinstance(store, NodeStorage):
         fix_num_nodes_(store)
     # What belongs to edges is asked while everything still has its full length.
-    kinds, doubts = attribute_kinds(store)
     own = "edge_index" if "edge_index" in store else "adj_t"
-    copies = [key for key, kind in kinds.items() if kind == "matrix" and key != own]
-    if copies:
-        raise ValueError(f"'{copies[0]}' holds the edges of '{own}' a second time: remove one of the two")
+    kinds, doubts = edge_kinds(store, own)
     if bool(mask.all()):
         return
     warn_of({key: doubt for key, doubt in doubts.items() if "edges" in doubt})
@@ -56,9 +53,18 @@ def mask_store_(store: Any, mask: Tensor) -> None:
     store.__dict__.pop("_cached_attr", None)
 
 
+def edge_kinds(store: Any, *own: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what :func:`attribute_kinds` does; refuse a copy of the edges besides those that are known."""
+    kinds, doubts = attribute_kinds(store)
+    copies = [key for key, kind in kinds.items() if kind == "matrix" and key not in own]
+    if copies:
+        raise ValueError(f"'{copies[0]}' holds the edges of '{own[0]}' a second time: remove one of the two")
+    return kinds, doubts
+
+
 def mask_data_edges(data: Data, mask: Tensor) -> Data:
     """Return a shallow copy of a graph, or a batch of graphs, that holds the marked edges only."""
-    if isinstance(data, Batch):
+    if isinstance(data, Batch) and getattr(data, "_slice_dict", None) is not None:
         graphs = split_batch(data)
         parts = torch.split(mask, [num_edges(graph._store) for graph in graphs])
         joined: Data = join_batch(data, map(mask_data_edges, graphs, parts))
@@ -81,7 +87,8 @@ def split_batch(batch: Any) -> list[Any]:
             "edge_index" in own and _is_joined(store["edge_index"], own["edge_index"], shift["edge_index"])
         ):
             raise ValueError(
-                "'edge_index' of the Batch is not the one it was joined of: change the edges of its graphs before"
+                "'edge_index' of the Batch is not the one it was joined of: change the edges of its graphs before, or "
+                "make it one graph by Data.from_dict(batch.to_dict())"
             )
         kinds = attribute_kinds(store)[0] if isinstance(store, EdgeStorage) else {}
         for key in set(kinds) - set(own) - _followed(store):

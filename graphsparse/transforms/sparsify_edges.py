@@ -10,6 +10,7 @@ from torch_geometric.transforms import BaseTransform
 
 from graphsparse.edges.attributes import check_one_graph
 from graphsparse.edges.mask import (
+    edge_kinds,
     fix_num_nodes_,
     join_batch,
     mask_matrix,
@@ -107,6 +108,7 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             name = "'data'" if store._key is None else f"'data[{store._key!r}]'"
             raise ValueError(f"{name} must hold 'edge_index' or 'adj_t' (got {list(store.keys())})")
         size = fix_num_nodes_(store) if num_nodes is None else num_nodes
+        edge_kinds(store, "edge_index", "adj_t")  # what does not fit together is reported before any work
         matrix = store.get("adj_t")
         if matrix is not None:
             row, col, _ = matrix_entries(matrix, "adj_t")

@@ -10,6 +10,7 @@ from graphsparse.edges import sparsify_edge
 from graphsparse.loader import SAMPLERS, ClusterData, make_loader
 from graphsparse.testing import random_graph
 from graphsparse.transforms import LeaveOutClasses, PerturbEdges, PerturbFeatures, ReorderNodes, SparsifyEdges
+from graphsparse.utils import partition_graph
 
 EDGES = torch.tensor([[0, 1, 1, 2, 3], [1, 0, 2, 1, 4]])
 
@@ -72,6 +73,8 @@ def test_edge_lists_want_a_tensor():
         if name != "Tensor":
             with pytest.raises(TypeError, match=rf"'edge_index' must be a tensor .* \(got {name}\)"):
                 sparsify_edge(data, 0.4)
+            with pytest.raises(TypeError, match=rf"'edge_index' must be a tensor .* \(got {name}\)"):
+                partition_graph(data, 2)
 
 
 def test_views_of_one_set_of_nodes_are_no_bipartite_graph():
