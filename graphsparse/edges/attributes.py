@@ -7,7 +7,7 @@ twelve labels of a molecule with twelve bonds, pass for attributes of edges. So 
 * per edge, in a homogeneous graph, are names with ``edge`` in them, ``e_id`` and ``time``. Not per edge are links to be
   learned, whatever their number: ``edge_label*``, ``neg_edge*``, ``pos_edge*``, and names with ``index``, which are
   node numbers. In an edge type of a ``HeteroData`` nothing else can be per edge, and other names are, too;
-* per node are all other names, as in PyG;
+* per node are all other names, as in PyG, but for those of what a whole graph has: ``class_names``, ``graph_*``;
 * what has a size and a name that do not agree is left as it is, and a warning says so. Where there are as many edges as
   nodes PyG goes by the name, and so does this; names that tell neither are taken per node, with a warning;
 * ``edge_attr``, ``edge_weight``, ``edge_type`` and ``e_id`` of any other size are an error;
@@ -83,7 +83,8 @@ def _has_two_sides(data: Data) -> bool:
     store = data._store
     if isinstance(store.get("x"), (list, tuple)):
         return True
-    sides = [value.size(0) for key, value in store.items() if key.startswith("x_") and isinstance(value, Tensor)]
+    tensors = {key: value for key, value in store.items() if key.startswith("x_") and isinstance(value, Tensor)}
+    sides = [value.size(0) for value in tensors.values() if value.dim() == 2]
     if "x" not in store and len(sides) > 1 and ("x_s" in store or set(sides) != {store.get("num_nodes")}):
         return True
     edge_index, matrix = store.get("edge_index"), store.get("adj_t")
@@ -143,6 +144,9 @@ def _kind(store: Any, key: str, value: Any, num_nodes: int | None, edges: int) -
     if isinstance(value, Adjacency) or (isinstance(dim, tuple) and "adj" in key):
         return "matrix", ""
     rows = _rows(value, dim)
+    if isinstance(value, Mapping) and "edge" in key and not _LINKS.search(key) and key != "split_edge":
+        full = edges > 0 and any(_rows(part, 0) == edges for part in value.values())
+        return "other", "holds as many entries as there are edges, in a dictionary: it is left as it is" if full else ""
     if rows is None or key == "face" or ("index" in key and getattr(value, "ndim", 1) > 1):
         return "other", ""
     if not isinstance(store, EdgeStorage):
@@ -150,33 +154,44 @@ def _kind(store: Any, key: str, value: Any, num_nodes: int | None, edges: int) -
     if key in E_KEYS and rows != edges:
         raise ValueError(f"'{key}' must have one entry for each of {edges} edges (got {rows})")
     if not isinstance(store, NodeStorage):
-        return ("edge" if rows == edges and not _LINKS.search(key) and "index" not in key else "other"), ""
+        if rows != edges or re.search("edge_label|neg_edge|pos_edge", key):
+            return "other", ""
+        if "edges" in key or "index" in key:
+            return "other", _doubt(rows, "edges")
+        return "edge", ""
     return _kind_by_name(key, value, rows, num_nodes, edges)
 
 
 def _kind_by_name(key: str, value: Any, rows: int, num_nodes: int | None, edges: int) -> tuple[str, str]:
     """Return what an attribute of a homogeneous graph belongs to, and a doubt."""
-    as_many = f"has as many entries, {rows}, as the graph has"
-    if _GRAPH.search(key) and rows in (num_nodes, edges):
-        return "other", f"{as_many} nodes or edges, but the name of what a whole graph has: it is left as it is"
+    what = "edges" if rows == edges else "nodes" if rows == num_nodes else ""
+    if _GRAPH.search(key) and what:
+        return "other", _doubt(rows, what)
     if "node" in key and rows == num_nodes:
         return "node", ""
-    if _LINKS.search(key) and ("edges" not in key or rows not in (num_nodes, edges)):
+    if _LINKS.search(key) and not ("edges" in key and what):
         return "other", ""
     if "edge" in key or key == "e_id":
         if rows == edges and "index" not in key and "edges" not in key:
             return "edge", ""
-        if rows in (num_nodes, edges):
-            what = "edges" if rows == edges else "nodes"
-            return "other", f"{as_many} {what}, but not the name of what belongs to them: it is left as it is"
+        if what:
+            return "other", _doubt(rows, what)
         named = isinstance(value, (Tensor, np.ndarray)) and "index" not in key
         return "other", f"has {rows} entries for {edges} edges: it is left as it is" if named else ""
     if rows == num_nodes:
         clear = num_nodes != edges or key in N_KEYS or key in ("y", "z") or "mask" in key
-        return "node", "" if clear else f"{as_many} nodes and edges: it is taken to belong to nodes, as PyG takes it"
-    if rows != edges or key == "time":
-        return ("edge" if rows == edges else "other"), ""
-    return "other", f"{as_many} edges, but no 'edge' in its name: it is left as it is"
+        both = f"has as many entries, {rows}, as there are nodes and edges: it is taken to belong to nodes"
+        return "node", "" if clear else f"{both}, as PyG takes it"
+    if what and key == "time":
+        return "edge", ""
+    return "other", what and _doubt(rows, what)
+
+
+def _doubt(rows: int, what: str) -> str:
+    named = "them, such as one with 'edge' in it" if what == "edges" else "them"
+    return (
+        f"has as many entries, {rows}, as there are {what}, but no name of what belongs to {named}: it is left as it is"
+    )
 
 
 def _rows(value: Any, dim: Any) -> int | None:

@@ -107,10 +107,10 @@ def test_node_numbers_of_the_whole_graph_are_in_no_batch(key, value, sampler):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("y", torch.arange(12), "'y' has as many entries, 12, as the graph has edges"),
-        ("names", list("abcdefghijkl"), "'names' has as many entries, 12, as the graph has edges"),
-        ("class_names", tuple("abcdefg"), "'class_names' has as many entries, 7, as the graph has nodes"),
-        ("edge_feature_names", list("abcdefg"), "'edge_feature_names' has as many entries, 7, as the graph has nodes"),
+        ("y", torch.arange(12), "'y' has as many entries, 12, as there are edges"),
+        ("names", list("abcdefghijkl"), "'names' has as many entries, 12, as there are edges"),
+        ("class_names", tuple("abcdefg"), "'class_names' has as many entries, 7, as there are nodes"),
+        ("edge_feature_names", list("abcdefg"), "'edge_feature_names' has as many entries, 7, as there are nodes"),
         ("counts", torch.arange(3), "'counts' is the same in every batch"),
         ("edge_label", torch.ones(12), None),
         ("edge_label", torch.ones(7), None),

@@ -266,6 +266,7 @@ TWELVE = torch.arange(12.0)
         ("train_index", torch.arange(12) % 7, True),
         ("edge_feature_names", list("abcdefghijkl"), True),
         ("class_weight", TWELVE, True),
+        ("edge_features", {"length": TWELVE}, True),
         ("split_edge", {"train": {"edge": TREE.t()}}, False),
         ("smiles", "CCCCCCNNNNNO", False),
     ],
@@ -297,7 +298,7 @@ def test_what_belongs_to_edges_keeps_its_type(make, num_nodes):
 
 def test_as_many_nodes_as_edges_is_told_by_the_name():
     data = Data(x=torch.ones(12, 2), edge_index=TREE, y=TWELVE, edge_attr=TWELVE, train_mask=TWELVE > 3, rank=TWELVE)
-    with pytest.warns(UserWarning, match="'rank' has as many entries, 12, as the graph has nodes and edges") as caught:
+    with pytest.warns(UserWarning, match="'rank' has as many entries, 12, as there are nodes and edges") as caught:
         out = SparsifyEdges(0.5)(data)
     assert len(caught) == 1
     assert out.y is data.y
