@@ -64,7 +64,7 @@ def edge_kinds(store: Any, *own: str) -> tuple[dict[str, str], dict[str, str]]:
 
 def mask_data_edges(data: Data, mask: Tensor) -> Data:
     """Return a shallow copy of a graph, or a batch of graphs, that holds the marked edges only."""
-    if isinstance(data, Batch) and getattr(data, "_slice_dict", None) is not None:
+    if isinstance(data, Batch) and _knows_its_graphs(data):
         graphs = split_batch(data)
         parts = torch.split(mask, [num_edges(graph._store) for graph in graphs])
         joined: Data = join_batch(data, map(mask_data_edges, graphs, parts))
@@ -77,7 +77,7 @@ def mask_data_edges(data: Data, mask: Tensor) -> Data:
 
 def split_batch(batch: Any) -> list[Any]:
     """Return the graphs of a batch; refuse one that is no longer what it was joined of."""
-    if getattr(batch, "_slice_dict", None) is None:
+    if not _knows_its_graphs(batch):
         raise ValueError("'data' is a Batch that was not made by Batch.from_data_list: its graphs cannot be told apart")
     for store in batch.stores:
         own, shift = (whole if store._key is None else whole.get(store._key, {}) for whole in _bounds(batch))
@@ -95,6 +95,11 @@ def split_batch(batch: Any) -> list[Any]:
             if kinds[key] in ("edge", "matrix"):
                 raise ValueError(f"'{key}' was added to the Batch, not to its graphs: add it before they are joined")
     return batch.to_data_list()  # type: ignore[no-any-return]
+
+
+def _knows_its_graphs(batch: Any) -> bool:
+    # A HeteroData takes any name that ends in "_dict" for a question to its node types.
+    return "_slice_dict" in batch.stores[0].__dict__
 
 
 def _bounds(batch: Any) -> tuple[Any, Any]:

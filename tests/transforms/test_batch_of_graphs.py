@@ -10,6 +10,7 @@ from torch_geometric.loader import DataLoader
 
 from graphsparse.edges.mask import mask_data_edges
 from graphsparse.transforms import LeaveOutClasses, PerturbEdges, PerturbFeatures, ReorderNodes, SparsifyEdges
+from graphsparse.typing import has_module
 
 
 def graph(seed, size=5):
@@ -77,6 +78,18 @@ def test_each_graph_is_treated_as_alone(transform, graphs):
     assert same(batch.to_dict(), before.to_dict())
 
 
+@pytest.mark.skipif(not has_module("torch_sparse"), reason="needs torch-sparse")
+def test_matrices_in_a_batch():
+    graphs = [
+        T.ToSparseTensor()(Data(x=data.x, edge_index=data.edge_index, edge_attr=data.edge_attr)) for data in GRAPHS
+    ]
+    expected = [SparsifyEdges(0.3)(data) for data in graphs]
+    for got, wanted in zip(SparsifyEdges(0.3)(Batch.from_data_list(graphs)).to_data_list(), expected, strict=True):
+        assert torch.equal(got.adj_t.to_dense(), wanted.adj_t.to_dense())
+        row, col, _ = got.adj_t.coo()
+        assert torch.equal(got.edge_attr, torch.stack([col, row], dim=1).float())
+
+
 def test_no_edge_leads_into_another_graph():
     batch = next(iter(DataLoader(GRAPHS, batch_size=4)))
     out = PerturbEdges(0.9)(batch)
@@ -112,6 +125,10 @@ def test_a_batch_that_cannot_be_taken_apart_is_refused():
             SparsifyEdges(0.3)(changed)
     with pytest.raises(ValueError, match="not made by Batch.from_data_list"):
         SparsifyEdges(0.3)(Batch(x=batch.x, edge_index=batch.edge_index, batch=batch.batch))
+    by_hand = Batch(_base_cls=HeteroData)
+    by_hand["a"].x, by_hand["a", "to", "a"].edge_index = torch.ones(9, 1), GRAPHS[0].edge_index
+    with pytest.raises(ValueError, match="not made by Batch.from_data_list"):
+        SparsifyEdges(0.3)(by_hand)
     sparse = [Data(adj_t=torch.eye(3).to_sparse_csr()) for _ in range(2)]
     with pytest.raises(ValueError, match="sparse tensors, which PyG cannot take apart"):
         SparsifyEdges(0.3)(Batch.from_data_list(sparse))
