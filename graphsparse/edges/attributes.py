@@ -151,7 +151,7 @@ def _kind(store: Any, key: str, value: Any, num_nodes: int | None, edges: int) -
         return "other", ""
     if not isinstance(store, EdgeStorage):
         return ("node" if rows == num_nodes else "other"), ""
-    if key in E_KEYS and rows != edges:
+    if key in E_KEYS and rows != edges and ("edge_index" in store or "adj_t" in store):
         raise ValueError(f"'{key}' must have one entry for each of {edges} edges (got {rows})")
     if not isinstance(store, NodeStorage):
         if rows != edges or re.search("edge_label|neg_edge|pos_edge", key):
