@@ -1,6 +1,8 @@
 """What teacher, student, chain and baselines have in common: they are fitted, score pairs, and are saved and loaded."""
 
+import copy
 import json
+import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -150,11 +152,19 @@ class LinkPredictor:
 
         Raises:
             RuntimeError: If nothing has been fitted.
+            TypeError: If what was learned is neither a tensor nor a plain value.
             OSError: If the file cannot be written.
         """
         header = {"class": type(self).__name__, "options": self.options(), "origin": dict(self.origin)}
         tensors = {name: value for name, value in self.state.items() if isinstance(value, Tensor)}
         header["state"] = {name: value for name, value in self.state.items() if name not in tensors}
+        for name, value in header["state"].items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError) as error:
+                raise TypeError(
+                    f"a file holds tensors and plain values, and 'state[{name!r}]' is neither: {error}"
+                ) from None
         write_tensors(path, _KIND, tensors, header)
 
     @classmethod
@@ -181,6 +191,29 @@ class LinkPredictor:
         device = pair.target.edge_index.device
         state = header["state"] | {name: value.to(device) for name, value in tensors.items()}
         return found.restore(state, header["origin"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds, and name what it cannot hold."""
+        for name, value in vars(self).items():
+            if isinstance(value, Training) or (callable(value) and not isinstance(value, nn.Module)):
+                try:
+                    pickle.dumps(value)
+                except (pickle.PicklingError, AttributeError, TypeError) as error:
+                    raise TypeError(
+                        f"'{name}' of this {type(self).__name__} cannot be pickled ({error}): give a function that a "
+                        "module defines, or write what scoring needs with 'save(path)'"
+                    ) from None
+        return dict(vars(self))
+
+    def __copy__(self: P) -> P:
+        new = object.__new__(type(self))
+        vars(new).update(vars(self))
+        return new
+
+    def __deepcopy__(self: P, memo: dict[int, Any]) -> P:
+        new = memo[id(self)] = object.__new__(type(self))
+        vars(new).update(copy.deepcopy(vars(self), memo))
+        return new
 
     def restore(self: P, state: dict[str, Any], origin: Mapping[str, Any]) -> P:
         """Take what was learned from elsewhere."""
