@@ -121,23 +121,20 @@ def _in_value(value: Any, name: str, ids: tuple[Tensor, Tensor], *, messages: bo
         return
     if isinstance(value, Adjacency) or _is_matrix(value):
         ends = _ends(value)
-        # Rows of an adjacency are destinations, or sources: both ways, where it is between two types of nodes.
-        for one, other in dict.fromkeys([(0, 1), (1, 0)]):
+        # Rows are destinations by PyG's rule and by ours; of other matrices between two types it is not known.
+        by_rule = isinstance(value, Adjacency) or name.endswith("adj_t")
+        for one, other in [(1, 0)] if by_rule or ids[0] is ids[1] else [(1, 0), (0, 1)]:
             if ends.sizes == (ids[one].numel(), ids[other].numel()):
                 pairs = torch.stack([ids[one][ends.pairs[0]], ids[other][ends.pairs[1]]])
                 yield EdgeList(name, pairs, messages, _named(name))
-                return
         return
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _in_value(part, f"{name}.{key}", ids, messages=False)
-        return
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (Mapping, list, tuple, set, frozenset)):
         listed = _as_pairs(value)
         if listed is None:
-            for part in value:
-                if isinstance(part, (Tensor, np.ndarray, Mapping, list, tuple)):
-                    yield from _in_value(part, name, ids, messages=False)
+            named = isinstance(value, Mapping)
+            for key, part in value.items() if named else enumerate(value):
+                if isinstance(part, (Tensor, np.ndarray, Mapping, list, tuple, set, frozenset)):
+                    yield from _in_value(part, f"{name}.{key}" if named else name, ids, messages=False)
             return
         value = listed
     if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
@@ -162,11 +159,17 @@ def _named(name: str) -> bool:
     return any(part in name for part in _NAMED) and "attr" not in name
 
 
-def _as_pairs(value: "list[Any] | tuple[Any, ...]") -> Tensor | None:
-    """Return a list of pairs of integers as ``[2, P]``."""
-    if all(isinstance(one, (list, tuple)) and len(one) == 2 and all(type(end) is int for end in one) for one in value):
-        return torch.tensor([list(one) for one in value]).view(-1, 2).t()
-    return None
+def _as_pairs(value: Any) -> Tensor | None:
+    """Return a collection of pairs of integers, or the neighbours of each node in a dictionary, as ``[2, P]``."""
+    collections = (list, tuple, set, frozenset)
+    if isinstance(value, Mapping):
+        if not all(type(key) is int and isinstance(part, collections) for key, part in value.items()):
+            return None
+        value = [(key, end) for key, part in value.items() for end in part]
+    pairs = [tuple(one) for one in value if isinstance(one, (list, tuple)) and len(one) == 2]
+    if len(pairs) < len(value) or not all(type(end) is int for pair in pairs for end in pair):
+        return None
+    return torch.tensor(pairs, dtype=torch.int64).view(-1, 2).t()
 
 
 @dataclass(frozen=True)

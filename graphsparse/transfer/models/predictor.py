@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from graphsparse.nn.link_decoders import make_decoder, score_in_chunks
 from graphsparse.ops.digest import digest
 from graphsparse.training import FitResult, Training, fit, link_training
+from graphsparse.transfer.data.leak import assert_no_leak
 from graphsparse.transfer.data.split import check_queries, check_split
 from graphsparse.utils.files import read_tensors, write_tensors
 
@@ -108,12 +109,14 @@ class LinkPredictor:
 
         Raises:
             TypeError: If the graphs are heterogeneous, or their features no floating point numbers.
-            ValueError: If the split is that of another pair, or there is nothing to learn from.
+            ValueError: If the split is that of another pair, breaks a rule against leaks
+                (:func:`~graphsparse.transfer.assert_no_leak`), or there is nothing to learn from.
         """
         return self._fit(pair, split, seed)
 
     def _fit(self: P, pair: "SharedNodePair", split: "LinkSplit", seed: int | None, *given: Any) -> P:
         check_split(pair, split)
+        assert_no_leak(split, pair)
         self.forget()
         state = dict(self.learn(pair, split, self.training.seed if seed is None else seed, *given))
         return self.restore(state, origin_of(pair, split))
@@ -157,8 +160,9 @@ class LinkPredictor:
         """
         header = {"class": type(self).__name__, "options": self.options(), "origin": dict(self.origin)}
         tensors = {name: value for name, value in self.state.items() if isinstance(value, Tensor)}
-        header["state"] = {name: value for name, value in self.state.items() if name not in tensors}
-        for name, value in header["state"].items():
+        plain = {name: value for name, value in self.state.items() if name not in tensors}
+        header["state"] = plain
+        for name, value in plain.items():
             try:
                 json.dumps(value)
             except (TypeError, ValueError) as error:

