@@ -94,14 +94,11 @@ def main(argv=None) -> dict[str, float]:
     scorers |= {method: BASELINES[method](pair, split, args.seed, options) for method in compared}
     chance = 100 * split.test.size(1) / (split.test.size(1) + split.test_neg.size(1))
     print(
-        f"\n{split.test.size(1):,} test links among {split.test_neg.size(1):,} non-links, in %; AP: average precision, "
+        f"\n{split.test.size(1):,} test links among {split.test_neg.size(1):,} non-links, in %. AP: average precision,"
     )
-    print(
-        f"{chance:.1f} by chance; AUC: area under the ROC curve; Hits@50: links above the 50th highest non-link; AP, cold:"
-    )
-    print(
-        "pairs of which one end has no training link. '_enriched' also uses the source's links between shared nodes.\n"
-    )
+    print(f"{chance:.1f} by chance. AUC: area under the ROC curve. Hits@50: links above the 50th highest non-link. AP,")
+    print("cold: of pairs with an end without a training link. Names with '_enriched' and GITL see the source's links")
+    print("between shared nodes, too.\n")
     print(f"{'':<24}{'AP':>8}{'AUC':>8}{'Hits@50':>9}{'AP, cold':>10}")
     found = {}
     for method, scorer in scorers.items():
@@ -120,7 +117,7 @@ def main(argv=None) -> dict[str, float]:
         {name: curves},
         x_label="",
         y_label="average precision on test links (%)",
-        levels={name: {"chance": (chance, 0.0)}},
+        levels={name: {"chance, all test pairs": (chance, 0.0)}},
         x_names=[*found],
         joined=False,
     )

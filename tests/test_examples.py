@@ -132,3 +132,9 @@ def test_curve_resumes_where_it_stopped(tmp_path, capsys):
     assert (second, again[1:]) == (first, text[1:])
     for name in ("teddy_curve.csv", "teddy_curve.md", "teddy_curve_synthetic_gcn.png"):
         assert (tmp_path / name).stat().st_size > 0
+
+
+def test_names_of_baselines_are_looked_at_before_any_training(capsys):
+    with pytest.raises(SystemExit):
+        script(ROOT / "examples" / "gitl_link_prediction.py").main(["--baselines", "cosine", "pagerang"])
+    assert "--baselines: there is no pagerang; known are" in capsys.readouterr().err

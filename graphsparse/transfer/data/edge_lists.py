@@ -131,10 +131,10 @@ def _in_value(value: Any, name: str, ids: tuple[Tensor, Tensor], *, messages: bo
     if isinstance(value, (Mapping, list, tuple, set, frozenset)):
         listed = _as_pairs(value)
         if listed is None:
-            named = isinstance(value, Mapping)
-            for key, part in value.items() if named else enumerate(value):
+            parts = value.items() if isinstance(value, Mapping) else [("", part) for part in value]
+            for key, part in parts:
                 if isinstance(part, (Tensor, np.ndarray, Mapping, list, tuple, set, frozenset)):
-                    yield from _in_value(part, f"{name}.{key}" if named else name, ids, messages=False)
+                    yield from _in_value(part, f"{name}.{key}".rstrip("."), ids, messages=False)
             return
         value = listed
     if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
