@@ -10,15 +10,16 @@ the better of two propagations adds what the known links around a pair say. Besi
 must beat. Test links are scored once, by models that validation links have chosen.
 """
 
-import argparse
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import common
 import torch
 
 from graphsparse.datasets import IntersectingGraphs
 from graphsparse.metrics import link_report
-from graphsparse.plotting import plot_curves
+from graphsparse.plotting import plot_bars
 from graphsparse.training import link_training
 from graphsparse.transfer import (
     BASELINES,
@@ -39,8 +40,7 @@ COLD = "average precision, an end of degree 0"
 
 
 def main(argv=None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="synthetic", help="graph of which both windows are cut")
+    parser = common.arguments(__doc__, plot="out/gitl.png")
     parser.add_argument("--pair", help="another pair, see graphsparse.datasets.IntersectingGraphs")
     parser.add_argument("--protocol", help="how the pair is made; the first of its protocols by default")
     parser.add_argument("--hidden", type=int, default=64, help="width of the teacher; the student is twice as wide")
@@ -48,11 +48,8 @@ def main(argv=None) -> dict[str, float]:
     parser.add_argument("--batches", type=int, nargs="+", help="neighbours per hop, to train in batches of links")
     parser.add_argument("--guard", action="store_true", help="leave the source aside where it does harm")
     parser.add_argument("--baselines", nargs="*", metavar="NAME", help=f"of {', '.join(BASELINES)}")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--splits", type=Path, default=Path("out/splits"), help="folder in which splits are kept")
     parser.add_argument("--checkpoint", type=Path, help="folder from which a run that was stopped goes on")
-    parser.add_argument("--out", type=Path, default=Path("out/gitl.png"), help="the plot")
-    parser.add_argument("--fast", action="store_true", help="a few epochs of small networks, to try the script")
     args = parser.parse_args(argv)
     unknown = sorted(set(args.baselines or ()) - set(BASELINES))
     if unknown:
@@ -64,7 +61,11 @@ def main(argv=None) -> dict[str, float]:
 
     name = args.pair or args.data
     protocol = () if args.protocol is None else (args.protocol,)
-    prepared = prepare_pair(IntersectingGraphs(name, *protocol, seed=args.seed), seed=args.seed, folder=args.splits)
+    try:
+        graphs = IntersectingGraphs(name, *protocol, seed=args.seed)
+    except (ValueError, OSError) as error:  # an unknown name, or a file that is not there
+        parser.error(f"{'--pair' if args.pair else '--data'}: {error}")
+    prepared = prepare_pair(graphs, seed=args.seed, folder=args.splits)
     pair, split = prepared.pair, prepared.split
     if pair.target.get("x") is None:
         without = sorted(READ_FEATURES & set(args.baselines or ()))
@@ -108,20 +109,13 @@ def main(argv=None) -> dict[str, float]:
         shown = [100 * report[key] for key in ("average precision", "auroc", "hits@50", COLD)]
         print(f"{method:<24}{shown[0]:>8.1f}{shown[1]:>8.1f}{shown[2]:>9.1f}{shown[3]:>10.1f}")
         found[method] = report
-    curves = {
-        label: [(i, 100 * report[key], 0.0) for i, report in enumerate(found.values())]
-        for label, key in (("all test pairs", "average precision"), ("an end without training link", COLD))
+    panels = {
+        title: {method: 100 * report[key] for method, report in found.items() if math.isfinite(report[key])}
+        for title, key in (("all test pairs", "average precision"), ("pairs with an end without training link", COLD))
     }
-    plot_curves(
-        args.out,
-        {name: curves},
-        x_label="",
-        y_label="average precision on test links (%)",
-        levels={name: {"chance, all test pairs": (chance, 0.0)}},
-        x_names=[*found],
-        joined=False,
-    )
-    print(f"\nplot: {args.out}")
+    panels = {title: figures for title, figures in panels.items() if figures}
+    plot_bars(args.plot, panels, labels=dict.fromkeys(panels, f"average precision on {name} (%)"), marked=["GITL"])
+    print(f"\nplot: {args.plot}")
     return {method: report["average precision"] for method, report in found.items()}
 
 
