@@ -329,9 +329,9 @@ def test_the_generators_of_the_caller_are_left_alone():
 
 
 @pytest.mark.cuda
-def test_graphs_on_the_cpu_and_a_model_on_a_gpu():
-    result = run(net().cuda(), epochs=20)
-    assert result.logits.is_cuda
+def test_graphs_on_the_cpu_and_a_model_on_a_gpu(device):
+    result = run(net().to(device), epochs=20)
+    assert result.logits.device == device
     assert result.test > 0.7
 
 
