@@ -14,12 +14,11 @@ any other, see TESTED. A process that has set it up shows PyTorch an accelerator
 
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, return_and_correct_aliasing
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
 #: Versions of torch that the private names below were tried on.
 TESTED = ("2.13",)
@@ -185,7 +184,7 @@ def _run(func, args, kwargs):
     """Run an operation where its tensors are, or say what a GPU would say."""
     if func is torch.ops.prim.layout.default:
         return args[0].held.layout
-    flat, spec = tree_flatten((args, kwargs))
+    flat = list(_flat((args, kwargs)))
     on_device = any(isinstance(value, DeviceTensor) for value in flat)
     target = kwargs.get("device")
     lands = on_device if target is None else torch.device(target).type == NAME
@@ -199,26 +198,47 @@ def _run(func, args, kwargs):
     if _listening and (num := _num_waits(func, args, kwargs, flat, lands)):
         for waits in _listening:
             waits.extend([f"{func} at {_caller()}"] * num)
-    held_args, held_kwargs = tree_unflatten([v.held if isinstance(v, DeviceTensor) else v for v in flat], spec)
+    held_args, held_kwargs = _held(args), _held(kwargs)
     if "device" in held_kwargs:
         held_kwargs = {**held_kwargs, "device": CPU}
     if func is aten.copy_.default and not isinstance(args[0], DeviceTensor):
         func(*held_args, **held_kwargs)
         return args[0]
     draws = lands and torch.Tag.nondeterministic_seeded in func.tags
-    with _disable_current_modes():
-        if draws:
-            with getattr(torch, NAME).drawing():
-                out = func(*held_args, **held_kwargs)
-        else:
-            out = func(*held_args, **held_kwargs)
+    with getattr(torch, NAME).drawing() if draws else nullcontext():
+        out = func(*held_args, **held_kwargs)
     if not lands:
         return out
-    wrapped = tree_map(lambda value: DeviceTensor(value) if isinstance(value, torch.Tensor) else value, out)
-    tensors = [value for value in (*flat, *tree_flatten(wrapped)[0]) if isinstance(value, torch.Tensor)]
+    wrapped = _wrapped(out)
+    tensors = [value for value in (*flat, *_flat(wrapped)) if isinstance(value, torch.Tensor)]
     if any(value.layout != torch.strided for value in tensors):
         return args[0] if func._schema.is_mutable else wrapped
     return return_and_correct_aliasing(func, args, kwargs, wrapped)
+
+
+def _flat(value):
+    """Yield what is in lists, tuples and dictionaries."""
+    if isinstance(value, list | tuple | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _flat(part)
+    else:
+        yield value
+
+
+def _held(value):
+    """Put the tensors of the CPU in the place of those of the device."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_held, value))
+    if isinstance(value, dict):
+        return {key: _held(part) for key, part in value.items()}
+    return value.held if isinstance(value, DeviceTensor) else value
+
+
+def _wrapped(value):
+    """Bring what an operation returned to the device."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_wrapped, value))
+    return DeviceTensor(value) if isinstance(value, torch.Tensor) else value
 
 
 def _refuse_mixed(func, args, flat):

@@ -436,11 +436,10 @@ def test_training_on_a_gpu_with_batches_on_the_cpu(device):
     whole = copy.copy(data).to(device)
     generators = torch.get_device_module(device)
     state = generators.get_rng_state(device)
-    results = [fit(gcn(dropout=0.2).to(device), whole, epochs=20, loader=clusters(data, 3)) for _ in range(2)]
+    result = fit(gcn(dropout=0.2).to(device), whole, epochs=12, lr=0.03, loader=clusters(data, 3))
     assert torch.equal(generators.get_rng_state(device), state)
-    for result in results:
-        assert result.logits.device == device
-        assert result.test > 0.6
+    assert result.logits.device == device
+    assert result.test > 0.6
 
 
 def test_random_node_loader():
