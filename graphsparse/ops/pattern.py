@@ -106,16 +106,19 @@ class Pattern:
         if not self.symmetric:
             rowptr, col = offsets(self.col, self.num_cols, self.rowptr.dtype), self.row().index_select(0, order)
             if self.symmetric is None:
-                self.symmetric = torch.equal(rowptr, self.rowptr) and torch.equal(col, self.col)
+                square = self.num_rows == self.num_cols
+                self.symmetric = square and torch.equal(torch.cat([rowptr, col]), torch.cat([self.rowptr, self.col]))
             if not self.symmetric:
                 return Pattern(rowptr, col, self.num_rows, perm, False), order
         return Pattern(self.rowptr, self.col, self.num_cols, perm, True), order
 
     def is_symmetric(self) -> bool:
-        """Whether the pattern equals its transpose; linear where the degrees differ, else one sort."""
+        """Whether the pattern equals its transpose; on CPU linear where the degrees differ, else one sort."""
         if self.symmetric is None:
-            square = self.num_rows == self.num_cols
-            if square and torch.equal(self.rowptr, offsets(self.col, self.num_cols, self.rowptr.dtype)):
+            may_be = self.num_rows == self.num_cols
+            if may_be and self.col.device.type == "cpu":  # a device would be waited for once more
+                may_be = torch.equal(self.rowptr, offsets(self.col, self.num_cols, self.rowptr.dtype))
+            if may_be:
                 self.transposed()
             else:
                 self.symmetric = False
@@ -181,5 +184,9 @@ def aligned(part: Tensor) -> Tensor:
 def offsets(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     """Return where each value in ``[0, size)`` starts in the sorted index, ``[size + 1]``."""
     ptr = torch.zeros(size + 1, dtype=dtype, device=index.device)
-    torch.cumsum(torch.bincount(index, minlength=size), 0, out=ptr[1:])
+    if index.device.type == "cpu":
+        count = torch.bincount(index, minlength=size)
+    else:  # `bincount` would wait for the largest index
+        count = ptr.new_zeros(size, dtype=torch.int64).scatter_add_(0, index.long(), ptr.new_ones((), dtype=torch.int64).expand_as(index))
+    torch.cumsum(count, 0, out=ptr[1:])
     return ptr
