@@ -99,6 +99,8 @@ def parts_of(kind, graph):
 def test_edges(name, kind):
     options = {**LAYERS[name][1], **({"aggr": "sum"} if name == "SAGEConv" else {})}
     theirs, ours = twins(name, *LAYERS[name][0], **options)
+    if kind == "CSC" and name in ("GCNConv", "GCN2Conv", "GATConv"):
+        pytest.skip("PyG's layer takes no CSC")
     edge_index, weight, x = unsorted_graph(simple=True)
     tried = 0
     for way, write in WAYS.items():
