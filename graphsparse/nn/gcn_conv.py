@@ -29,11 +29,11 @@ class _CacheOfPyG:
         self.name = name
 
     def __get__(self, conv: Any, owner: type | None = None) -> Any:
-        return self if conv is None else vars(conv).get(self.name)
+        return self if conv is None else conv.__dict__.get(self.name)
 
     def __set__(self, conv: Any, value: Any) -> None:
-        vars(conv)[self.name] = value
-        vars(conv).pop(f"{self.name}_as_adjacency", None)
+        conv.__dict__[self.name] = value
+        conv.__dict__.pop(f"{self.name}_as_adjacency", None)
 
 
 class NormalisedConv(FusedConv):
@@ -83,29 +83,29 @@ class NormalisedConv(FusedConv):
         else:
             adj = self.operator(adj, dtype)
         if self.cached and self.normalize:
-            vars(self)[f"{cache}_as_adjacency"] = adj
+            self.__dict__[f"{cache}_as_adjacency"] = adj
         return adj
 
     def _from_cache(self, cache: str, num_nodes: int) -> Adjacency | None:
         """Return the graph of the first call, which may have gone edge by edge."""
-        found: Adjacency | None = vars(self).get(f"{cache}_as_adjacency")
+        found: Adjacency | None = self.__dict__.get(f"{cache}_as_adjacency")
         held = getattr(self, cache)
         if found is None and held is not None:
             edge_index, edge_weight = held if isinstance(held, tuple) else (held, None)
             found = to_adjacency(edge_index, edge_weight, (num_nodes, num_nodes), flow=self.flow)
-            vars(self)[f"{cache}_as_adjacency"] = found
+            self.__dict__[f"{cache}_as_adjacency"] = found
         return found
 
     def edge_by_edge(self, x: Any, edge_index: Any, edge_weight: OptTensor, size: Size = None, **extra: Any) -> Tensor:
         """Run the layer with one message for each edge, in which an edge of weight 0 must be no edge."""
         cache = _cache_of(edge_index)
-        adj: Adjacency | None = vars(self).get(f"{cache}_as_adjacency")
+        adj: Adjacency | None = self.__dict__.get(f"{cache}_as_adjacency")
         if adj is not None and getattr(self, cache) is None:
             edges, value = adj.to_edge_index()
             held: Any = (self._turned(edges), value)
             if cache == "_cached_adj_t":
                 held = SparseTensor(row=edges[1], col=edges[0], value=value, sparse_sizes=(adj.num_dst, adj.num_src))
-            vars(self)[cache] = held  # beside ours, which is the same
+            self.__dict__[cache] = held  # beside ours, which is the same
         if cache == "_cached_edge_index" and self._cached_edge_index is not None:
             edge_index, edge_weight = self._cached_edge_index
         edge_index, edge_weight, _ = to_edge_list(edge_index, edge_weight, flow=self.flow)

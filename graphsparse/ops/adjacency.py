@@ -388,7 +388,7 @@ class Adjacency:
         return torch.stack([col, row]).long(), weight
 
     def to_torch_csr(self) -> Tensor:
-        """Return a torch CSR matrix ``[num_dst, num_src]``; it shares memory with the adjacency, so don't write to it."""
+        """Return a torch CSR matrix ``[num_dst, num_src]``; it shares memory with the adjacency: don't write."""
         pattern, value = self.pattern, self.value
         value = torch.ones(pattern.num_entries, device=pattern.col.device) if value is None else value.contiguous()
         size = (pattern.num_rows, pattern.num_cols)
@@ -420,7 +420,9 @@ class Adjacency:
 
     def record_stream(self, stream: Any) -> None:
         """Mark the memory as used by a stream, as :meth:`torch.Tensor.record_stream` does."""
-        self._map(lambda part: part if part.record_stream(stream) is None else part)
+        for part in (self.rowptr, self.col, self.pattern.perm, self.value):
+            if part is not None:
+                part.record_stream(stream)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Adjacency":
         value = None if self.value is None else function(self.value)

@@ -187,6 +187,8 @@ def offsets(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     if index.device.type == "cpu":
         count = torch.bincount(index, minlength=size)
     else:  # `bincount` would wait for the largest index
-        count = ptr.new_zeros(size, dtype=torch.int64).scatter_add_(0, index.long(), ptr.new_ones((), dtype=torch.int64).expand_as(index))
+        count = ptr.new_zeros(size, dtype=torch.int64).scatter_add_(
+            0, index.long(), ptr.new_ones((), dtype=torch.int64).expand_as(index)
+        )
     torch.cumsum(count, 0, out=ptr[1:])
     return ptr

@@ -97,7 +97,7 @@ def _checksum(part: Tensor) -> Tensor:
         rows = np.einsum("ij,j->i", held[:whole].reshape(-1, _ROW), _WEIGHTS) if whole else ()
         return torch.from_numpy(np.append(np.asarray(rows, np.int64), last))
     weights = _weights(words.device)
-    sums = [(block.long() * weights).sum(1) for block in words[:whole].view(-1, _ROW).split(_CHUNK // _ROW)]
+    sums = [(block.long() * weights).sum(1) for block in torch.split(words[:whole].view(-1, _ROW), _CHUNK // _ROW)]
     return torch.cat([*sums, (words[whole:].long() * weights[: words.numel() - whole]).sum().view(1)])
 
 
@@ -133,7 +133,7 @@ def constant(*graphs: Any) -> Iterator[None]:
     other memory that is shared are what must not happen.
 
     Args:
-        graphs: Tensors of any layout, ``EdgeIndex``, ``SparseTensor``, graphs of PyG, all tensors of which are meant, or
+        graphs: Tensors of any layout, ``EdgeIndex``, ``SparseTensor``, graphs of PyG, with all their tensors, or
             ``None``. An :class:`~graphsparse.ops.Adjacency` needs no promise: it never changes.
 
     Raises:
@@ -158,8 +158,8 @@ def constant(*graphs: Any) -> Iterator[None]:
     changed = [promise.name for promise in own.values() if not promise.is_kept()]
     if changed:
         raise RuntimeError(
-            f"{', '.join(changed)} changed in a block of constant(), so what was computed there may be wrong; change it "
-            "by operations of torch that are counted, not through '.data' or NumPy, or leave it out of constant()"
+            f"{', '.join(changed)} changed in a block of constant(), so what is computed there may be wrong; change "
+            "it by operations of torch that are counted, not through '.data' or NumPy, or leave it out of constant()"
         )
 
 

@@ -150,7 +150,7 @@ class _Extremum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor | None, adj: Adjacency, reduce: str, backend: str) -> Tensor:
         pattern, kept = (adj.pattern, None) if value is None else adj.keep(("present",), lambda: _present(adj, value))
-        used = value if kept is None else value.index_select(0, kept)
+        used = value if kept is None or value is None else value.index_select(0, kept)
         need_entry = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         out, entry = extremum(pattern, used, x, reduce, backend, need_entry)
         if need_entry:

@@ -45,8 +45,8 @@ def fit(
     interruption it holds those of the last whole step. Its mode, training or evaluation, is the one it came with. All
     arguments are checked before the first step, for which the model is called once in evaluation mode.
 
-    The graphs of the task are :func:`~graphsparse.ops.constant` meanwhile: what the layers of this package compute from
-    them is kept, and where hooks or the model itself change a graph by ``.data`` or NumPy, there is an error at the end.
+    The graphs of the task are :func:`~graphsparse.ops.constant` meanwhile: what our layers compute from them is
+    kept, and where hooks or the model itself change a graph by ``.data`` or NumPy, there is an error at the end.
 
     Where a projection of the optimiser has a ramp, as :class:`~graphsparse.training.L0Projection` may, no epoch within
     it is ever the best.

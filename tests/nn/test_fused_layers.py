@@ -647,7 +647,7 @@ def test_a_cached_graph_is_dropped_where_pyg_drops_it(kind, order):
     other = coalesce((edge_index + 3) % 12)
     more = {"x_0": x.clone()} if kind == "GCN2Conv" else {}
     attributes = {"edge_index": "_cached_edge_index", "CSR": "_cached_edge_index", "SparseTensor": "_cached_adj_t"}
-    for name in ("edge_index", *(form for form in ("CSR", "SparseTensor") if form in MATRICES)):
+    for name in ("edge_index", *(known for known in ("CSR", "SparseTensor") if known in MATRICES)):
         theirs, ours = twins(kind, *SIMPLE[kind], cached=True)
         for edges in (edge_index, other, edge_index[:, :9], other):
             graph = form(name, edges, (12, 12))

@@ -179,7 +179,12 @@ def test_an_adjacency_that_was_written_to_is_refused():
         adj = Adjacency.from_edge_index(edge_index, weight, 12)
         adj.gcn_norm()
         write(adj.value)
-        for use in (adj.gcn_norm, lambda adj=adj: spmm(adj, x), adj.t, lambda adj=adj: GINConv(nn.Linear(5, 3))(x, adj)):
+        for use in (
+            adj.gcn_norm,
+            lambda adj=adj: spmm(adj, x),
+            adj.t,
+            lambda adj=adj: GINConv(nn.Linear(5, 3))(x, adj),
+        ):
             with pytest.raises(RuntimeError, match="an Adjacency were changed in place; use 'with_value'"):
                 use()
     again = copy.deepcopy(Adjacency.from_edge_index(edge_index, weight, 12))
@@ -238,11 +243,11 @@ def test_a_broken_promise_is_an_error():
     }
     for message, graph in graphs.items():
         changed = x if "edge_weight" not in message else weight
-        with pytest.raises(RuntimeError, match=message.replace("[", r"\[")), constant(graph):
+        with pytest.raises(RuntimeError, match=message.replace("[", r"\[")), constant(graph):  # noqa: PT012
             for _ in range(2):
                 ours(x, edge_index, weight)
             changed.data.mul_(2)
-    with pytest.raises(ZeroDivisionError), constant(x):
+    with pytest.raises(ZeroDivisionError), constant(x):  # noqa: PT012
         ours(x, edge_index)
         x.data.mul_(2)
         raise ZeroDivisionError
@@ -264,7 +269,7 @@ def test_what_changed_before_a_graph_became_constant_is_seen():
 
 
 def test_every_form_of_a_graph_can_be_constant(checks):
-    edge_index, weight, x = unsorted_graph(simple=True)
+    edge_index, _, x = unsorted_graph(simple=True)
     for name in ("edge_index", "EdgeIndex", *MATRICES, "Adjacency"):
         ours = twins("GCNConv", 5, 3)[1]
         graph = form(name, edge_index, (12, 12))

@@ -73,7 +73,7 @@ def test_a_broken_promise_is_seen_on_a_device(device):
             found = model(data.x, data.edge_index)
         torch.testing.assert_close(found.detach().cpu(), theirs(data.x.clone(), data.edge_index).detach().cpu())
         data.x.data.neg_()
-    with pytest.raises(RuntimeError, match="'x' changed in a block"), constant(data):
+    with pytest.raises(RuntimeError, match="'x' changed in a block"), constant(data):  # noqa: PT012
         for _ in range(3):
             model(data.x, data.edge_index)
         data.x.data.neg_()
