@@ -341,6 +341,11 @@ class LinkTask:
         )
         self.generators: Sequence[torch.Generator] = [self._generator, *([] if loader is None else [loader.generator])]
 
+    @property
+    def graphs(self) -> tuple[Data, Data]:
+        """The graphs, which stay as they are while a model is trained."""
+        return self.data, self.eval_data
+
     def check(self, model: nn.Module) -> None:
         """Refuse a graph without links, features that are not finite, and a model without a vector for each node."""
         if self.links.size(1) == 0:
