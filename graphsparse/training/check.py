@@ -100,6 +100,12 @@ def check_data(
         mask = data.get(key)
         if mask is not None:
             _check_mask(mask, num_nodes, f"{name}.{key}")
+    for key in ("y", *MASKS):
+        other = data.get(key)
+        if other is not None and other.device != data.x.device:
+            raise ValueError(
+                f"'{name}.{key}' is on {other.device}, but '{name}.x' is on {data.x.device}: move one of them"
+            )
     for key in masks:
         if data.get(key) is None:
             raise ValueError(f"'{name}.{key}' is missing")

@@ -75,6 +75,8 @@ class LinkNeighborBatches(NeighborBatches):
 
     def epoch(self, links: Tensor, non_links: Tensor) -> Iterator[LinkBatch]:
         """Yield shuffled links ``[2, P]``, so many at a time, each time with as large a share of the non-links."""
+        device = links.device
+        links, non_links = links.cpu(), non_links.cpu()  # where neighbours are drawn
         order = torch.randperm(links.size(1), generator=self.generator)
         total = max(order.numel(), 1)
         for start in range(0, order.numel(), self.batch_size):
@@ -83,7 +85,8 @@ class LinkNeighborBatches(NeighborBatches):
             pairs = torch.cat([links[:, picked], non_links[:, first:last]], 1)
             seeds, place = torch.unique(pairs, return_inverse=True)
             nodes, edge_index, at = self._around(seeds)
-            yield LinkBatch(cut_out(self.data, nodes, edge_index, self._graph.edge_id(at)), place, picked)
+            part = cut_out(self.data, nodes, edge_index, self._graph.edge_id(at))
+            yield LinkBatch(part, place.to(device), picked.to(device))
 
 
 def some_of(links: Tensor, most: int | None, generator: torch.Generator) -> Tensor | None:

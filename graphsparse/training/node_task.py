@@ -231,7 +231,10 @@ class NodeTask:
             return predict(model, self.eval_data, self.call)
         with eval_mode(model), torch.no_grad():
             # What goes layer by layer knows plain models, not the wrapper that puts weights into one.
-            return self.inference(model.materialize() if isinstance(model, Supermask) else model, self.eval_data)
+            plain = model.materialize() if isinstance(model, Supermask) else model
+            logits = self.inference(plain, self.eval_data)
+        # It may leave them elsewhere than the graph, where labels and masks are.
+        return logits.to(self.eval_data.y.device) if isinstance(logits, Tensor) else logits
 
 
 class SharedForward:

@@ -21,21 +21,27 @@ def is_not_a_matrix(parameter: Tensor) -> bool:
     return parameter.dim() < 2
 
 
-def smallest_masks(values: Sequence[Tensor], count: Callable[[int], int], scope: Scope) -> list[Tensor]:
+def smallest_masks(
+    values: Sequence[Tensor],
+    count: Callable[[int], int],
+    scope: Scope,
+    select: Callable[[Tensor, int], Tensor] = smallest_k_mask,
+) -> list[Tensor]:
     """Mark the smallest entries of several tensors, ranked together or tensor by tensor.
 
     Args:
         values: The tensors.
         count: How many of ``n`` entries to mark.
         scope: ``"global"`` ranks all entries together, ``"tensor"`` those of each tensor.
+        select: Marks so many of a flat tensor.
 
     Returns:
         A bool tensor for every tensor, ``True`` at its marked entries; ties go to the first.
     """
     if scope == "tensor":
-        return [smallest_k_mask(v.reshape(-1), count(v.numel())).view(v.shape) for v in values]
+        return [select(v.reshape(-1), count(v.numel())).view(v.shape) for v in values]
     flat = torch.cat([v.reshape(-1) for v in values])
-    parts = torch.split(smallest_k_mask(flat, count(flat.numel())), [v.numel() for v in values])
+    parts = torch.split(select(flat, count(flat.numel())), [v.numel() for v in values])
     return [part.view(v.shape) for part, v in zip(parts, values, strict=True)]
 
 

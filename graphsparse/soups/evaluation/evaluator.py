@@ -14,7 +14,7 @@ from graphsparse.soups.evaluation.judge import Judge, Judged, halves, judged_nod
 from graphsparse.soups.evaluation.plain_forward import PlainForward, estimate_statistics, running_norms
 from graphsparse.soups.states import State, mix
 from graphsparse.training.check import check_callable
-from graphsparse.utils.call_model import Call, call_model
+from graphsparse.utils.call_model import Call, call_model, check_device
 
 #: A figure of merit, higher is better, from the logits ``[n, C]`` and the labels of the judged nodes.
 NodeMetric: TypeAlias = Callable[[Tensor, Tensor], float]
@@ -84,6 +84,8 @@ class Evaluator:
             raise ValueError(f"'batch_norm' must be one of {BATCH_NORMS} (got {batch_norm!r})")
         check_callable(call, "call")
         judged = judged_nodes(data, mask)
+        if call is call_model:
+            check_device(model, data)
         if metric is None:
             _check_classes(judged.y)
         else:
