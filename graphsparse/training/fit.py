@@ -17,7 +17,12 @@ from graphsparse.training.graph_task import GraphTask
 from graphsparse.training.loop import Hook, Loop
 from graphsparse.training.node_task import NodeTask
 from graphsparse.training.seeding import seeded
-from graphsparse.training.step_projection import StepProjection
+from graphsparse.training.step_projection import (
+    StepProjection,
+    check_not_parametrized,
+    projected_names,
+    projections_of,
+)
 from graphsparse.training.task import ExtraLoss, FitResult, Task
 from graphsparse.training.training import Training
 
@@ -105,6 +110,9 @@ def fit(
         optimizer, scheduler = training.make_optimizer(model)
     check_optimizer(optimizer, model)
     projection = None if project is None else project(optimizer)
+    projections = projections_of(optimizer)
+    check_not_parametrized(model, projections)
+    covered = {id(model.get_parameter(name)): name for name in projected_names(model, projections)}
     file = None
     if training.checkpoint is not None:
         identity = training_identity(
@@ -118,7 +126,7 @@ def fit(
         )
         file = Checkpoint(training.checkpoint, training.checkpoint_every, identity)
     try:
-        return Loop(training, optimizer, scheduler, extra_loss, before, after, file).run(model, task)
+        return Loop(training, optimizer, scheduler, extra_loss, before, after, file, covered).run(model, task)
     finally:
         if projection is not None:
             projection.remove()

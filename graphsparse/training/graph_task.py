@@ -158,6 +158,11 @@ class GraphTask:
             "first training graphs": digest(features),
         }
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Most steps of an epoch."""
+        return len(self._loader)
+
     def batches(self) -> Iterable[Batch]:
         """Return the shuffled batches of an epoch, on the device of the model."""
         return (batch.to(self._device) for batch in self._loader)

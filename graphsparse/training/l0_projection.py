@@ -9,7 +9,14 @@ from torch.optim import Optimizer
 
 from graphsparse.ops.check import check_sparsity
 from graphsparse.ops.select import mark_smallest, num_removed
-from graphsparse.training.step_projection import Exclude, Scope, StepProjection, check_scope, smallest_masks
+from graphsparse.training.step_projection import (
+    Exclude,
+    Scope,
+    StepProjection,
+    check_scope,
+    set_to_zero,
+    smallest_masks,
+)
 
 #: Steps after which what they have left is looked at, where that means to wait for a device.
 _LOOK_EVERY = 100
@@ -82,8 +89,8 @@ class L0Projection(StepProjection):
         self.scope = scope
         self.total_steps = total_steps if schedule == "cubic" else None
         self.freeze_after = freeze_after
-        self._frozen: list[Tensor] | None = None
         self._removed: list[Tensor] | None = None
+        self._is_frozen = False
         self._wiped_out: set[int] = set()
         self._left: dict[str, list[Tensor]] = {}
         super().__init__(optimizer, exclude)
@@ -96,7 +103,12 @@ class L0Projection(StepProjection):
     @property
     def holds(self) -> bool:
         """Whether the schedule has reached its sparsity."""
-        return self.total_steps is None or self.num_steps >= self.total_steps
+        return self.num_steps >= self.ramp_steps
+
+    @property
+    def ramp_steps(self) -> int:
+        """Number of steps before which the schedule has not reached its sparsity."""
+        return self.total_steps or 0
 
     def support(self) -> list[Tensor]:
         """Return what the last projection kept; what is not 0 before the first."""
@@ -104,43 +116,38 @@ class L0Projection(StepProjection):
         return super().support() if self._removed is None else [~mask for mask in self._removed]
 
     def state(self) -> dict[str, Any]:
-        """Return the number of steps, and the zeros that stay where they are, once there are such."""
+        """Return the number of steps, the zeros of the last projection, and whether they stay where they are."""
         self._look()
-        return {**super().state(), "frozen": self._frozen}
+        return {**super().state(), "removed": self._removed, "is_frozen": self._is_frozen}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state` returned."""
         super().load_state(state)
-        frozen = state.get("frozen")
-        if frozen is not None:  # a file brings it on the CPU
-            frozen = [mask.to(p.device) for mask, p in zip(frozen, self.parameters, strict=True)]
-        self._frozen = frozen
+        removed, self._is_frozen = state["removed"], state["is_frozen"]
+        if removed is not None:
+            removed = [mask.to(parameter.device) for mask, parameter in zip(removed, self.parameters, strict=True)]
+        self._removed = removed
 
     @property
     def sparsity(self) -> float:
         """Fraction that the schedule asks for after the steps taken so far."""
-        if self.total_steps is None or self.num_steps >= self.total_steps:
+        if self.total_steps is None or self.holds:
             return self.target
         return self.target * (1 - (1 - self.num_steps / self.total_steps) ** 3)
 
     @torch.no_grad()
     def project(self) -> None:
         """Set the smallest weights to zero now."""
-        masks = self._frozen
-        if masks is None:
+        if not self._is_frozen or self._removed is None:
             self._note("nan", [parameter.isnan().any() for parameter in self.parameters])
-            masks = smallest_masks(
-                [p.abs() for p in self.parameters],
-                lambda num: num_removed(self.sparsity, num),
-                self.scope,
-                mark_smallest,  # a number that is none is looked for above
+            sizes = [parameter.abs() for parameter in self.parameters]
+            # Marked without a look for NaN, which was taken above.
+            self._removed = smallest_masks(
+                sizes, lambda num: num_removed(self.sparsity, num), self.scope, mark_smallest
             )
-            if self.freeze_after is not None and self.num_steps >= self.freeze_after:
-                self._frozen = masks
-        self._removed = masks
-        for parameter, mask in zip(self.parameters, masks, strict=True):
-            parameter.masked_fill_(mask, 0)
-        self._note("empty", [mask.all() for mask in masks])
+            self._is_frozen = self.freeze_after is not None and self.num_steps >= self.freeze_after
+        set_to_zero(self.parameters, self._removed)
+        self._note("empty", [mask.all() for mask in self._removed])
         if self.num_steps % _LOOK_EVERY == 0:
             self._look()
 

@@ -317,6 +317,11 @@ class LinkTask:
                 f"(got {list(h.shape) if isinstance(h, Tensor) else type(h).__name__})"
             )
 
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Most steps of an epoch, where that is known."""
+        return 1 if self.loader is None else None
+
     def batches(self) -> Iterator[LinkBatch]:
         """Draw an epoch."""
         links, weight = self.links, self.weight

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
@@ -47,6 +47,8 @@ class Loop:
     before_step: Sequence[Hook] = ()
     after_step: Sequence[Hook] = ()
     checkpoint: Checkpoint | None = None
+    #: The parameters of the model that projections cover, by their identity.
+    projected: Mapping[int, str] = field(default_factory=dict)
 
     def run(self, model: nn.Module, task: Task) -> FitResult:
         """Train the model in place; it holds the best weights afterwards."""
@@ -55,6 +57,7 @@ class Loop:
             return _finished(model, saved["result"], logits_on_cpu=saved["logits_on_cpu"])
         with keep_mode(model), seeded(self.training.seed):
             if saved is None:
+                self._check_ramps(task)
                 course = Course()
                 self._save(model, task, course)  # a file that cannot be written is found before the first step
             else:
@@ -80,6 +83,16 @@ class Loop:
             content = {entry.name: getattr(result, entry.name) for entry in fields(result)}
             self.checkpoint.write({"result": content, "logits_on_cpu": logits.device.type == "cpu"})
         return result
+
+    def _check_ramps(self, task: Task) -> None:
+        """Refuse a training that ends before a projection can hold, where the number of steps is known."""
+        per_epoch = getattr(task, "steps_per_epoch", None)
+        ramp = max((projection.ramp_steps for projection in projections_of(self.optimizer)), default=0)
+        if per_epoch is not None and ramp > self.training.epochs * per_epoch:
+            raise ValueError(
+                f"the ramp of a projection takes {ramp} steps, but {self.training.epochs} epochs have at most "
+                f"{self.training.epochs * per_epoch}: no epoch would count; train for longer, or let it end earlier"
+            )
 
     def _train(self, model: nn.Module, task: Task, course: Course) -> None:
         training, start = self.training, course.epochs_run
@@ -131,6 +144,13 @@ class Loop:
             self.training.log(dict(course.history[-1]))
         sign = 1 if task.maximize else -1
         projections = projections_of(self.optimizer)
+        own = {id(parameter) for parameter in model.parameters()}
+        lost = [self.projected.get(id(p)) for one in projections for p in one.parameters if id(p) not in own]
+        if any(lost):
+            raise ValueError(
+                f"{next(filter(None, lost))!r} of 'model' is another parameter now than the one that is trained and projected: "
+                "load weights without assign=True, and exchange nothing while a model is trained"
+            )
         # An epoch within a ramp has more weights than were asked for: it is never the best.
         counts = all(projection.holds for projection in projections)
         course.ever_counted |= counts

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, TypeAlias
 
 import torch
@@ -151,6 +151,11 @@ class NodeTask:
             check_labels(logits.size(1), data, "data", ("train_mask",), self.target)
         self._device = next(model.parameters()).device
         self._forward = SharedForward(self.call)  # nothing is kept of a training before
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Most steps of an epoch, where the loader tells its length."""
+        return 1 if self.loader is None else len(self.loader) if isinstance(self.loader, Sized) else None
 
     def batches(self) -> Iterable[Data]:
         """Return the graph, or the batches of the loader on the device of the model; its own stay where they are."""
