@@ -21,7 +21,7 @@ from graphsparse.transfer import (
 
 pytestmark = pytest.mark.cuda
 
-SHORT = link_training(epochs=2, lr=1e-2, eval_every=2)
+SHORT = link_training(epochs=1, lr=1e-2)
 OPTIONS = BaselineOptions(
     hidden=8, student_hidden=8, dropout=0.0, training=SHORT, student_training=SHORT, pretraining_epochs=2
 )
@@ -51,7 +51,7 @@ MAKERS = {
 
 @pytest.fixture(scope="module")
 def pair_and_split():
-    return small_pair(num_nodes=90)
+    return small_pair(num_nodes=60)
 
 
 @pytest.mark.parametrize("name", MAKERS)
