@@ -9,7 +9,14 @@ from torch.optim import Optimizer
 
 from graphsparse.ops.check import check_sparsity
 from graphsparse.ops.select import num_removed
-from graphsparse.training.step_projection import Exclude, Scope, StepProjection, check_scope, set_to_zero, smallest_masks
+from graphsparse.training.step_projection import (
+    Exclude,
+    Scope,
+    StepProjection,
+    check_scope,
+    set_to_zero,
+    smallest_masks,
+)
 
 
 class L0Projection(StepProjection):

@@ -11,7 +11,16 @@ from torch_geometric.data import Data
 
 from graphsparse.loader.batches import check_sums_weighted_messages
 from graphsparse.nn import Supermask
-from graphsparse.training.check import check_callable, check_data, check_labels, check_one_graph, check_output
+from graphsparse.ops.csr import as_csr
+from graphsparse.training.check import (
+    check_callable,
+    check_data,
+    check_graph,
+    check_labels,
+    check_one_graph,
+    check_output,
+    has_label,
+)
 from graphsparse.training.checkpoint import describe_loader, graph_tensors, name_of
 from graphsparse.training.target import Target, check_target, read_labels, read_metric, target_loss
 from graphsparse.training.task import Evaluation, add_extra
@@ -33,12 +42,16 @@ def predict(model: nn.Module, data: Data, call: Call | None = None) -> Tensor:
     Returns:
         Logits ``[N, C]``.
 
+    Raises:
+        TypeError: If ``data`` is not one homogeneous graph.
+
     Example:
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.testing import random_graph
         >>> predict(GCN(8, 16, 2, 3), random_graph()).shape
         torch.Size([60, 3])
     """
+    check_graph(data)
     with eval_mode(model), torch.no_grad():
         logits: Tensor = call_model(model, data, call)
     return logits
@@ -52,7 +65,8 @@ class NodeTask:
 
     Args:
         data: The graph to train on, with ``x``, ``y`` and ``train_mask``; on the device of the model. Where it is
-            evaluated, too, with ``val_mask`` and, if known, ``test_mask``.
+            evaluated, too, with ``val_mask`` and, if known, ``test_mask``. Nodes without a label, -1 or -100 among
+            classes and NaN else, are left out of loss and metric of any part.
         eval_data: The graph to evaluate on instead, with ``val_mask`` and perhaps ``test_mask``.
         inductive: Hide validation and test nodes of ``data``, and their edges, while training; evaluate on all of it.
         loader: Any PyG loader of training batches, or a list of them. Of a batch with ``batch_size``, such as
@@ -104,6 +118,8 @@ class NodeTask:
             raise ValueError(
                 "'inductive' makes the training graph from 'data': give no 'eval_data' or 'loader' with it"
             )
+        for name, graph in (("data", data), *([] if eval_data is None else [("eval_data", eval_data)])):
+            check_graph(graph, name)
         self.target = check_target(target)
         self.metric, self._judge, self.maximize = read_metric(self.target, metric, maximize)
         self.whole, self.inductive = data, inductive
@@ -149,6 +165,11 @@ class NodeTask:
             check_output(predict(model, data, self.call), data, "data", ("train_mask",), self.target)
         elif not one:  # a graph that is trained on in batches may be too large for a forward pass
             check_labels(logits.size(1), data, "data", ("train_mask",), self.target)
+        if (mask := eval_data.get("test_mask")) is not None and mask.any():
+            # Whether test labels are there and in range; what they are is read at the end.
+            check_labels(logits.size(1), eval_data, name, ("test_mask",), self.target)
+        for graph in (data, eval_data):
+            self._labels(graph.y[graph.train_mask if graph is data else graph.val_mask])
         self._device = next(model.parameters()).device
         self._forward = SharedForward(self.call)  # nothing is kept of a training before
 
@@ -168,7 +189,7 @@ class NodeTask:
             yield copy.copy(batch).to(self._device)
 
     def loss(self, model: nn.Module, batch: Data, extra: Callable[[Tensor], Tensor] | None) -> Tensor | None:
-        """Return the loss on the training nodes of a batch, plus the further term.
+        """Return the loss on the labelled training nodes of a batch, plus the further term.
 
         It is their mean. Where a batch has ``loss_weight`` ``[n]`` it is their sum with these weights, which therefore
         carry the scale: weights of 1 / number of training nodes of the whole graph make a share of its mean.
@@ -177,6 +198,7 @@ class NodeTask:
         size = batch.get("batch_size")
         if size is not None:
             mask = mask & (torch.arange(mask.numel(), device=mask.device) < size)
+        mask = mask & has_label(batch.y, self.target)
         has_train_nodes = bool(mask.any())
         if not has_train_nodes and extra is None:
             return None
@@ -201,8 +223,9 @@ class NodeTask:
         if logits.isnan().any():
             raise FloatingPointError(f"a logit is not a number after epoch {epoch}; a smaller 'lr' may help")
         val, figures = self._score(logits, data.val_mask), {}
-        if data.get("train_mask") is not None and data.train_mask.any():
-            figures["train"] = self._score(logits, data.train_mask)
+        train = data.get("train_mask")
+        if train is not None and (train & has_label(data.y, self.target)).any():
+            figures["train"] = self._score(logits, train)
         return Evaluation(val, logits, figures)
 
     def finish(self, model: nn.Module, best: Evaluation) -> tuple[Tensor, float, float | None]:
@@ -228,6 +251,8 @@ class NodeTask:
         return y if self.target == "multiclass" else read_labels(y, y.size(0), self.target)
 
     def _score(self, logits: Tensor, mask: Tensor) -> float:
+        """Return the metric of a part, of its nodes with a label."""
+        mask = mask & has_label(self.eval_data.y, self.target)
         return float(self._judge(logits[mask], self._labels(self.eval_data.y[mask])))
 
     def _logits(self, model: nn.Module) -> Tensor:
@@ -301,7 +326,7 @@ def observed_graph(data: Data) -> Data:
     graph.num_nodes = data.num_nodes
     graph = graph.subgraph(observed)
     rows = data.x.to_sparse(layout=torch.sparse_coo).index_select(0, observed.nonzero().squeeze(1))
-    graph.x = rows.coalesce().to_sparse(layout=torch.sparse_csr)
+    graph.x = as_csr(rows.coalesce())
     return graph
 
 
