@@ -156,9 +156,7 @@ def check_part(y: Tensor, name: str, unit: str, target: str, width: int | None =
     """
     if not has_label(y, target).any():
         none = "-1 or -100" if target == "multiclass" else "NaN"
-        raise ValueError(
-            f"{name} marks no labelled {unit}: all have the label {none}, which is none; leave the part out"
-        )
+        raise ValueError(f"{name} marks no labelled {unit}: all have the label {none}, which is none; leave it out")
     if target == "multiclass":
         check_classes(y, f"labels of {name}", width)
 
