@@ -121,8 +121,8 @@ def test_labels_and_matrices_that_are_not_finite():
     data = ToSparseTensor(attr="edge_weight", layout=torch.sparse_csr)(spoiled("edge_weight", math.nan))
     with pytest.raises(ValueError, match="'data.adj_t' holds NaN or infinity"):
         fit(gcn(), data, epochs=1)
+    data = random_graph()
     with pytest.raises(ValueError, match="'link_weight' must be finite"):
-        data = random_graph()
         LinkTask(data, {"val": (torch.ones(2, 1).long(),) * 2}, link_weight=torch.full((data.num_edges,), math.nan))
 
 
