@@ -9,6 +9,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 from torch_geometric.data.storage import NodeStorage
 
+from graphsparse.ops.csr import csr_tensor
 from graphsparse.typing import has_module, optional_module
 
 
@@ -88,4 +89,4 @@ def with_entries(matrix: Any, row: Tensor, col: Tensor, value: Tensor | None) ->
     crow = matrix.crow_indices().new_zeros(matrix.size(0) + 1)
     crow[1:] = torch.bincount(row, minlength=matrix.size(0)).cumsum(0)
     assert value is not None
-    return torch.sparse_csr_tensor(crow, col.to(crow.dtype), value, matrix.size(), check_invariants=False)
+    return csr_tensor(crow, col.to(crow.dtype), value, matrix.size())

@@ -10,6 +10,7 @@ from torch_geometric import EdgeIndex
 
 from graphsparse.ops import norm
 from graphsparse.ops.check import check_edge_index, check_integer
+from graphsparse.ops.csr import csr_tensor
 from graphsparse.ops.pattern import Pattern, own_memory
 from graphsparse.typing import optional_module
 
@@ -379,7 +380,7 @@ class Adjacency:
         pattern = self.pattern
         value = torch.ones(pattern.num_entries, device=pattern.col.device) if self.value is None else self.value
         size = (pattern.num_rows, pattern.num_cols)
-        return torch.sparse_csr_tensor(pattern.rowptr, pattern.col, value, size, check_invariants=False)
+        return csr_tensor(pattern.rowptr, pattern.col, value, size)
 
     def to(self, device: torch.device | str | int) -> "Adjacency":
         """Return the adjacency on a device: itself when it is there already."""

@@ -17,8 +17,8 @@ def kept_counts(shapes: Sequence[Sequence[int]], sparsity: float, ratio: Ratio) 
     .. math:: k_l \approx \min(n_l, \varepsilon w_l), \qquad \sum_l k_l = D - \lfloor s D \rfloor
 
     With ``"uniform"`` the weight :math:`w_l` of a tensor is its number of entries :math:`n_l`, with ``"erk"``
-    (Erdos-Renyi kernel) the sum of its sizes: the density :math:`\varepsilon \sum d / \prod d` is high where a tensor is
-    small, as a last layer is. Whole numbers come of it by Webster's rule, one entry after another to the tensor with
+    (Erdos-Renyi kernel) the sum of its sizes: the density :math:`\varepsilon \sum d / \prod d` is high where a tensor
+    is small, as a last layer is. Whole numbers come of it by Webster's rule, one entry after another to the tensor with
     the largest :math:`w_l / (k_l + 1/2)`, ties to the first. So a lower sparsity never keeps less of any tensor, which
     the rule of largest remainders does not promise.
 

@@ -141,7 +141,7 @@ def _short_form(task: Any, training: Training | None, options: dict[str, Any]) -
         raise TypeError(f"give {sorted(own)} as fields of 'training', not beside it")
     rest = {name: value for name, value in options.items() if name not in own}
     if not hasattr(task, "evaluate"):
-        make: Any = NodeTask if isinstance(task, BaseData) or not hasattr(task, "__getitem__") else GraphTask
+        make: Any = task_of(task)
         known = list(inspect.signature(make).parameters)[1:]
         unknown = [name for name in rest if name not in known]
         if unknown:
@@ -152,6 +152,11 @@ def _short_form(task: Any, training: Training | None, options: dict[str, Any]) -
     if rest:
         raise TypeError(f"fit() takes no {next(iter(rest))!r} beside a task: it knows {sorted(_FIELDS)}")
     return task, Training(**own) if training is None else training
+
+
+def task_of(data: Any) -> type[NodeTask] | type[GraphTask]:
+    """Return the task that data stand for: a graph, or several; each says what it cannot take."""
+    return NodeTask if isinstance(data, BaseData) or not hasattr(data, "__getitem__") else GraphTask
 
 
 def _hooks(given: Sequence[Hook], name: str) -> list[Hook]:

@@ -19,7 +19,7 @@ from graphsparse.nn.link_decoders import DotDecoder, score_in_chunks
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_count
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
-from graphsparse.training.check import check_callable
+from graphsparse.training.check import check_callable, check_finite, check_graph
 from graphsparse.training.checkpoint import graph_tensors, name_of
 from graphsparse.training.node_task import Inference, predict
 from graphsparse.training.task import Evaluation, add_extra
@@ -283,6 +283,8 @@ class LinkTask:
         call: Call | None = None,
         seed: int = 0,
     ) -> None:
+        for name, graph in (("data", data), *([] if eval_data is None else [("eval_data", eval_data)])):
+            check_graph(graph, name)
         for i, kind in enumerate(("links", "non-links")):
             if split["val"][i].size(1) == 0:
                 raise ValueError(
@@ -298,6 +300,8 @@ class LinkTask:
         self.directed, self.loader, self.call, self.inference = directed, loader, call, inference
         self.links, at = links_of(data, directed=directed)
         self.weight = None if link_weight is None else link_weight[at]
+        if self.weight is not None and not bool(self.weight.isfinite().all() & (self.weight >= 0).all()):
+            raise ValueError("'link_weight' must be finite and not negative")
         if self.weight is not None and not bool(self.weight.any()):
             raise ValueError("'link_weight' is 0 for every link of the graph: there is nothing to learn from")
         self._generator = torch.Generator().manual_seed(seed)
@@ -310,6 +314,7 @@ class LinkTask:
             raise ValueError("the training graph has no link to learn from, besides what is held out")
         for name, graph in (("data", self.data), ("eval_data", self.eval_data)):
             check_features(graph.x, model, f"{name}.x")
+            check_finite(graph, name)
         h = self.encode(model)
         if not isinstance(h, Tensor) or h.dim() != 2 or h.size(0) != self.eval_data.num_nodes:
             raise ValueError(

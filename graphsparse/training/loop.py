@@ -148,8 +148,8 @@ class Loop:
         lost = [self.projected.get(id(p)) for one in projections for p in one.parameters if id(p) not in own]
         if any(lost):
             raise ValueError(
-                f"{next(filter(None, lost))!r} of 'model' is another parameter now than the one that is trained and projected: "
-                "load weights without assign=True, and exchange nothing while a model is trained"
+                f"{next(filter(None, lost))!r} of 'model' is another parameter now than the one that is trained and "
+                "projected: load weights without assign=True, and exchange nothing while a model is trained"
             )
         # An epoch within a ramp has more weights than were asked for: it is never the best.
         counts = all(projection.holds for projection in projections)

@@ -47,10 +47,10 @@ def seeded(seed: int) -> Iterator[None]:
         torch.cuda.manual_seed_all(torch.initial_seed())
 
 
-def _gpus() -> Any:
+def _gpus() -> Any | None:
     """Return the module of the accelerator, such as ``torch.cuda``, once the process uses it, else ``None``."""
     device = torch.accelerator.current_accelerator()
-    module = None if device is None else torch.get_device_module(device)
+    module: Any = None if device is None else torch.get_device_module(device)
     return module if hasattr(module, "is_initialized") and module.is_initialized() else None
 
 

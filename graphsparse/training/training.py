@@ -127,7 +127,7 @@ class ClippedAdam(Adam):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # PyTorch comes here with a copy, which has lost its hooks, and with a state dict, where they are still there.
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         if _clip not in self._optimizer_step_pre_hooks.values():
             self.register_step_pre_hook(_clip)
 

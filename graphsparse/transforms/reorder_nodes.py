@@ -15,6 +15,7 @@ from torch_geometric.transforms import BaseTransform
 from graphsparse.edges.mask import fix_num_nodes_, is_sparse_tensor, matrix_entries, with_entries
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.check import check_count
+from graphsparse.ops.csr import csr_tensor
 from graphsparse.ops.pairs import key_pairs, pair_keys, sort_keys
 from graphsparse.utils.partition import partition_graph
 
@@ -294,4 +295,4 @@ def _take(key: str, value: Any, order: Tensor, dim: int) -> Any:
     start = torch.cat([crow[:1], length.cumsum(0).to(crow.dtype)])
     entry = torch.arange(value.col_indices().numel(), device=crow.device)
     entry += torch.repeat_interleave(crow[order] - start[:-1], length)
-    return torch.sparse_csr_tensor(start, value.col_indices()[entry], value.values()[entry], value.size())
+    return csr_tensor(start, value.col_indices()[entry], value.values()[entry], value.size())

@@ -83,7 +83,7 @@ def test_ensemble_and_diagnosis(device):
     model, states, data = GCN(8, 16, 2, 3), random_states(MAKERS["cached"], 3), random_graph()
     there_too = [there(state, device) for state in states], Evaluator(there(model, device), there(data, device))
     here = states, Evaluator(model, data)
-    assert ensemble(*there_too).val == ensemble(*here).val
+    assert ensemble(*there_too).score == ensemble(*here).score
     assert str(diagnose(*there_too)) == str(diagnose(*here))
 
 

@@ -9,7 +9,7 @@ from torch_geometric.nn import GCN
 from graphsparse.nn import Supermask, accelerate
 from graphsparse.ops.select import mark_smallest, smallest_k_mask
 from graphsparse.testing import random_graph
-from graphsparse.training import FixedMask, L0Projection, Masks, fit
+from graphsparse.training import FixedMask, L0Projection, Masks, NodeTask, fit
 
 pytestmark = pytest.mark.cuda
 
@@ -82,3 +82,24 @@ def test_waits_of_an_epoch(device):
         counts.append([line for line in waits if "loop.py" in line])
     # Once for the losses of an epoch, besides what is asked for at the ends.
     assert len(counts[0]) == len(counts[1]) <= 6
+
+
+@pytest.mark.parametrize("target", ["multiclass", "binary", "regression"])
+def test_no_step_on_a_whole_graph_waits(target, device):
+    data = there(random_graph(), device)
+    if target != "multiclass":
+        data.y = torch.nn.functional.one_hot(data.y, 3).float()
+        data.y[::7, 0] = torch.nan
+    model, task = (
+        torch.nn.Linear(8, 3).to(device),
+        NodeTask(data, target=target, call=lambda model, data: model(data.x)),
+    )
+    task.check(model)
+    (batch,) = task.batches()
+    task.loss(model, batch, None)
+    with count_syncs() as waits:
+        task.loss(model, batch, None).backward()
+    assert not waits, waits
+    before = float(task.loss(model, batch, None).detach())
+    data.train_mask[:20] = False  # what is written to is looked at again
+    assert float(task.loss(model, batch, None).detach()) != before

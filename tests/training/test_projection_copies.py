@@ -105,7 +105,8 @@ def test_a_parameter_that_comes_later(name):
     assert "step_projection" not in optimizer.state_dict()["param_groups"][1]
     optimizer.add_param_group({"params": [extra.weight]})
     if name == "masks of a model":  # says of which weights it holds some
-        return train(model, optimizer)
+        train(model, optimizer)
+        return
     with pytest.raises(ValueError, match=r"does not project, of the shapes \[\[16, 16\]\]: remove"):
         train(model, optimizer)
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphsparse.ops.csr import csr_tensor
 from graphsparse.transfer.data.keys import NodeMatch
 
 
@@ -85,4 +86,4 @@ def _stack_rows(parts: Sequence[Tensor]) -> Tensor:
 
 def _csr(ptr: Tensor, col: Tensor, values: Tensor, like: Tensor) -> Tensor:
     size = (ptr.numel() - 1, like.size(1))
-    return torch.sparse_csr_tensor(ptr.to(col.dtype), col, values, size, check_invariants=False)
+    return csr_tensor(ptr.to(col.dtype), col, values, size)
