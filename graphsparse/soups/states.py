@@ -142,10 +142,7 @@ def combine(states: States, weights: Weights) -> dict[str, Tensor]:
 @torch.no_grad()
 def weighted_sum(states: States, weights: Weights) -> dict[str, Tensor]:
     """Add up state dicts that fit each other, as :func:`combine` does."""
-    if isinstance(weights, Mapping):
-        weights = {name: part.cpu() for name, part in weights.items()}
-    else:
-        weights = weights.cpu()
+    weights = {name: part.cpu() for name, part in weights.items()} if isinstance(weights, Mapping) else weights.cpu()
     names: dict[str, str] = {}
     total: dict[str, Tensor] = {}
     kinds: dict[str, torch.dtype] = {}
