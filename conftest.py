@@ -30,11 +30,12 @@ def pytest_configure(config):
     """Set the number of threads, and block the extensions where that is asked for."""
     # The graphs of the tests are tiny: threads cost ten times more than they bring where the cores are busy.
     torch.set_num_threads(1)
-    if config.getoption("--without-extensions"):
+    simulated = config.getoption("--simulated-device") and not torch.cuda.is_available()
+    if config.getoption("--without-extensions") or simulated:  # their kernels know the memory of CPUs and GPUs only
         already = [name for name in EXTENSIONS if name in sys.modules]
         assert not already, f"imported before they could be blocked: {already}"
         sys.meta_path.insert(0, _Blocker())
-    if config.getoption("--simulated-device") and not torch.cuda.is_available():
+    if simulated:
         from simulated_device import set_up
 
         set_up()

@@ -47,8 +47,8 @@ def main(argv: list[str]) -> int:
         ["ruff", "check", "."],
         ["mypy"],
         ["lint-imports"],
-        # On a GPU where there is one, else on the simulated device, which needs a process of its own.
-        ["pytest", "--simulated-device", "-m", "cuda", *files_marked("cuda")],
+        # On a GPU where there is one, else on the simulated device, which needs processes of its own.
+        ["pytest", *PARALLEL, "--simulated-device", "-m", "cuda", *files_marked("cuda")],
         # The leg without extensions comes first: pytest's closing line of the full leg is then the last one.
         ["pytest", *PARALLEL, "--without-extensions", "-m", NOT_IN_FIRST, *TOUCHES_EXTENSIONS],
         ["pytest", *PARALLEL],

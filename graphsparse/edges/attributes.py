@@ -35,6 +35,7 @@ from torch_geometric.data.storage import E_KEYS, N_KEYS, EdgeStorage, NodeStorag
 from torch_geometric.typing import TensorFrame
 
 from graphsparse.ops.adjacency import Adjacency
+from graphsparse.ops.csr import csr_tensor
 from graphsparse.typing import has_module, optional_module
 
 #: Links to be learned are no edges of the graph, even where there are as many.
@@ -228,7 +229,7 @@ def take(key: str, value: Any, index: Tensor, dim: int) -> Any:
     entry = torch.arange(int(start[-1]), device=crow.device)
     entry += torch.repeat_interleave(crow[index] - start[:-1], length)
     size = (index.numel(), *value.shape[1:])
-    return torch.sparse_csr_tensor(start, value.col_indices()[entry], value.values()[entry], size)
+    return csr_tensor(start, value.col_indices()[entry], value.values()[entry], size)
 
 
 def node_numbers(store: Any, kinds: Mapping[str, str]) -> dict[str, bool]:

@@ -11,6 +11,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.storage import EdgeStorage, NodeStorage
 
 from graphsparse.edges.attributes import attribute_kinds, check_one_graph, is_sparse_tensor, num_edges, take, warn_of
+from graphsparse.ops.csr import csr_tensor
 
 
 def mask_edges(edge_index: Tensor, mask: Tensor) -> Tensor:
@@ -182,8 +183,9 @@ def with_entries(matrix: Any, row: Tensor, col: Tensor, value: Tensor | None) ->
     major, minor = (row, col) if by_row else (col, row)
     pointer = torch.zeros_like(old)
     pointer[1:] = torch.bincount(major, minlength=old.numel() - 1).cumsum(0)
-    make = torch.sparse_csr_tensor if by_row else torch.sparse_csc_tensor
-    return make(pointer, minor.to(old.dtype), value, matrix.shape, check_invariants=False)
+    if by_row:
+        return csr_tensor(pointer, minor.to(old.dtype), value, matrix.shape)
+    return torch.sparse_csc_tensor(pointer, minor.to(old.dtype), value, matrix.shape, check_invariants=False)
 
 
 def mask_matrix(matrix: Any, mask: Tensor) -> Any:

@@ -9,6 +9,7 @@ from graphsparse.nn.features import LinearInput
 from graphsparse.nn.linear import is_plain
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.blocks import blocks
+from graphsparse.ops.csr import as_csr
 from graphsparse.ops.pattern import Pattern
 
 #: Rows of the input that are multiplied at a time on CPU. They are transposed for it, and should stay in the cache.
@@ -70,7 +71,7 @@ class CSRLinear(nn.Module):
         if bias is not None and bias.shape != weight.shape[:1]:
             raise ValueError(f"'bias' must have one entry per output, [{len(weight)}] (got {list(bias.shape)})")
         self.out_features, self.in_features = weight.shape
-        matrix = Adjacency.from_torch_csr(weight.detach().to_sparse_csr())
+        matrix = Adjacency.from_torch_csr(as_csr(weight.detach()))
         assert matrix.value is not None
         self.register_buffer("rowptr", matrix.rowptr)
         self.register_buffer("col", matrix.col)

@@ -8,6 +8,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.utils import is_sparse, is_torch_sparse_tensor
 
 from graphsparse.ops import Adjacency
+from graphsparse.ops.csr import as_csr
 from graphsparse.ops.remember import remember
 
 
@@ -93,7 +94,7 @@ def _from_matrix(matrix: Any, sparse_tensor_values: bool) -> Adjacency:
 
 
 def _from_torch(matrix: Tensor) -> Adjacency:
-    return Adjacency.from_torch_csr(matrix if matrix.layout == torch.sparse_csr else matrix.to_sparse_csr())
+    return Adjacency.from_torch_csr(matrix if matrix.layout == torch.sparse_csr else as_csr(matrix))
 
 
 def with_loops_of_matrix(adj: Adjacency, matrix: Any, fill: float, dtype: torch.dtype) -> Adjacency:
@@ -141,7 +142,7 @@ def to_edge_list(
         if (
             is_sparse(edge_index) and getattr(edge_index, "layout", None) == torch.sparse_csc
         ):  # PyG knows no messages of it
-            edge_index = edge_index.to_sparse_csr()
+            edge_index = as_csr(edge_index)
         return edge_index, edge_weight, size
     if flow != "source_to_target":
         refuse_matrix_backward()

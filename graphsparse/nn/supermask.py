@@ -225,6 +225,12 @@ class Supermask(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model with its masked weights."""
+        for given in (*args, *kwargs.values()):
+            if isinstance(given, Tensor) and given.dim() and given.device != self.scores.device:
+                raise ValueError(
+                    f"the model is on {self.scores.device}, but what it is called with is on {given.device}: move one "
+                    "of them to the other"
+                )
         weights = self._weights(final=not self.training)
         recurrent = _recurrent_layers(self.model) if self._has_recurrent else []
         _forget_weights(recurrent)

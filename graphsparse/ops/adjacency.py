@@ -10,6 +10,7 @@ from torch_geometric import EdgeIndex
 
 from graphsparse.ops import norm
 from graphsparse.ops.check import check_edge_index, check_integer
+from graphsparse.ops.csr import csr_tensor
 from graphsparse.ops.pattern import Pattern, aligned, own_memory
 from graphsparse.typing import optional_module
 
@@ -392,7 +393,7 @@ class Adjacency:
         pattern, value = self.pattern, self.value
         value = torch.ones(pattern.num_entries, device=pattern.col.device) if value is None else value.contiguous()
         size = (pattern.num_rows, pattern.num_cols)
-        return torch.sparse_csr_tensor(pattern.rowptr, pattern.col, value, size, check_invariants=False)
+        return csr_tensor(pattern.rowptr, pattern.col, value, size)
 
     def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> "Adjacency":
         """Return the adjacency on a device: itself when it is there already. A graph of PyG that holds it moves it.

@@ -274,8 +274,8 @@ class TicketRun:
         hold: HoldWeights | None = (lambda o: rule(o, target.weights, seed=seed)) if callable(rule) else rule
         term = None
         if self._distillation is not None and self._distillation.weight > 0:
-            assert isinstance(self.task, NodeTask)
-            term = self._distillation.term(self.task.data, self.teacher)
+            assert isinstance(self._task, NodeTask)
+            term = self._distillation.term(self._task.data, self.teacher)  # its test nodes are not to be distilled on
         model, tag = self.model(found.start), f"final-{self._num_finished}"
         result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
         masks = Masks(result.weight_masks, None if self.graph is None else _kept(self.graph, found.edges))

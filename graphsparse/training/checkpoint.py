@@ -20,7 +20,7 @@ from graphsparse.utils.files import atomic_write, is_whole, read_torch
 #: What tells one training from another: names and plain values.
 Identity: TypeAlias = Mapping[str, str | int | float | bool | None]
 
-FORMAT = "graphsparse training 1"
+FORMAT = "graphsparse training 2"
 #: Without ``every``, the seconds of work that a kill may cost, and how often the time of a save must pass between two.
 SECONDS, TIMES = 10.0, 20.0
 

@@ -18,7 +18,12 @@ from graphsparse.training.graph_task import GraphTask
 from graphsparse.training.loop import Hook, Loop
 from graphsparse.training.node_task import NodeTask
 from graphsparse.training.seeding import seeded
-from graphsparse.training.step_projection import StepProjection
+from graphsparse.training.step_projection import (
+    StepProjection,
+    check_not_parametrized,
+    projected_names,
+    projections_of,
+)
 from graphsparse.training.task import ExtraLoss, FitResult, Task
 from graphsparse.training.training import Training
 
@@ -126,6 +131,9 @@ def _fit(
         optimizer, scheduler = training.make_optimizer(model)
     check_optimizer(optimizer, model)
     projection = None if project is None else project(optimizer)
+    projections = projections_of(optimizer)
+    check_not_parametrized(model, projections)
+    covered = {id(model.get_parameter(name)): name for name in projected_names(model, projections)}
     file = None
     if training.checkpoint is not None:
         identity = training_identity(
@@ -139,7 +147,7 @@ def _fit(
         )
         file = Checkpoint(training.checkpoint, training.checkpoint_every, identity)
     try:
-        return Loop(training, optimizer, scheduler, extra_loss, before, after, file).run(model, task)
+        return Loop(training, optimizer, scheduler, extra_loss, before, after, file, covered).run(model, task)
     finally:
         if projection is not None:
             projection.remove()
@@ -154,7 +162,7 @@ def _short_form(task: Any, training: Training | None, options: dict[str, Any]) -
         raise TypeError(f"give {sorted(own)} as fields of 'training', not beside it")
     rest = {name: value for name, value in options.items() if name not in own}
     if not hasattr(task, "evaluate"):
-        make: Any = NodeTask if isinstance(task, BaseData) or not hasattr(task, "__getitem__") else GraphTask
+        make: Any = task_of(task)
         known = list(inspect.signature(make).parameters)[1:]
         unknown = [name for name in rest if name not in known]
         if unknown:
@@ -165,6 +173,11 @@ def _short_form(task: Any, training: Training | None, options: dict[str, Any]) -
     if rest:
         raise TypeError(f"fit() takes no {next(iter(rest))!r} beside a task: it knows {sorted(_FIELDS)}")
     return task, Training(**own) if training is None else training
+
+
+def task_of(data: Any) -> type[NodeTask] | type[GraphTask]:
+    """Return the task that data stand for: a graph, or several; each says what it cannot take."""
+    return NodeTask if isinstance(data, BaseData) or not hasattr(data, "__getitem__") else GraphTask
 
 
 def _hooks(given: Sequence[Hook], name: str) -> list[Hook]:

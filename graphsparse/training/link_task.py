@@ -19,7 +19,7 @@ from graphsparse.nn.link_decoders import DotDecoder, score_in_chunks
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_count
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
-from graphsparse.training.check import check_callable
+from graphsparse.training.check import check_callable, check_finite, check_graph
 from graphsparse.training.checkpoint import graph_tensors, name_of
 from graphsparse.training.node_task import Inference, predict
 from graphsparse.training.task import Evaluation, add_extra
@@ -75,6 +75,8 @@ class LinkNeighborBatches(NeighborBatches):
 
     def epoch(self, links: Tensor, non_links: Tensor) -> Iterator[LinkBatch]:
         """Yield shuffled links ``[2, P]``, so many at a time, each time with as large a share of the non-links."""
+        device = links.device
+        links, non_links = links.cpu(), non_links.cpu()  # where neighbours are drawn
         order = torch.randperm(links.size(1), generator=self.generator)
         total = max(order.numel(), 1)
         for start in range(0, order.numel(), self.batch_size):
@@ -83,7 +85,8 @@ class LinkNeighborBatches(NeighborBatches):
             pairs = torch.cat([links[:, picked], non_links[:, first:last]], 1)
             seeds, place = torch.unique(pairs, return_inverse=True)
             nodes, edge_index, at = self._around(seeds)
-            yield LinkBatch(cut_out(self.data, nodes, edge_index, self._graph.edge_id(at)), place, picked)
+            part = cut_out(self.data, nodes, edge_index, self._graph.edge_id(at))
+            yield LinkBatch(part, place.to(device), picked.to(device))
 
 
 def some_of(links: Tensor, most: int | None, generator: torch.Generator) -> Tensor | None:
@@ -318,6 +321,8 @@ class LinkTask:
         call: Call | None = None,
         seed: int = 0,
     ) -> None:
+        for name, graph in (("data", data), *([] if eval_data is None else [("eval_data", eval_data)])):
+            check_graph(graph, name)
         for i, kind in enumerate(("links", "non-links")):
             if split["val"][i].size(1) == 0:
                 raise ValueError(
@@ -333,6 +338,8 @@ class LinkTask:
         self.directed, self.loader, self.call, self.inference = directed, loader, call, inference
         self.links, at = links_of(data, directed=directed)
         self.weight = None if link_weight is None else link_weight[at]
+        if self.weight is not None and not bool(self.weight.isfinite().all() & (self.weight >= 0).all()):
+            raise ValueError("'link_weight' must be finite and not negative")
         if self.weight is not None and not bool(self.weight.any()):
             raise ValueError("'link_weight' is 0 for every link of the graph: there is nothing to learn from")
         self._generator = torch.Generator().manual_seed(seed)
@@ -352,12 +359,18 @@ class LinkTask:
             raise ValueError("the training graph has no link to learn from, besides what is held out")
         for name, graph in (("data", self.data), ("eval_data", self.eval_data)):
             check_features(graph.x, model, f"{name}.x")
+            check_finite(graph, name)
         h = self.encode(model)
         if not isinstance(h, Tensor) or h.dim() != 2 or h.size(0) != self.eval_data.num_nodes:
             raise ValueError(
                 f"'model' must return one vector per node, [{self.eval_data.num_nodes}, d] "
                 f"(got {list(h.shape) if isinstance(h, Tensor) else type(h).__name__})"
             )
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Most steps of an epoch, where that is known."""
+        return 1 if self.loader is None else None
 
     def batches(self) -> Iterator[LinkBatch]:
         """Draw an epoch."""

@@ -30,7 +30,7 @@ def seeded(seed: int) -> Iterator[None]:
         True
     """
     gpus = _gpus()
-    states = None if gpus is None else [gpus.get_rng_state(index) for index in range(gpus.device_count())]
+    states = [] if gpus is None else [gpus.get_rng_state(index) for index in range(gpus.device_count())]
     with torch.random.fork_rng(devices=()):
         python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - kept to restore it
         try:
@@ -41,7 +41,7 @@ def seeded(seed: int) -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
-            for index, words in enumerate(states or ()):
+            for index, words in enumerate(states):
                 gpus.set_rng_state(words, index)
     if gpus is None:  # a GPU that is used from now on, or was for the first time, draws what the caller's seed says
         torch.cuda.manual_seed_all(torch.initial_seed())
@@ -50,7 +50,7 @@ def seeded(seed: int) -> Iterator[None]:
 def _gpus() -> Any:
     """Return the module of the accelerator, such as ``torch.cuda``, once the process uses it, else ``None``."""
     device = torch.accelerator.current_accelerator()
-    module = None if device is None else torch.get_device_module(device)
+    module: Any = None if device is None else torch.get_device_module(device)
     return module if hasattr(module, "is_initialized") and module.is_initialized() else None
 
 

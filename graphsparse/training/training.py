@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -115,16 +115,29 @@ def adam(parameters: list[nn.Parameter], lr: float, weight_decay: float) -> Opti
     return Adam(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
 
 
+class ClippedAdam(Adam):
+    """Adam that shortens the gradient of all parameters together before every step; a copy of it does so, too."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], clip: float, **options: Any) -> None:
+        super().__init__(parameters, **options)
+        self.defaults["clip"] = clip
+        for group in self.param_groups:
+            group["clip"] = clip
+        self.register_step_pre_hook(_clip)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # PyTorch comes here with a copy, which has lost its hooks, and with a state dict, where they are still there.
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if _clip not in self._optimizer_step_pre_hooks.values():
+            self.register_step_pre_hook(_clip)
+
+
 def clipped_adam(parameters: list[nn.Parameter], lr: float, weight_decay: float, clip: float = 2.0) -> Optimizer:
     """Return Adam that shortens the gradient of all parameters together to a length of ``clip`` before every step.
 
     An optimiser for ``Training``; for another length give ``functools.partial(clipped_adam, clip=1.0)``.
     """
-    optimizer = Adam(parameters, lr=lr, weight_decay=weight_decay)
-    for group in optimizer.param_groups:
-        group["clip"] = clip
-    optimizer.register_step_pre_hook(_clip)
-    return optimizer
+    return ClippedAdam(parameters, clip, lr=lr, weight_decay=weight_decay)
 
 
 def _clip(optimizer: Optimizer, *_: object) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import MessagePassing
@@ -35,7 +36,8 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
         call: ``(model, data) -> output`` instead, for any other signature.
 
     Raises:
-        ValueError: If the model takes no edge weights although there are some, or needs what the graph lacks.
+        ValueError: If the model takes no edge weights although there are some, needs what the graph lacks, or is on
+            another device than the graph.
 
     Example:
         >>> import torch
@@ -46,6 +48,8 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
     """
     if call is not None:
         return call(model, data)
+    if isinstance(model, nn.Module):
+        check_device(model, data)
     layer_edges = data.get("layer_edges")
     if layer_edges is not None:
         with own_edges(model, layer_edges):
@@ -69,6 +73,15 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
             weight = (data.edge_weight,)
     _check_required(model, taken, named, data)
     return model(data.get("x"), edges, *weight, **named)
+
+
+def check_device(model: nn.Module, data: Data, name: str = "data") -> None:
+    """Refuse a graph on another device than the model, by the names of both."""
+    own = next((tensor.device for part in (model.parameters(), model.buffers()) for tensor in part), None)
+    for key in ("x", "edge_index", "adj_t", "edge_weight", "edge_attr"):
+        other = getattr(data.get(key), "device", None)
+        if own is not None and isinstance(other, torch.device) and other != own:
+            raise ValueError(f"'model' is on {own}, but '{name}.{key}' is on {other}: move one of them to the other")
 
 
 def forward_arguments(model: nn.Module) -> dict[str, inspect.Parameter]:

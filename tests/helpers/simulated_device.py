@@ -53,6 +53,24 @@ def set_up():
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
+    torch.nn.Module.to = _keeping_ties(torch.nn.Module.to)
+
+
+def _keeping_ties(move):
+    """Make one parameter with two names stay one: a GPU's is changed in place, and ours has to be another object."""
+
+    def to(self, *args, **kwargs):
+        names = {}
+        for name, parameter in self.named_parameters(remove_duplicate=False):
+            names.setdefault(id(parameter), []).append(name)
+        moved = move(self, *args, **kwargs)
+        for first, *others in names.values():
+            for other in others:
+                owner, _, local = other.rpartition(".")
+                self.get_submodule(owner)._parameters[local] = self.get_parameter(first)
+        return moved
+
+    return to
 
 
 class _Module:

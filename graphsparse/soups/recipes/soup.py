@@ -122,6 +122,13 @@ def checked_score(score: float, index: int) -> float:
     return score
 
 
+def checked_logits(logits: Tensor, index: int) -> Tensor:
+    """Return the logits of an ingredient, or refuse such as are not numbers."""
+    if bool(logits.isnan().any()):
+        raise ValueError(f"ingredient {index} gives logits that are not numbers")
+    return logits
+
+
 class Acceptance:
     """Takes or refuses candidates for a soup by their scores, so that it gets better with each that is taken.
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.blocks import row_blocks
+from graphsparse.ops.csr import csr_tensor
 from graphsparse.ops.pairs import find_sorted
 from graphsparse.transfer.data.keys import NodeMatch
 from graphsparse.utils.counter_random import mix64
@@ -124,4 +125,4 @@ def _stack_rows(parts: Sequence[Tensor]) -> Tensor:
 
 def _csr(ptr: Tensor, col: Tensor, values: Tensor, like: Tensor) -> Tensor:
     size = (ptr.numel() - 1, like.size(1))
-    return torch.sparse_csr_tensor(ptr.to(col.dtype), col, values, size, check_invariants=False)
+    return csr_tensor(ptr.to(col.dtype), col, values, size)

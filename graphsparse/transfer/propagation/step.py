@@ -112,7 +112,11 @@ class PropagationStep:
     def restored(cls, state: Mapping[str, Any], base: Callable[[Tensor], Tensor]) -> "PropagationStep":
         """Return the step that gave the state."""
         step = cls(KINDS[state["kind"]](**state["options"]), base, state["graph"])
-        fitted = {name.removeprefix("fitted."): value for name, value in state.items() if name.startswith("fitted.")}
+        fitted = {
+            name.removeprefix("fitted."): value.cpu() if isinstance(value, Tensor) else value  # as :meth:`fit` has it
+            for name, value in state.items()
+            if name.startswith("fitted.")
+        }
         step.propagation.restore(fitted)
         step.weight = state["weight"]
         return step
