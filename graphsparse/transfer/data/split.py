@@ -17,7 +17,7 @@ from graphsparse.transfer.data.negatives import PairSpace, draw_non_links, turn_
 from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.data.relation import read_pairs
 from graphsparse.utils.counter_random import CounterRandom, check_seed
-from graphsparse.utils.files import read_tensors, write_tensors
+from graphsparse.utils.files import ContentError, read_tensors, reading, write_tensors
 
 _KIND, VERSION = "link split", "3"
 #: Names of the tensors, in the order in which they are digested.
@@ -117,8 +117,13 @@ class LinkSplit:
         """
         remedy = "'split_links' with the same arguments draws the same pairs again"
         tensors, header = read_tensors(path, _KIND, VERSION, remedy)
-        pairs: dict[str, Any] = {name: tensors[name].long() for name in PARTS}
-        split = cls(**pairs, **header)
+        with reading(path):
+            if any(tensors[name].is_floating_point() for name in PARTS):
+                raise ContentError("it holds other than numbers of nodes")
+            pairs: dict[str, Any] = {name: tensors[name].long() for name in PARTS}
+            for name, found in pairs.items():
+                check_edge_index(found, None if pair is None else pair.num_nodes, name)
+            split = cls(**pairs, **header)
         if pair is not None:
             split.check(pair)
         return split

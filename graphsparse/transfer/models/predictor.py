@@ -13,7 +13,7 @@ from graphsparse.nn.link_decoders import make_decoder, score_in_chunks
 from graphsparse.ops.digest import digest
 from graphsparse.training import FitResult, Training, fit, link_training
 from graphsparse.transfer.data.split import check_queries, check_split
-from graphsparse.utils.files import read_tensors, write_tensors
+from graphsparse.utils.files import read_tensors, reading, write_tensors
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair
@@ -170,17 +170,18 @@ class LinkPredictor:
             ValueError: If it holds something else, is damaged, or was fitted on another target.
         """
         tensors, header = read_tensors(path, _KIND)
-        kind = {kind.__name__: kind for kind in _kinds(cls)}.get(header["class"])
+        with reading(path):
+            name, options, origin, state = (header[key] for key in ("class", "options", "origin", "state"))
+            kind = {kind.__name__: kind for kind in _kinds(cls)}.get(name)
+            target = origin["target"]
         if kind is None:
-            raise ValueError(f"{path} holds a {header['class']}, and not a {cls.__name__} that is known here")
-        if header["origin"]["target"] != pair.fingerprint:
-            raise ValueError(
-                f"{path} was fitted on another target: {header['origin']['target']}, not {pair.fingerprint}"
-            )
-        found: P = kind.from_options(header["options"])
+            raise ValueError(f"{path} holds a {name}, and not a {cls.__name__} that is known here")
+        if target != pair.fingerprint:
+            raise ValueError(f"{path} was fitted on another target: {target}, not {pair.fingerprint}")
         device = pair.target.edge_index.device
-        state = header["state"] | {name: value.to(device) for name, value in tensors.items()}
-        return found.restore(state, header["origin"])
+        with reading(path):
+            found: P = kind.from_options(options)
+            return found.restore(state | {name: value.to(device) for name, value in tensors.items()}, origin)
 
     def restore(self: P, state: dict[str, Any], origin: Mapping[str, Any]) -> P:
         """Take what was learned from elsewhere."""
