@@ -499,7 +499,6 @@ BAD = {
     "no method": ({"method": 3}, TypeError, "'method' must be a name or an object with find"),
     "edges of a method for weights": ({"method": "magnitude"}, ValueError, "prunes no edges.*got 0.4"),
     "weights of a method for edges": ({"method": OneShot("teddy")}, ValueError, "prunes no weights.*got 0.6"),
-    "score": ({"method": OneShot("tedy", L0())}, ValueError, "'score'"),
     "score of the wrong length": (
         {"method": OneShot(lambda e, n: torch.ones(3), L0())},
         ValueError,
@@ -529,6 +528,7 @@ def test_bad_options_of_methods():
     for make, message in [
         (lambda: L0("layer"), "'scope' must be"),
         (lambda: Fixed("tensor"), "'ratio' must be"),
+        (lambda: OneShot("tedy", L0()), "'score' must be"),
         (lambda: Magnitude(0.0), "'per_round' must be"),
         (lambda: Magnitude(1.5), "'per_round' must be"),
     ]:
