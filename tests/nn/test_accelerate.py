@@ -129,7 +129,9 @@ def test_scripted_and_compiled_modules_stay():
     with pytest.warns(UserWarning, match=r"0 \(scripted\), 1 \(compiled\)"):
         quick = accelerate(model)
     assert quick[0] is model[0]
-    assert quick[1] is model[1]
+    assert type(quick[1]._orig_mod) is pyg.GCNConv
+    assert quick[1].eval()._orig_mod.lin.weight is model[1].lin.weight
+    assert model[1].training
 
 
 def test_refuses():
