@@ -110,7 +110,7 @@ def run_as_a_whole(model: nn.Module) -> dict[nn.Module, str]:
     for module in model.modules():
         how = "scripted" if isinstance(module, torch.jit.ScriptModule) else "compiled"
         if module not in whole and (how == "scripted" or hasattr(module, "_orig_mod")):
-            whole |= {inside: "" for inside in module.modules()} | {module: how}
+            whole |= dict.fromkeys(module.modules(), "") | {module: how}
     return whole
 
 

@@ -120,6 +120,10 @@ class Supermask(nn.Module):
         if laws.scaled:
             self.mean_square = mean_square(sparsities[:1] if laws.scaled == "first" else sparsities)
 
+        if any(isinstance(module, nn.DataParallel) for module in model.modules()):
+            raise ValueError(
+                "'model' holds a DataParallel, which would copy weights that are made for each call; give its 'module'"
+            )
         roles = fold_roles(model, parameter_roles(model, select, train), fold)
         frozen = [entry for entry in roles if entry.is_frozen]
         self._names = {entry.names[0]: entry.names for entry in roles if entry.role not in ("trained", "kept")}

@@ -32,6 +32,7 @@ from graphsparse.training import (
     predict,
     seeded,
 )
+from graphsparse.training.check import check_model
 from graphsparse.training.node_task import observed_nodes
 from graphsparse.typing import EdgeScore, MakeModel
 from graphsparse.utils.files import atomic_write
@@ -158,6 +159,7 @@ class TicketRun:
         if distillation is not None:
             distillation.check(task)
         plain = build_model(make_model, training.seed)
+        check_model(plain)
         with seeded(training.seed):
             task.check(plain)  # what the fast form takes besides, such as weights, the model of the ticket would refuse
         self.task = task.without_test()

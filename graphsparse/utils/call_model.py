@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import MessagePassing, Sequential
+from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 #: Calls a model on a graph or on a batch of graphs, for a model that :func:`call_model` cannot call.
 Call: TypeAlias = Callable[[nn.Module, Data], Any]
@@ -55,8 +56,10 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
     named = {name: data[name] for name in _BY_NAME if name in taken and data.get(name) is not None}
     if "batch" in named and "batch_size" in taken:
         named["batch_size"] = data.num_graphs
-    if getattr(flags, "supports_edge_attr", True) is False:
-        named.pop("edge_attr", None)  # PyG's models have the argument all the same
+    # PyG's models have the argument all the same.
+    without = isinstance(flags, BasicGNN) and all(getattr(conv, "edge_dim", 0) is None for conv in flags.convs)
+    if without or getattr(flags, "supports_edge_attr", True) is False:
+        named.pop("edge_attr", None)
     weight: tuple[Tensor, ...] = ()
     if data.get("edge_weight") is not None:
         _check_takes_weights(model, "data.edge_weight")

@@ -109,7 +109,7 @@ def test_weights_of_a_shorter_type():
 
 @pytest.mark.parametrize("absolute", [False, True])
 def test_step_before_backward(absolute):
-    """The gradient is that of the scores of the call, whatever has become of them, and however often it is asked for."""
+    """The gradient is that of the scores of the call, whatever became of them, and however often it is asked for."""
     scores, frozen, counts, factors = draw(6)
     loss = loss_of(straight_through(scores.requires_grad_(), frozen, counts, LAYOUT, absolute=absolute), factors)
     loss.backward(retain_graph=True)
