@@ -1,5 +1,6 @@
 """Layers and models of PyG through all that the package does to a model: the logits of PyG, or a refusal in time."""
 
+import copy
 import dataclasses
 import functools
 import os
@@ -466,7 +467,7 @@ HALF = {
     "closure in a dictionary": (put("all", lambda m: {"f": [loop(m)]}), "'all' of a copy leads back"),
     "default of a function": (put("all", lambda m: lambda x, conv=m.conv: conv(x)), "'all' .* back to 'conv'"),
     "hook": (
-        lambda m: m.conv.register_forward_hook(lambda *_: m.training and None),
+        lambda m: m.conv.register_forward_hook(lambda *_: m.train and None),
         "'conv._forward_hooks' .* back to 'Around'",
     ),
     "cache of the object": (put("all", lambda m: functools.lru_cache(m.usual)), "'all' .* back"),
@@ -630,3 +631,62 @@ def test_a_model_is_what_it_is_in_pyg(name, tmp_path):
 def test_the_table_is_complete():
     convs = set(pyg.conv.__all__)
     assert convs == {*CONVS, *OTHERS}
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("transform", ["identity", "abs"])
+def test_scores_learn_the_same_from_layers_that_are_run_again(transform, fast):
+    def gradient(make):
+        model = build_model(make, 0)
+        masked = Supermask(accelerate(model) if fast else model, 0.5, seed=1, transform=transform)
+        for _ in range(2):  # the second call finds what the first has left
+            masked.zero_grad()
+            masked(DATA.x, DATA.edge_index).square().sum().backward()
+        copy.deepcopy(masked)
+        assert not any("weight" in vars(module) for module in masked.materialize().modules())
+        return masked.scores.grad
+
+    close(gradient(lambda: Deep(ckpt_grad=True)), gradient(Deep))
+    close(gradient(lambda: Checkpointed(True)), gradient(lambda: Checkpointed(False)))
+
+
+class Weighted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = pyg.GAT(8, 8, 2, 3)
+
+    def forward(self, x, edge_index, edge_weight=None):
+        return self.inner(x, edge_index, edge_weight)
+
+
+#: Models on a graph with edge weights, and with what words they are refused.
+ON_WEIGHTS = {
+    "GCN": (lambda: pyg.GCN(8, 8, 2, 3), None),
+    "GAT": (lambda: pyg.GAT(8, 8, 2, 3), "GAT does not take edge weights"),
+    "GIN": (lambda: pyg.GIN(8, 8, 2, 3), "GIN does not take edge weights"),
+    "GraphSAGE": (lambda: pyg.GraphSAGE(8, 8, 2, 3), "GraphSAGE does not take edge weights"),
+    "GATConv": (lambda: pyg.GATConv(8, 3), "has no argument 'edge_weight'"),
+    "GraphSAGE of ours": (lambda: accelerate(pyg.GraphSAGE(8, 8, 2, 3)), None),
+    "GAT inside, to which PyG gives none": (Weighted, None),
+}
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("name", ON_WEIGHTS)
+def test_edge_weights_count_in_search_and_ticket_or_in_neither(name, fast):
+    make, message = ON_WEIGHTS[name]
+    data = DATA.clone()
+    data.edge_weight = torch.rand(data.num_edges, generator=torch.Generator().manual_seed(0))
+    training, seen = Training(epochs=1, fast=fast), []
+    for method in (Untrained(epochs=1), "random_untrained", "teddy"):
+        if message is not None:
+            with pytest.raises(ValueError, match=f"'data.edge_weight' is given, but .*{message}"):
+                find_ticket(make, data, weight_sparsity=0.5, method=method, training=replace(training, log=seen.append))
+            continue
+        ticket = find_ticket(make, data, weight_sparsity=0.5, method=method, training=training)
+        logits = predict(plain(make, ticket.state_dict), data)
+        assert ticket.metrics["test"] == pytest.approx(accuracy(logits, data, "test"))
+    assert not seen
+    if message is not None:
+        with pytest.raises(ValueError, match=message):
+            predict(Supermask(make(), 0.5), data)

@@ -77,8 +77,8 @@ class _StraightThrough(torch.autograd.Function):
         ctx: Any, scores: Tensor, frozen: Tensor, counts: Tensor, layout: Layout, coats: int, absolute: bool
     ) -> tuple[Tensor, ...]:
         ctx.layout, ctx.coats, ctx.num, ctx.dtype = layout, coats, scores.numel(), scores.dtype
-        # The mask is not needed, and the sign of the scores only where their absolute value is ranked. Both are held, not
-        # saved: each reentrant checkpoint goes backward by itself, and what is saved is gone after the first.
+        # The mask is not needed, and the sign of the scores only where their absolute value is ranked. Both are held,
+        # not saved: each reentrant checkpoint goes backward by itself, and what is saved is gone after the first.
         ctx.frozen, ctx.signs = frozen, scores.detach().sign().to(torch.int8) if absolute else None
         ctx.set_materialize_grads(False)
         # A product with uint8 is forty times faster on CPU than one with bool.
