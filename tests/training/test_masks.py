@@ -102,3 +102,8 @@ def test_bad_input():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_single_numbers_of_any_shape_are_not_masked():
+    model = nn.ParameterDict({"weight": torch.ones(2, 3), "scale": torch.ones(1, 1), "shift": torch.ones(1)})
+    assert list(Masks.everything(model).weights) == ["weight"]
