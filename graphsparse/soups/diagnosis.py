@@ -93,7 +93,7 @@ class Diagnosis:
             self.disagreement.tolist(),
             self.barriers,
             matrix_label="disagreement (share of judged nodes)",
-            bar_label=f"loss barrier with ingredient {self.best} (nats)",
+            bar_label=f"loss barrier with ingredient {self.best} (nats; dashed: the limit)",
             label="ingredient",
             level=self.barrier,
             marked=self.apart,

@@ -290,6 +290,7 @@ class TicketRun:
         own = {entry.name: options.pop(entry.name) for entry in fields(Training) if entry.name in options}
         folder = self.training.checkpoint
         training = replace(self.training, checkpoint=None if folder is None else Path(folder) / f"{tag}.pt", **own)
+        training = training.named(tag)
         hold = weights if weights is None or callable(weights) else lambda o: Masks(weights).hold(model, o)
         return fit(model, self._sparse(task, edges), training, project=hold, **options)
 

@@ -82,9 +82,9 @@ class Loop:
 
     def _train(self, model: nn.Module, task: Task, course: Course) -> None:
         training, start = self.training, course.epochs_run
-        with tqdm(
-            range(start, training.epochs), initial=start, total=training.epochs, disable=not training.progress
-        ) as bar:
+        name = training.progress if isinstance(training.progress, str) else None
+        epochs = range(start, training.epochs)
+        with tqdm(epochs, name, training.epochs, initial=start, unit="epoch", disable=not training.progress) as bar:
             for epoch in bar:
                 model.train()
                 loss = _mean([self._step(model, task, batch, epoch) for batch in task.batches()], task)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -42,7 +42,7 @@ class Training:
             ``None``.
         checkpoint_every: Save after every so many epochs. When ``None``, as often as a kill costs 10 seconds of work,
             or less often where saving would take more than a twentieth of the time.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar; a string names it.
         log: Receives the numbers of every evaluated epoch, one dictionary each.
 
     Raises:
@@ -64,7 +64,7 @@ class Training:
     fast: bool = True
     checkpoint: str | Path | None = None
     checkpoint_every: int | None = None
-    progress: bool = False
+    progress: bool | str = False
     log: Log | None = None
 
     def __post_init__(self) -> None:
@@ -86,6 +86,12 @@ class Training:
             raise TypeError(
                 f"'checkpoint' must be a path (got {self.checkpoint!r} of type {type(self.checkpoint).__name__})"
             )
+
+    def named(self, name: str) -> "Training":
+        """Return the same training with a name at its progress bar, if one is shown, behind the name that is there."""
+        if not self.progress:
+            return self
+        return replace(self, progress=f"{self.progress}, {name}" if isinstance(self.progress, str) else name)
 
     def make_optimizer(self, parameters: nn.Module | Iterable[nn.Parameter]) -> tuple[Optimizer, LRScheduler | None]:
         """Return an optimiser of what is trainable among the parameters, or in a model, and its schedule, if any.

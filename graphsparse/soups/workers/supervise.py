@@ -94,18 +94,21 @@ class Report:
 
     Args:
         folders: All ingredients of a call, in their order.
-        progress: Whether to show a bar.
+        progress: Whether to show a bar; a string names it.
         log: Receives a dictionary for each ingredient that is finished from now on.
     """
 
-    def __init__(self, folders: Sequence[IngredientFolder], progress: bool = False, log: Log | None = None) -> None:
+    def __init__(
+        self, folders: Sequence[IngredientFolder], progress: bool | str = False, log: Log | None = None
+    ) -> None:
         self._index = {folder.key: index for index, folder in enumerate(folders)}
         self._log = log
         self._failed: list[IngredientFolder] = []
         #: Ingredients that are neither finished nor given up.
         self.open = [folder for folder in folders if not folder.is_done()]
         done = len(folders) - len(self.open)
-        self._bar = tqdm(total=len(folders), initial=done, disable=not progress, unit="ingredient")
+        name = progress if isinstance(progress, str) else "ingredients"
+        self._bar = tqdm(total=len(folders), initial=done, disable=not progress, desc=name, unit="network")
         self._shown = (-1, -1)
         for folder in list(self.open):
             self.settle(folder)

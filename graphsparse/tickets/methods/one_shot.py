@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from torch.optim import Optimizer
 
+from graphsparse.edges.score import check_score
 from graphsparse.tickets.run import Found, TicketRun, WeightRule
 from graphsparse.training import FixedMask, L0Projection
 from graphsparse.training.step_projection import check_scope
@@ -82,6 +83,10 @@ class OneShot:
         weights: :class:`L0`, :class:`Fixed`, or any other ``(optimizer, sparsity, seed=...) -> StepProjection``;
             ``None`` keeps all weights.
 
+    Raises:
+        TypeError: If ``edges`` is neither a name nor callable.
+        ValueError: If there is no score of that name.
+
     Example:
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.datasets import synthetic_citation
@@ -99,6 +104,10 @@ class OneShot:
 
     edges: str | EdgeScore | None = None
     weights: WeightRule | None = None
+
+    def __post_init__(self) -> None:
+        if self.edges is not None:
+            check_score(self.edges)
 
     @property
     def prunes(self) -> frozenset[str]:
