@@ -101,12 +101,14 @@ def _new_model(make_model: MakeModel) -> nn.Module:
     model = make_model()
     if not isinstance(model, nn.Module):
         raise TypeError(f"'make_model' must return a torch.nn.Module (got {type(model).__name__})")
-    for cdata in [cdata for cdata, storage in _storages.items() if storage.expired()]:
-        del _storages[cdata]
+    for cdata, storage in list(_storages.items()):
+        if storage.expired():  # type: ignore[no-untyped-call]
+            del _storages[cdata]
     named = dict(model.named_parameters())
     # A module without parameters, such as an activation, may be shared; running statistics may not.
     parts = {name: part for name, part in model.named_modules() if any(True for _ in part.buffers(recurse=False))}
-    memory = {n: StorageWeakRef(p.untyped_storage()) for n, p in named.items() if p.requires_grad and not is_lazy(p)}
+    trained = {name: p for name, p in named.items() if p.requires_grad and not is_lazy(p)}
+    memory = {n: StorageWeakRef(p.untyped_storage()) for n, p in trained.items()}  # type: ignore[no-untyped-call]
     old = [name for name, parameter in named.items() if parameter in _parameters]
     old += [name for name, part in parts.items() if part in _modules]
     old += [name for name, storage in memory.items() if storage.cdata in _storages]

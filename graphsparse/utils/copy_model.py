@@ -78,8 +78,8 @@ def copy_model(model: nn.Module, tensors: Mapping[int, Tensor] | None = None, *,
 def _set_state(new: nn.Module, module: nn.Module, where: str, memo: dict[int, Any]) -> None:
     """Give a copy the attributes of the original, copied."""
     # Every object has the method from Python 3.11 on; that of a parametrised module refuses.
-    own = hasattr(module, "__getstate__") and not is_parametrized(module)
-    state: dict[str, Any] = dict(module.__getstate__() if own else vars(module))  # type: ignore[operator]
+    of_class: Any = None if is_parametrized(module) else getattr(module, "__getstate__", None)
+    state: dict[str, Any] = dict(vars(module) if of_class is None else of_class())
     for key, value in state.items():
         try:
             state[key] = copy.deepcopy(value, memo)
@@ -88,7 +88,7 @@ def _set_state(new: nn.Module, module: nn.Module, where: str, memo: dict[int, An
                 f"'model' cannot be copied: {_join(where, key)!r} holds {type(value).__name__}, which cannot "
                 f"({type(error).__name__}: {error})"
             ) from error
-    new.__setstate__(state)
+    new.__setstate__(state)  # type: ignore[no-untyped-call]
 
 
 def _reached(model: nn.Module, *, through_functions: bool) -> Iterator[tuple[str, Any]]:
