@@ -90,7 +90,7 @@ def test_sets_of_ogb_by_name(name, tmp_path, monkeypatch, capsys):
         assert "several labels" in capsys.readouterr().err
     else:
         assert module.main(["--fast", "--data", "ogbn-proteins"])
-        assert "test auroc" in capsys.readouterr().out
+        assert "test rocauc" in capsys.readouterr().out
 
 
 def test_graphs_of_ogb_get_both_directions_and_features_of_their_edges(tmp_path, monkeypatch):
