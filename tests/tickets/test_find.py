@@ -501,7 +501,6 @@ BAD = {
     "no method": ({"method": 3}, TypeError, "'method' must be a name or an object with find"),
     "edges of a method for weights": ({"method": "magnitude"}, ValueError, "prunes no edges.*got 0.4"),
     "weights of a method for edges": ({"method": OneShot("teddy")}, ValueError, "prunes no weights.*got 0.6"),
-    "score": ({"method": OneShot("tedy", L0())}, ValueError, "'score'"),
     "score of the wrong length": (
         {"method": OneShot(lambda e, n: torch.ones(3), L0())},
         ValueError,
@@ -587,6 +586,11 @@ def test_bad_data(case):
     make, error, message = BAD_DATA[case]
     with pytest.raises(error, match=message):
         find_ticket(MODELS["GCN"], make(), training=SHORT, **SPARSE)
+
+
+def test_an_unknown_score_is_refused_where_it_is_named():
+    with pytest.raises(ValueError, match="'score' must be .*got 'tedy'"):
+        OneShot("tedy", L0())
 
 
 def test_bad_models():
