@@ -15,7 +15,7 @@ from graphsparse.loader.batches import Batches, check_graph, cut_out, prepared
 from graphsparse.loader.in_graph import InGraph
 from graphsparse.ops.check import check_count
 from graphsparse.ops.digest import digest, graph_fingerprint
-from graphsparse.utils.files import atomic_write
+from graphsparse.utils.files import atomic_write, read_torch
 from graphsparse.utils.partition import partition_graph
 
 
@@ -52,9 +52,9 @@ def stored_partition(
 
 def _read(path: Path, num_parts: int) -> Tensor:
     try:
-        part = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file may raise anything
-        raise ValueError(f"{str(path)!r} cannot be read as a partition; delete it to compute it anew") from error
+        part = read_torch(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; it is a partition: delete it to compute it anew") from None
     num_nodes = int(path.name.split("-")[1])
     if not isinstance(part, Tensor) or part.dtype != torch.int64 or part.shape != (num_nodes,):
         raise ValueError(f"{str(path)!r} holds no partition of {num_nodes} nodes; delete it to compute it anew")

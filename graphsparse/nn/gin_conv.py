@@ -13,7 +13,6 @@ from graphsparse.nn.fused import FusedConv
 from graphsparse.nn.graph import is_traced
 from graphsparse.nn.propagate import add
 from graphsparse.ops import Adjacency, spmm
-from graphsparse.ops.remember import remember
 
 
 class GINConv(FusedConv, pyg.GINConv):  # type: ignore[misc]
@@ -110,13 +109,11 @@ class GINConv(FusedConv, pyg.GINConv):  # type: ignore[misc]
 
     def _root_scale(self) -> Tensor | float:
         r"""Return :math:`1 + \epsilon`, as a number where it is not learned: that saves a tensor of its products."""
-        if self.eps.requires_grad or is_traced():
+        # Reading a number from a GPU would wait for all that was asked of it before.
+        if self.eps.requires_grad or is_traced() or self.eps.device.type != "cpu":
             scale: Tensor = 1 + self.eps
             return scale
-        if self.eps.device.type == "cpu":
-            return 1 + float(self.eps)
-        # Reading a number from a GPU waits for all that was asked of it before.
-        return remember([self.eps], "number", lambda: 1 + float(self.eps))
+        return 1 + float(self.eps)
 
 
 def _add_root(out: Tensor, root: Tensor, scale: Tensor | float, fresh: bool) -> Tensor:

@@ -47,9 +47,7 @@ def to_adjacency(
     if backward:
         size = (size[1], size[0])
     num_nodes: int | tuple[int, int] = size[0] if size[0] == size[1] else size
-    adj = remember(
-        held_of(edge_index), ("adjacency", size), lambda: Adjacency.from_edge_index(edge_index, None, num_nodes)
-    )
+    adj = remember([edge_index], ("adjacency", size), lambda: Adjacency.from_edge_index(edge_index, None, num_nodes))
     adj = _with_weight(adj, edge_weight)
     return adj.t() if backward else adj
 
@@ -61,11 +59,6 @@ def _with_weight(adj: Adjacency, edge_weight: Tensor | None) -> Adjacency:
     if edge_weight.requires_grad:
         return adj.with_value(flat)
     return remember([edge_weight, adj], "weighted", lambda: adj.with_value(flat))
-
-
-def held_of(edge_index: Tensor) -> list[Tensor]:
-    """Return the tensors whose versions tell whether an edge list has changed."""
-    return [edge_index, edge_index.as_tensor()] if isinstance(edge_index, EdgeIndex) else [edge_index]
 
 
 def refuse_weights_of_matrix() -> None:
@@ -125,9 +118,8 @@ def with_loops_of_matrix(adj: Adjacency, matrix: Any, fill: float, dtype: torch.
         weight = torch.cat([value, value.new_full((num_nodes,), fill)])
         return Adjacency.from_edge_index(torch.cat([edge_index, nodes.expand(2, -1)], 1), weight, num_nodes)
 
-    if adj.value is not None and adj.value.requires_grad:
-        return add_loops()
-    return remember([adj.col, adj], ("loops", is_torch_sparse_tensor(matrix), fill, dtype), add_loops)
+    looped: Adjacency = adj.keep(("loops", is_torch_sparse_tensor(matrix), fill, dtype), add_loops)
+    return looped
 
 
 def is_traced() -> bool:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data.data import BaseData
 
+from graphsparse.ops import constant
 from graphsparse.training.check import check_callable, check_model, check_optimizer, check_scheduler
 from graphsparse.training.checkpoint import Checkpoint, training_identity
 from graphsparse.training.graph_task import GraphTask
@@ -43,6 +44,9 @@ def fit(
     The model is trained in place and holds the best weights when the function returns; after an error or an
     interruption it holds those of the last whole step. Its mode, training or evaluation, is the one it came with. All
     arguments are checked before the first step, for which the model is called once in evaluation mode.
+
+    The graphs of the task are :func:`~graphsparse.ops.constant` meanwhile: what our layers compute from them is
+    kept, and where hooks or the model itself change a graph by ``.data`` or NumPy, there is an error at the end.
 
     Where a projection of the optimiser has a ramp, as :class:`~graphsparse.training.L0Projection` may, no epoch within
     it is ever the best.
@@ -79,6 +83,7 @@ def fit(
         ValueError: If the graph or the model cannot be trained, or the checkpoint is that of another training; the
             message says what is wrong.
         FloatingPointError: If the loss is no longer finite, or a logit is not a number.
+        RuntimeError: If a graph was changed meanwhile in a way that torch does not count.
 
     Example:
         >>> from torch_geometric import seed_everything
@@ -99,6 +104,22 @@ def fit(
         raise ValueError(f"'checkpoint' must be a file (got the folder {str(training.checkpoint)!r})")
     check_scheduler(scheduler, optimizer)
     check_model(model)
+    with constant(*getattr(task, "graphs", ())):
+        return _fit(model, task, training, optimizer, scheduler, project, extra_loss, before, after)
+
+
+def _fit(
+    model: nn.Module,
+    task: Task,
+    training: Training,
+    optimizer: Optimizer | None,
+    scheduler: LRScheduler | None,
+    project: Callable[[Optimizer], StepProjection] | None,
+    extra_loss: ExtraLoss | None,
+    before: list[Hook],
+    after: list[Hook],
+) -> FitResult:
+    """Train on arguments that were checked, and graphs that stay as they are."""
     with seeded(training.seed):
         task.check(model)
     if optimizer is None:

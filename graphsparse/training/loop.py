@@ -156,7 +156,7 @@ class Loop:
                 "model": model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-                "rng": rng_state(task.generators),
+                "rng": rng_state(task.generators, _device(model)),
             }
         )
 
@@ -165,7 +165,7 @@ class Loop:
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(saved["scheduler"])
-        restore_rng_state(saved["rng"], task.generators)
+        restore_rng_state(saved["rng"], task.generators, _device(model))
         course = Course(saved["epochs_run"], saved["history"], saved["best_epoch"])
         course.best_masks, course.ever_counted = saved["best_masks"], saved["ever_counted"]
         if saved["best"] is not None:

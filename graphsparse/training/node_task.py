@@ -117,6 +117,11 @@ class NodeTask:
         self._device = torch.device("cpu")
         self._forward = SharedForward(call)
 
+    @property
+    def graphs(self) -> tuple[Data, Data]:
+        """The graphs, which stay as they are while a model is trained."""
+        return self.data, self.eval_data
+
     def with_graphs(self, data: Data, eval_data: Data) -> "NodeTask":
         """Return the same task on another pair of graphs, to train on and to evaluate on."""
         new = copy.copy(self)

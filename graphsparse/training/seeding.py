@@ -20,7 +20,8 @@ from graphsparse.typing import MakeModel
 def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators of PyTorch, Python and NumPy inside the block and restore their state afterwards.
 
-    Models draw from PyTorch's; samplers, loaders and transforms of PyG also from the other two.
+    Models draw from PyTorch's; samplers, loaders and transforms of PyG also from the other two. Generators of GPUs are
+    among PyTorch's; no GPU is touched that the process does not use.
 
     Args:
         seed: The seed.
@@ -32,7 +33,9 @@ def seeded(seed: int) -> Iterator[None]:
         ...     torch.equal(torch.rand(2), first)
         True
     """
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    gpus = _gpus()
+    states = None if gpus is None else [gpus.get_rng_state(index) for index in range(gpus.device_count())]
+    with torch.random.fork_rng(devices=()):
         python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - kept to restore it
         try:
             torch.manual_seed(seed)
@@ -42,6 +45,17 @@ def seeded(seed: int) -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
+            for index, words in enumerate(states or ()):
+                gpus.set_rng_state(words, index)
+    if gpus is None:  # a GPU that is used from now on, or was for the first time, draws what the caller's seed says
+        torch.cuda.manual_seed_all(torch.initial_seed())
+
+
+def _gpus() -> Any:
+    """Return the module of the accelerator, such as ``torch.cuda``, once the process uses it, else ``None``."""
+    device = torch.accelerator.current_accelerator()
+    module = None if device is None else torch.get_device_module(device)
+    return module if hasattr(module, "is_initialized") and module.is_initialized() else None
 
 
 #: What models of :func:`build_model` hold, for as long as anyone holds it: parameters, modules with buffers, and the
@@ -124,11 +138,12 @@ def _new_model(make_model: MakeModel) -> nn.Module:
     return model
 
 
-def rng_state(generators: Sequence[torch.Generator] = ()) -> dict[str, Any]:
+def rng_state(generators: Sequence[torch.Generator] = (), device: torch.device | None = None) -> dict[str, Any]:
     """Return the state of the global generators of PyTorch, Python and NumPy, and of further ones.
 
     Args:
         generators: Further generators of PyTorch.
+        device: Device of the model; where it is not the CPU, its generator is one of PyTorch's global ones.
 
     Returns:
         Tensors and numbers only, so that ``torch.load`` reads them with ``weights_only=True``.
@@ -143,19 +158,22 @@ def rng_state(generators: Sequence[torch.Generator] = ()) -> dict[str, Any]:
     name, words, *rest = np.random.get_state()  # noqa: NPY002 - code of others draws from the global state
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.device_count() else [],
+        "device": None if _on_cpu(device) else torch.get_device_module(device).get_rng_state(device),
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(np.asarray(words).astype(np.int64)), *rest),
         "generators": [generator.get_state() for generator in generators],
     }
 
 
-def restore_rng_state(state: dict[str, Any], generators: Sequence[torch.Generator] = ()) -> None:
+def restore_rng_state(
+    state: dict[str, Any], generators: Sequence[torch.Generator] = (), device: torch.device | None = None
+) -> None:
     """Put the generators back into a state that :func:`rng_state` returned.
 
     Args:
-        state: The state. That of GPUs which are not there is left out.
+        state: The state.
         generators: The same further generators as before.
+        device: Device of the model now: of the same kind, and perhaps another one.
 
     Raises:
         ValueError: If there is another number of further generators.
@@ -163,10 +181,14 @@ def restore_rng_state(state: dict[str, Any], generators: Sequence[torch.Generato
     if len(generators) != len(state["generators"]):
         raise ValueError(f"'generators' must be the {len(state['generators'])} of the state (got {len(generators)})")
     torch.set_rng_state(state["torch"])
-    for device, words in enumerate(state["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(words, device)
+    if state["device"] is not None and not _on_cpu(device):
+        torch.get_device_module(device).set_rng_state(state["device"], device)
     random.setstate(state["python"])
     name, words, *rest = state["numpy"]
     np.random.set_state((name, words.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     for generator, words in zip(generators, state["generators"], strict=True):
         generator.set_state(words)
+
+
+def _on_cpu(device: torch.device | None) -> bool:
+    return device is None or device.type == "cpu"

@@ -121,7 +121,7 @@ def test_whatever_changes_the_parts_changes_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"nothing", "cannot be read as a partition"),
+        (b"nothing", "it is a partition"),
         (torch.zeros(59).long(), "holds no partition of 60 nodes"),
         (torch.zeros(60), "holds no partition of 60 nodes"),
         (torch.full((60,), 4), "holds other than 4 parts"),

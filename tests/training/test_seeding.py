@@ -150,3 +150,38 @@ def test_an_old_model_is_neither_trained_nor_filled_with_the_weights_of_a_ticket
 def test_nothing_is_kept_of_models_that_are_gone():
     for _ in range(50):  # their memory is used again and again
         build_model(lambda: GCN(8, 32, 2, 3), 0)
+
+
+def test_a_model_on_the_cpu_touches_no_gpu(monkeypatch):
+    """To read the generator of a GPU opens a context on it: hundreds of megabytes that belong to nobody."""
+
+    def touched(*_, **__):
+        raise AssertionError("a GPU was touched")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    for name in ("get_rng_state", "set_rng_state", "_lazy_init"):
+        monkeypatch.setattr(torch.cuda, name, touched)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
+    with seeded(3):
+        draw()
+
+
+def test_the_seed_of_the_caller_stays_that_of_gpus_used_later(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", asked.append)
+    torch.manual_seed(5)
+    with seeded(3):
+        draw()
+    assert asked == [5, 3, 5]
+
+
+@pytest.mark.cuda
+def test_the_generator_of_a_device(device):
+    torch.manual_seed(7)
+    expected = torch.rand(3, device=device)
+    with seeded(0):
+        first = torch.rand(3, device=device)
+    torch.manual_seed(7)
+    with seeded(0):
+        assert torch.equal(torch.rand(3, device=device), first)
+    assert torch.equal(torch.rand(3, device=device), expected)

@@ -84,10 +84,22 @@ def main(arguments: Sequence[str]) -> int:
     file, store, key, token, threads, parent = arguments
     signal.signal(signal.SIGTERM, _leave)
     _leave_with(int(parent))
-    outcome = attempt_elsewhere(Path(file).read_bytes(), store, key, token, int(threads))
+    outcome = attempt_elsewhere(_read_own(Path(file)), store, key, token, int(threads))
     with contextlib.suppress(OSError):
         sys.stderr.write(outcome.told)
     return outcome.code
+
+
+def _read_own(file: Path) -> bytes:
+    """Return a file that runs code, and refuse one that anybody else could have written, or put in its place."""
+    for path in (file, file.parent):
+        status = path.stat()
+        if os.name != "nt" and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
+            raise PermissionError(
+                f"{str(path)!r} could be written by others, and what it holds would be run; name a folder of your own "
+                "for temporary files in TMPDIR"
+            )
+    return file.read_bytes()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

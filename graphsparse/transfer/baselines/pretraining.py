@@ -19,7 +19,7 @@ from graphsparse.training.link_task import LinkTask, check_features
 from graphsparse.transfer.baselines.registry import BaselineOptions, register_baseline
 from graphsparse.transfer.data.node_features import take_rows
 from graphsparse.transfer.data.split import check_dense_x
-from graphsparse.transfer.models.link_model import LinkModel
+from graphsparse.transfer.models.link_model import LinkModel, message_graph
 from graphsparse.transfer.models.predictor import VectorPredictor
 from graphsparse.transfer.models.student import NodeMLP, encode_rows
 
@@ -160,8 +160,10 @@ class PretrainedLinkPredictor(VectorPredictor):
         network = build_model(partial(NodeMLP, sizes, options.dropout), seed)
         decoder = build_model(partial(make_decoder, sizes[-1], directed=pair.directed), seed)
         model = LinkModel(network, decoder)
+        target = message_graph(pair.graph("target", without=split, features=False))
+        target.x = z
         second = LinkTask(
-            Data(x=z, edge_index=pair.graph("target", without=split, features=False).edge_index),
+            target,
             {"val": (split.val, split.val_neg)},
             links_per_epoch=options.links_per_epoch,
             directed=pair.directed,
