@@ -55,7 +55,7 @@ def _gpus() -> Any:
     """Return the module of the accelerator, such as ``torch.cuda``, once the process uses it, else ``None``."""
     device = torch.accelerator.current_accelerator()
     module = None if device is None else torch.get_device_module(device)
-    return module if hasattr(module, "is_initialized") and module.is_initialized() else None
+    return module if module is not None and hasattr(module, "is_initialized") and module.is_initialized() else None
 
 
 #: What models of :func:`build_model` hold, for as long as anyone holds it: parameters, modules with buffers, and the
