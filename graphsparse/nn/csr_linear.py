@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphsparse.nn.accelerate import accelerate
+from graphsparse.nn.accelerate import accelerate, run_as_a_whole
 from graphsparse.nn.features import LinearInput
 from graphsparse.nn.linear import is_plain
 from graphsparse.ops import Adjacency, spmm
@@ -148,7 +148,7 @@ def to_csr(model: nn.Module) -> nn.Module:
 
     Raises:
         TypeError: If ``model`` is no module.
-        ValueError: If a layer has not seen its first input.
+        ValueError: As :func:`~graphsparse.nn.accelerate`.
 
     Example:
         >>> from torch_geometric.nn import GCN
@@ -163,8 +163,7 @@ def to_csr(model: nn.Module) -> nn.Module:
         True
     """
     new = accelerate(model)
-    # What is scripted or compiled is not copied, and stays the user's.
-    theirs = {id(module) for module in model.modules()}
+    whole = run_as_a_whole(new)
     made: dict[tuple[int, int], CSRLinear] = {}
 
     def sparse(layer: nn.Module) -> nn.Module:
@@ -177,8 +176,9 @@ def to_csr(model: nn.Module) -> nn.Module:
         return made[key]
 
     for module in list(new.modules()):
-        if id(module) not in theirs:
+        if not isinstance(module, torch.jit.ScriptModule):  # which is the user's, not a copy
             module.training = False
+        if module not in whole:
             for name, child in module._modules.items():
                 module._modules[name] = None if child is None else sparse(child)
     return sparse(new)

@@ -36,6 +36,13 @@ def check_model(model: nn.Module) -> None:
         )
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("'model' has no parameter to train")
+    try:
+        model.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "'model' must take its own state dict, from which its best weights come back; a linear layer of PyG does "
+            f"not under weight_norm, one of torch does (got {error})"
+        ) from error
 
 
 def check_one_graph(model: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """Randomness that comes from a seed and leaves the caller's generators alone."""
 
 import random
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.parameter import is_lazy
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from graphsparse.typing import MakeModel
 
@@ -54,8 +58,21 @@ def _gpus() -> Any:
     return module if hasattr(module, "is_initialized") and module.is_initialized() else None
 
 
+#: What models of :func:`build_model` hold, for as long as anyone holds it: parameters, modules with buffers, and the
+#: memory of what is trained.
+_parameters: Any = WeakTensorKeyDictionary()
+_modules: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+_storages: dict[int, StorageWeakRef] = {}
+#: Functions that were asked for two models.
+_seen: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
 def build_model(make_model: MakeModel, seed: int) -> nn.Module:
     """Build a model whose initial weights follow from the seed.
+
+    What one model trains must not be where another one starts: every model that is built here has to be a new one,
+    down to its last parameter. A function that was not seen before is called twice, so that one that gives out an old
+    model is found the first time.
 
     Args:
         make_model: Builds a fresh model.
@@ -63,6 +80,7 @@ def build_model(make_model: MakeModel, seed: int) -> nn.Module:
 
     Raises:
         TypeError: If ``make_model`` is a model instead, or does not return one.
+        ValueError: If it returns a model, or one with a part or a weight, that it or another function returned before.
 
     Example:
         >>> from torch_geometric.nn import GCN
@@ -76,9 +94,47 @@ def build_model(make_model: MakeModel, seed: int) -> nn.Module:
             f"weights (got {type(make_model).__name__})"
         )
     with seeded(seed):
-        model = make_model()
+        model = _new_model(make_model)
+        if not _was_seen(make_model):
+            _new_model(make_model)
+    return model
+
+
+def _was_seen(make_model: MakeModel) -> bool:
+    """Say whether the function was asked for before; one that cannot be referred to weakly never was."""
+    try:
+        seen = make_model in _seen
+        _seen.add(make_model)
+    except TypeError:
+        return False
+    return seen
+
+
+def _new_model(make_model: MakeModel) -> nn.Module:
+    """Call the function, and refuse a model with anything in it that was in an earlier one."""
+    model = make_model()
     if not isinstance(model, nn.Module):
         raise TypeError(f"'make_model' must return a torch.nn.Module (got {type(model).__name__})")
+    for cdata, storage in list(_storages.items()):
+        if storage.expired():  # type: ignore[no-untyped-call]
+            del _storages[cdata]
+    named = dict(model.named_parameters())
+    # A module without parameters, such as an activation, may be shared; running statistics may not.
+    parts = {name: part for name, part in model.named_modules() if any(True for _ in part.buffers(recurse=False))}
+    trained = {name: p for name, p in named.items() if p.requires_grad and not is_lazy(p)}
+    memory = {n: StorageWeakRef(p.untyped_storage()) for n, p in trained.items()}  # type: ignore[no-untyped-call]
+    old = [name for name, parameter in named.items() if parameter in _parameters]
+    old += [name for name, part in parts.items() if part in _modules]
+    old += [name for name, storage in memory.items() if storage.cdata in _storages]
+    if old:
+        raise ValueError(
+            f"'make_model' must build a new model each time, but {old[0]!r} is that of a model that was built before: "
+            "what is trained there would be where this one starts; build every part inside the function, or copy it "
+            "there with copy.deepcopy"
+        )
+    _parameters.update(dict.fromkeys(named.values()))
+    _modules.update(parts.values())
+    _storages.update({storage.cdata: storage for storage in memory.values()})
     return model
 
 

@@ -19,8 +19,8 @@ Exclude: TypeAlias = Callable[[Tensor], bool]
 
 
 def is_not_a_matrix(parameter: Tensor) -> bool:
-    """Tell scalars, biases and the scales of normalisation layers from weights: they have fewer than two dimensions."""
-    return parameter.dim() < 2
+    """Tell single numbers, biases and the scales of normalisation layers from weights: these have two dimensions."""
+    return parameter.dim() < 2 or parameter.numel() == 1
 
 
 def smallest_masks(

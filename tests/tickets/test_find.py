@@ -587,6 +587,11 @@ def test_bad_data(case):
         find_ticket(MODELS["GCN"], make(), training=SHORT, **SPARSE)
 
 
+def test_an_unknown_score_is_refused_where_it_is_named():
+    with pytest.raises(ValueError, match="'score' must be .*got 'tedy'"):
+        OneShot("tedy", L0())
+
+
 def test_bad_models():
     data = random_graph()
     for make_model, error, message in [

@@ -16,6 +16,7 @@ from graphsparse.soups.evaluation.plain_forward import PlainForward, estimate_st
 from graphsparse.soups.states import State, mix
 from graphsparse.training.check import check_callable
 from graphsparse.utils.call_model import Call, call_model, check_device
+from graphsparse.utils.copy_model import copy_model
 
 #: A figure of merit, higher is better, from the logits ``[n, C]`` and the labels of the judged nodes.
 NodeMetric: TypeAlias = Callable[[Tensor, Tensor], float]
@@ -92,7 +93,7 @@ class Evaluator:
             _check_classes(judged.y)
         else:
             check_callable(metric, "metric")
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model = copy_model(model).eval().requires_grad_(False)
         self.metric, self.batch_norm, self.call = metric, batch_norm, call
         #: Which mode is active, and why it is not ``"cached"``.
         self.mode, self.reason = "plain", "another mode was asked for"

@@ -1,7 +1,6 @@
 """Train an ingredient in another process: what it is given, and what it does."""
 
 import contextlib
-import copy
 import functools
 import os
 import pickle
@@ -22,13 +21,14 @@ import torch
 from graphsparse.soups.store.failures import is_transient
 from graphsparse.soups.workers.recipe import Recipe
 from graphsparse.soups.workers.run_ingredient import AGAIN, LASTING, Outcome, attempt
+from graphsparse.utils.copy_model import copy_model
 
 
 def dump_recipe(recipe: Recipe) -> bytes:
     """Return a recipe as bytes, with the model in place of what builds it, and what is set in this process."""
     training = replace(recipe.training, fast=False, log=None)  # the model comes in its faster form
     try:
-        make_model = functools.partial(copy.deepcopy, recipe.model())
+        make_model = functools.partial(copy_model, recipe.model())
         payload = cloudpickle.dumps(replace(recipe, make_model=make_model, training=training))
     except Exception as error:  # what cannot be pickled may raise anything
         raise TypeError(

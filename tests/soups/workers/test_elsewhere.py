@@ -1,3 +1,4 @@
+import copy
 import functools
 import os
 import subprocess
@@ -40,7 +41,10 @@ def test_comes_back_whole_in_another_process(tmp_path):
 
         model = Local()
         recipe = Recipe(
-            lambda: model, Training(epochs=3, fast=False), sampler=lambda data, seed: [data], inference=only_here.infer
+            lambda: copy.deepcopy(model),
+            Training(epochs=3, fast=False),
+            sampler=lambda data, seed: [data],
+            inference=only_here.infer,
         )
         content = dump_recipe(recipe)
     finally:
@@ -83,10 +87,13 @@ def test_inference_by_name_and_by_function():
 
 
 def test_what_cannot_be_sent_is_refused():
-    model = Net()
-    model.lock = threading.Lock()
+    def locked():
+        model = Net()
+        model.lock = threading.Lock()
+        return model
+
     with pytest.raises(TypeError, match="cannot be sent to another process .*lock.* workers=0"):
-        dump_recipe(Recipe(lambda: model))
+        dump_recipe(Recipe(locked))
 
 
 def test_settings_of_torch_travel():
