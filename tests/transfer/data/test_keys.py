@@ -105,7 +105,7 @@ class ArrowColumn:
         ArrowColumn(),
         "id",
     ],
-    ids=repr,
+    ids=lambda keys: f"{type(keys).__name__} {getattr(keys, 'dtype', '')}",
 )
 def test_forms_of_strings(keys):
     assert read_keys(keys, Data(id=["b", "a"]), 2, "target_key") == ["b", "a"]
