@@ -23,16 +23,22 @@ def pytest_addoption(parser):
     """Add the options of this suite."""
     parser.addoption("--seed", type=int, default=0, help="seed of what a test draws without a seed of its own")
     parser.addoption("--without-extensions", action="store_true", help="block torch-sparse, torch-scatter and pyg-lib")
+    parser.addoption("--simulated-device", action="store_true", help="stand in for a GPU where there is none: -m cuda")
 
 
 def pytest_configure(config):
     """Set the number of threads, and block the extensions where that is asked for."""
     # The graphs of the tests are tiny: threads cost ten times more than they bring where the cores are busy.
     torch.set_num_threads(1)
-    if config.getoption("--without-extensions"):
+    simulated = config.getoption("--simulated-device") and not torch.cuda.is_available()
+    if config.getoption("--without-extensions") or simulated:  # their kernels know the memory of CPUs and GPUs only
         already = [name for name in EXTENSIONS if name in sys.modules]
         assert not already, f"imported before they could be blocked: {already}"
         sys.meta_path.insert(0, _Blocker())
+    if simulated:
+        from simulated_device import set_up
+
+        set_up()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,6 +47,9 @@ def pytest_runtest_setup(item):
     from torch_geometric import seed_everything  # PyG looks for the extensions when imported: not before the block
 
     seed_everything(item.config.getoption("--seed"))
+    marker = item.get_closest_marker("real_gpu")
+    if marker is not None and not torch.cuda.is_available():
+        pytest.skip(f"needs a real GPU: {marker.args[0]}")
 
 
 def pytest_collection_modifyitems(items):
@@ -90,6 +99,20 @@ def cache_folder(tmp_path_factory):
     patch.setenv("GRAPHSPARSE_CACHE", str(tmp_path_factory.mktemp("cache")))
     yield
     patch.undo()
+
+
+@pytest.fixture
+def device(request):
+    """A device that is not the CPU: a GPU where there is one, else the simulated one where it was asked for."""
+    if torch.cuda.is_available():
+        yield torch.device("cuda", torch.cuda.current_device())
+        return
+    if not request.config.getoption("--simulated-device"):
+        pytest.skip("no GPU; --simulated-device runs it on a simulated one")
+    from simulated_device import NAME, SimulatedDevice
+
+    with SimulatedDevice():
+        yield torch.device(NAME, 0)
 
 
 @pytest.fixture

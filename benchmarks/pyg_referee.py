@@ -47,7 +47,7 @@ def pytest_runtest_logreport(report):
     """Write down how a test went, at once: a run may be ended by what it tests."""
     if _RUN in os.environ and (report.when == "call" or report.outcome != "passed"):
         message = "" if report.longrepr is None else str(report.longrepr).strip().splitlines()[-1]
-        with open(os.environ[_RUN].split(" ", 1)[1], "a") as file:
+        with Path(os.environ[_RUN].split(" ", 1)[1]).open("a") as file:
             file.write(json.dumps([report.nodeid, report.outcome, message]) + "\n")
 
 
@@ -61,7 +61,7 @@ def outcomes(sources, paths, whose, folder):
     command = [sys.executable, "-m", "pytest", "-p", Path(__file__).stem, "-q", "--no-header", "--tb=line"]
     command += ["-p", "no:cacheprovider", "-o", "addopts=", "-m", "not rag and not dataset"]
     command += [f"--rootdir={sources}", "-c", str(Path(sources, "pyproject.toml"))]
-    with open(Path(folder, f"{whose}.log"), "w") as log:
+    with Path(folder, f"{whose}.log").open("w") as log:
         subprocess.run(
             [*command, *(str(Path(sources, path)) for path in paths)],
             cwd=folder,
@@ -102,7 +102,9 @@ def main(argv=None):
     different = compare(theirs, ours)
     for name, (outcome, message) in different.items():
         print(f"{outcome}: {name}\n    {message}\n    {reason(name) or 'NOT KNOWN'}")
-    counts = {who: sum(outcome == "passed" for outcome, _ in of.values()) for who, of in (("PyG", theirs), ("ours", ours))}
+    counts = {
+        who: sum(outcome == "passed" for outcome, _ in of.values()) for who, of in (("PyG", theirs), ("ours", ours))
+    }
     unknown = [name for name in different if reason(name) is None]
     print(f"{len(theirs)} tests; passed with PyG's layers {counts['PyG']}, with ours {counts['ours']}")
     print(f"pass with PyG's and not with ours: {len(different)}, of which not known: {len(unknown)}")

@@ -1,9 +1,8 @@
 """Compare a dense GCN with a TEDDY ticket and a random ticket: one table and one plot.
 
-python examples/demo.py [--data cora] [--seeds 5] [--out out/demo.png]
+python examples/demo.py --data cora --seeds 5 --plot out/cora.png
 """
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -14,13 +13,13 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+import common
 import torch
 from safetensors.torch import save_file
 from torch_geometric.data import Data
 from torch_geometric.nn import GCN
 from tqdm import tqdm
 
-from graphsparse.datasets import load
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.metrics import count_macs
 from graphsparse.plotting import plot_curves
@@ -37,7 +36,7 @@ def run_seed(seed, *, name, hidden, epochs, edge_sparsities, threads):
     """Train everything for one seed and return rows of figures."""
     torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
-    data = load(name)
+    data = common.graph_by_name(name)
     if data.x.count_nonzero() < 0.1 * data.x.numel():
         data.x = data.x.to_sparse_csr()  # a bag of words is nearly empty, and a GCN takes it as it is
 
@@ -119,27 +118,26 @@ def mean_std(values):
 
 
 def main(argv=None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="synthetic", help="name of a data set, see graphsparse.datasets.load")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--hidden", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=200)
+    parser = common.arguments(__doc__, plot="out/demo.png")
+    parser.add_argument("--seeds", type=common.count, default=5, help="how many, from --seed on")
+    parser.add_argument("--hidden", type=common.count, default=64)
+    parser.add_argument("--epochs", type=common.count, default=200)
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 5), help="processes; 0: in this one")
-    parser.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the plot")
-    parser.add_argument("--fast", action="store_true", help="a few epochs, to try the script")
     args = parser.parse_args(argv)
     levels = EDGE_SPARSITIES
     if args.fast:
         args.seeds, args.epochs, args.workers, levels = 2, 5, 0, (0.4,)
 
+    common.load_by_name(parser, args.data, one_class=True)  # what is wrong is said here, and not by other processes
+    seeds = range(args.seed, args.seed + args.seeds)
     run = partial(run_seed, name=args.data, hidden=args.hidden, epochs=args.epochs, edge_sparsities=levels)
     print(f"{args.data}: {args.seeds} seeds, {args.epochs} epochs, hidden width {args.hidden}", flush=True)
-    bar = partial(tqdm, total=args.seeds, desc="seeds", disable=None)
+    bar = partial(tqdm, total=args.seeds, desc="seeds", unit="seed", disable=None)
     if args.workers > 0:
         with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-            results = list(bar(pool.map(partial(run, threads=1), range(args.seeds))))
+            results = list(bar(pool.map(partial(run, threads=1), seeds)))
     else:
-        results = list(bar(map(partial(run, threads=torch.get_num_threads()), range(args.seeds))))
+        results = list(bar(map(partial(run, threads=torch.get_num_threads()), seeds)))
     rows = [row for result in results for row in result]
 
     print(f"\n{100 * SHOWN:.0f} % of the edges and {100 * WEIGHT_SPARSITY:.0f} % of the weights removed, distilled on")
@@ -158,13 +156,13 @@ def main(argv=None) -> dict[str, float]:
         for method in ("dense GCN", "no edges")
     }
     plot_curves(
-        args.out,
+        args.plot,
         {args.data: curves},
         x_label="edges removed (%)",
         y_label="test accuracy (%)",
         levels={args.data: baselines},
     )
-    print(f"\nplot: {args.out}")
+    print(f"\nplot: {args.plot}")
     return {f"{method} test accuracy": mean for method, (mean, _) in baselines.items()} | {
         f"{method} at {x:.0f} % of edges removed": mean for method, points in curves.items() for x, mean, _ in points
     }

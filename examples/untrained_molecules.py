@@ -4,22 +4,24 @@ python examples/untrained_molecules.py --data ogbg-molbace --sparsity 0.5 --epoc
 python examples/untrained_molecules.py --data ogbg-molbace --preset multicoated --hidden 448 --epochs 200 --lr 0.015
 
 Atoms are embedded by OGB's encoder, of whose tables whole columns are masked; atoms are averaged to a molecule. The
-figures are those of OGB's evaluator: ROC-AUC, or the error of a regression.
+figures are those of OGB's evaluator: ROC-AUC or average precision, of which more is better, or the error of a
+regression. The plot has a bar for the ticket, the dense model, and whatever `--compare` names.
 """
 
-import argparse
 from pathlib import Path
 
+import common
 import torch
 import torch_geometric.nn
 from ogb.graphproppred.mol_encoder import AtomEncoder
 from torch_geometric.loader import DataLoader
 
 from graphsparse.datasets import load_ogb
+from graphsparse.plotting import plot_bars
 from graphsparse.tickets import Ticket, Untrained, compare_tickets, find_ticket
 from graphsparse.training import GraphTask, Training
 
-NETS = {"GCN": "GCN", "GIN": "GIN", "GAT": "GAT", "SAGE": "GraphSAGE"}
+COMPARED = ("random_untrained", "random", "magnitude", "iterative_magnitude")
 
 
 class MoleculeNet(torch.nn.Module):
@@ -28,7 +30,7 @@ class MoleculeNet(torch.nn.Module):
     def __init__(self, net, hidden, layers, num_tasks):
         super().__init__()
         self.atoms = AtomEncoder(hidden)
-        self.gnn = getattr(torch_geometric.nn, NETS[net])(hidden, hidden, layers)
+        self.gnn = net(hidden, hidden, layers)
         self.answer = torch.nn.Linear(hidden, num_tasks)
 
     def forward(self, x, edge_index, batch, batch_size=None):
@@ -45,26 +47,28 @@ def predict_graphs(model, graphs):
 
 
 def main(argv=None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="ogbg-molbace", help="a set of molecules of OGB, downloaded if need be")
-    parser.add_argument("--net", default="GCN", choices=list(NETS))
-    parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--sparsity", type=float, default=0.5, help="fraction of the weights to remove")
+    parser = common.arguments(__doc__, data="ogbg-molbace", plot="out/untrained_molecules.png")
+    parser.add_argument("--net", type=common.net, default="GCN", help="GCN, SAGE, GIN or GAT of PyG")
+    parser.add_argument("--hidden", type=common.count, default=256)
+    parser.add_argument("--layers", type=common.count, default=3)
+    parser.add_argument("--sparsity", type=common.fraction, default=0.5, help="fraction of the weights to remove")
     parser.add_argument("--preset", default="ugt", choices=("ugt", "edge_popup", "edge_popup_original", "multicoated"))
-    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--epochs", type=common.count, default=50)
     parser.add_argument("--lr", type=float, default=0.015)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--compare", nargs="*", default=["random_untrained"], help="methods, beside the dense model")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-size", type=common.count, default=64)
+    parser.add_argument("--compare", nargs="*", default=["random_untrained"], choices=COMPARED)
     parser.add_argument("--checkpoint", type=Path, help="folder from which a search that was stopped goes on")
-    parser.add_argument("--out", type=Path, default=Path("out/ticket.safetensors"))
-    parser.add_argument("--fast", action="store_true", help="a few epochs of a small network, to try the script")
+    parser.add_argument("--out", type=common.out_file, default=Path("out/ticket.safetensors"))
     args = parser.parse_args(argv)
     if args.fast:
         args.epochs, args.hidden = 2, 16
 
-    graphs, evaluator = load_ogb(args.data)
+    if not args.data.startswith("ogbg-mol"):
+        parser.error(f"--data must be one of OGB's sets of molecules, ogbg-mol... (got {args.data!r})")
+    try:
+        graphs, evaluator = load_ogb(args.data)
+    except (ValueError, OSError) as error:
+        parser.error(f"--data: {error}")
     print(f"{args.data}: {len(graphs)} graphs, {graphs.num_tasks} tasks")
 
     def make_model():
@@ -80,6 +84,7 @@ def main(argv=None) -> dict[str, float]:
     tests |= {row["method"].replace("_", " "): row["test"] for row in rows}
     for name, test in tests.items():
         print(f"test {metric}, {name:<24}{test:>8.4f}")
+    plot_bars(args.plot, {args.data: tests}, labels={args.data: f"test {metric}"}, marked=["untrained ticket"])
 
     # What a user of the ticket does: the file and the code of the model are all it takes, and any molecules.
     model, loaded = (t.materialize(make_model) for t in (ticket, Ticket.load(args.out)))
@@ -90,7 +95,7 @@ def main(argv=None) -> dict[str, float]:
     test = evaluator.eval({"y_true": unseen.y.view(after.shape), "y_pred": after})[metric]
     dense, size = sum(tensor.nbytes for tensor in ticket.state_dict.values()), args.out.stat().st_size
     print(f"{args.out}: {size / 1e3:.1f} kB, dense weights {dense / 1e3:.1f} kB")
-    print(f"same logits after loading, test {metric} {test:.4f}")
+    print(f"same logits after loading, test {metric} {test:.4f}\nplot: {args.plot}")
     return {**tests, "loaded ticket": float(test)}
 
 

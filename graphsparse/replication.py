@@ -105,6 +105,11 @@ def released_learned_soup(
     schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=restart_every)
 
     def scaled_loss(logits: Tensor, y: Tensor) -> Tensor:
+        if y.dim() != 1 or y.is_floating_point() or int(y.max()) >= logits.size(1):
+            raise ValueError(
+                "the released soup learns by cross-entropy, from one class per node below the number of outputs (got "
+                f"'data.y' {list(y.shape)} of {y.dtype} and {logits.size(1)} outputs); learned_soup takes a 'loss'"
+            )
         found = F.cross_entropy(scale.to(logits.dtype) * logits, y)
         (scale.grad,) = torch.autograd.grad(found, scale, retain_graph=True)
         return found

@@ -34,6 +34,12 @@ TOUCHES_EXTENSIONS = [
 ]
 
 
+def files_marked(marker: str) -> list[str]:
+    """Return the test files that use a marker: to import them all would take longer than to run these."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(file.relative_to(ROOT)) for file in files if f"pytest.mark.{marker}" in file.read_text()]
+
+
 def main(argv: list[str]) -> int:
     """Run the checks and return the exit status of the first that fails, else 0."""
     legs = [
@@ -41,12 +47,14 @@ def main(argv: list[str]) -> int:
         ["ruff", "check", "."],
         ["mypy"],
         ["lint-imports"],
+        # On a GPU where there is one, else on the simulated device, which needs processes of its own.
+        ["pytest", *PARALLEL, "--simulated-device", "-m", "cuda", *files_marked("cuda")],
         # The leg without extensions comes first: pytest's closing line of the full leg is then the last one.
         ["pytest", *PARALLEL, "--without-extensions", "-m", NOT_IN_FIRST, *TOUCHES_EXTENSIONS],
         ["pytest", *PARALLEL],
     ]
     if "--fast" in argv:
-        del legs[4]
+        del legs[5]
     for leg in legs:
         print("$", " ".join(leg), flush=True)
         start = time.perf_counter()

@@ -2,10 +2,16 @@ import importlib.util
 import math
 from pathlib import Path
 
+import common
+import ogb_sets
 import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from graphsparse.datasets import load_ogb
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+SCRIPTS = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "common.py")
 ON_NODES = [path for path in SCRIPTS if path.name != "untrained_molecules.py"]
 
 
@@ -23,6 +29,82 @@ def test_example_runs(path, tmp_path, monkeypatch, capsys):
     assert result
     assert all(isinstance(value, float) for value in result.values())
     assert capsys.readouterr().out
+    assert list(Path("out").glob("*.png"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_help_has_a_worked_line(path, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        script(path).main(["--help"])
+    assert f"python examples/{path.name} --" in capsys.readouterr().out
+
+
+#: Script, what it is given, and what it says.
+MISTAKES = [
+    *((path.stem, ["--plot", "plot.txt"], "must end in .png, .pdf, .svg") for path in SCRIPTS),
+    *((path.stem, ["--plot", "."], "must be a file") for path in SCRIPTS),
+    *((path.stem, ["--data", "ogbl-ddi"], "gitl_link_prediction.py") for path in ON_NODES if "gitl" not in path.stem),
+    *((path.stem, ["--data", "ogbg-molbace"], "molecules.py") for path in ON_NODES if "gitl" not in path.stem),
+    *((path.stem, ["--data", "coora"], "did you mean 'cora'") for path in ON_NODES),
+    ("gitl_link_prediction", ["--baselines", "cosine", "pagerang"], "there is no pagerang; known are"),
+    ("gitl_link_prediction", ["--pair", "acm"], "--pair: there is no pair of graphs 'acm'"),
+    ("teddy", ["--edges", "40"], "40 % is 0.4"),
+    ("teddy", ["--model", "gnc"], "known are GCN, SAGE, GIN, GAT"),
+    ("teddy", ["--score", "tedy"], "'teddy'"),
+    ("teddy", ["--out", "."], "must be a file"),
+    ("untrained", ["--sparsity", "90"], "90 % is 0.9"),
+    ("untrained", ["--compare", "rando"], "invalid choice"),
+    ("untrained", ["--coats", "0"], "at least 1"),
+    ("untrained_molecules", ["--data", "cora"], "sets of molecules"),
+    ("untrained_molecules", ["--compare", "rando"], "invalid choice"),
+    ("graph_ladling", ["--num", "0"], "at least 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_mistakes_are_found_before_anything_is_trained(name, options, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        script(ROOT / "examples" / f"{name}.py").main(["--fast", *options])
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+ONE_CLASS = ["demo", "graph_ladling"]
+
+
+@pytest.mark.parametrize("name", [*ONE_CLASS, "teddy", "untrained"])
+def test_sets_of_ogb_by_name(name, tmp_path, monkeypatch, capsys):
+    """One class for each node; and several labels, with features of edges alone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRAPHSPARSE_DATA", str(tmp_path / "data"))
+    ogb_sets.write_arxiv(tmp_path / "data" / "ogb")
+    ogb_sets.write_proteins(tmp_path / "data" / "ogb")
+    module = script(ROOT / "examples" / f"{name}.py")
+    assert module.main(["--fast", "--data", "ogbn-arxiv"])
+    if name in ONE_CLASS:
+        with pytest.raises(SystemExit, match="2"):
+            module.main(["--fast", "--data", "ogbn-proteins"])
+        assert "several labels" in capsys.readouterr().err
+    else:
+        assert module.main(["--fast", "--data", "ogbn-proteins"])
+        assert "test rocauc" in capsys.readouterr().out
+
+
+def test_graphs_of_ogb_get_both_directions_and_features_of_their_edges(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHSPARSE_DATA", str(tmp_path))
+    ogb_sets.write_proteins(tmp_path / "ogb")
+    data, whole = common.graph_by_name("ogbn-proteins"), load_ogb("ogbn-proteins")[0]
+    assert data.is_undirected()
+    for node in range(data.num_nodes):
+        near = whole.edge_attr[whole.edge_index[1] == node]
+        assert torch.allclose(data.x[node], near.mean(0) if len(near) else torch.zeros(8), atol=1e-6)
+
+
+def test_heterogeneous_sets_are_refused_by_name(monkeypatch):
+    monkeypatch.setattr(common, "load_ogb", lambda name: (HeteroData(paper={"x": torch.ones(2, 1)}), None))
+    with pytest.raises(ValueError, match="ogbn-mag has several types"):
+        common.graph_by_name("ogbn-mag")
 
 
 @pytest.mark.parametrize("path", ON_NODES, ids=lambda path: path.name)
@@ -35,22 +117,23 @@ def test_example_runs_on_a_real_graph(path, tmp_path, monkeypatch, data_root):
 @pytest.mark.parametrize("model", ["GIN", "GAT", "GraphSAGE"])
 def test_ticket_of_every_model_by_name(model, tmp_path):
     out = tmp_path / "ticket.safetensors"
-    result = script(ROOT / "examples" / "teddy.py").main(["--fast", "--model", model, "--out", str(out)])
+    plot = tmp_path / "plot.svg"
+    options = ["--model", model, "--out", str(out), "--plot", str(plot)]
+    result = script(ROOT / "examples" / "teddy.py").main(["--fast", *options])
     assert out.is_file()
-    assert set(result) == {"dense", "ticket"}
+    assert plot.is_file()
+    assert set(result) == {"dense model", "TEDDY ticket", "random ticket", "no edges"}
 
 
 def untrained(tmp_path, *options):
-    return script(ROOT / "examples" / "untrained.py").main(
-        ["--fast", "--out", str(tmp_path / "ticket.safetensors"), *options]
-    )
+    files = ["--out", str(tmp_path / "ticket.safetensors"), "--plot", str(tmp_path / "plot.png")]
+    return script(ROOT / "examples" / "untrained.py").main(["--fast", *files, *options])
 
 
 @pytest.mark.parametrize("net", ["GCN", "GIN", "GAT", "SAGE"])
 def test_untrained_ticket_of_every_net(net, tmp_path, capsys):
     result = untrained(tmp_path, "--net", net, "--layers", "3", "--sparsity", "0.8", "--compare")
     assert result["sparsity"] == pytest.approx(0.8, abs=1e-3)
-    assert result["loaded ticket"] == result["untrained ticket"]
     assert "same logits after loading" in capsys.readouterr().out
 
 

@@ -2,7 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from graphsparse.plotting import plot_curves, plot_matrix_and_bars
+from graphsparse.plotting import plot_bars, plot_curves, plot_matrix_and_bars
 from graphsparse.typing import has_module
 
 pytestmark = pytest.mark.skipif(not has_module("matplotlib"), reason="needs matplotlib")
@@ -88,4 +88,27 @@ def test_matrix_and_bars(tmp_path):
 def test_no_square_matrix(tmp_path, matrix, bars):
     with pytest.raises(ValueError, match="row and a column"):
         plot_matrix_and_bars(tmp_path / "plot.png", matrix, bars, **LABELS)
+    assert not list(tmp_path.iterdir())
+
+
+def bars(tmp_path, panels, **options):
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_bars(tmp_path / "bars.svg", panels, **options)
+    return ElementTree.parse(tmp_path / "bars.svg").getroot()
+
+
+def test_each_bar_has_its_name_and_its_figure(tmp_path):
+    root = bars(
+        tmp_path, {"Cora": {"dense": (81.0, 0.5), "ticket": 0.25}, "size": {"file": 1234.5}}, labels={"Cora": "%"}
+    )
+    words = ["".join(text.itertext()).strip() for text in root.iter(f"{SVG}text")]
+    assert {"Cora", "size", "%", "dense", "ticket", "file", "81.0", "0.250", "1,234"} <= set(words)
+
+
+@pytest.mark.parametrize(("panels", "message"), [({}, "holds no bar"), ({"a": {"b": float("nan")}}, "finite numbers")])
+def test_bars_that_cannot_be_drawn(tmp_path, panels, message):
+    with pytest.raises(ValueError, match=message):
+        plot_bars(tmp_path / "bars.svg", panels)
     assert not list(tmp_path.iterdir())

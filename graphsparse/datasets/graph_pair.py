@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.datasets.check import check_edges
 from graphsparse.datasets.load import load
 from graphsparse.edges.undirected import UndirectedEdges, undirected_edges
 from graphsparse.ops.pairs import both_ways, key_pairs, pair_keys, unique_keys
+from graphsparse.utils.files import ContentError, read_arrays, reading
 
 
 @dataclass(frozen=True)
@@ -133,18 +135,24 @@ def relation_pair(name: str, root: Path) -> GraphPair:
     file = root / "multirel" / f"{stem}.npz"
     if not file.is_file():
         raise FileNotFoundError(f"{name}: no file {file}")
-    with np.load(file, allow_pickle=False) as stored:
+    words = [f"x_{part}" for part in ("shape", "indptr", "indices", "data")]
+    stored = read_arrays(file, "num_nodes", *(f"edges_{kind}" for kind in kinds), optional=["y", *words])
+    with reading(file):
         size = int(stored["num_nodes"])
         links = [torch.from_numpy(stored[f"edges_{kind}"].astype(np.int64)) for kind in kinds]
+        for pairs in links:
+            check_edges(pairs, (size, size))
         y = torch.from_numpy(stored["y"].astype(np.int64)) if "y" in stored else None
         x = _words(stored) if "x_indptr" in stored else None
+        if any(value is not None and value.size(0) != size for value in (x, y)):
+            raise ContentError(f"'x' or 'y' is not for {size} nodes")
     if stem.startswith("cora"):
         x = load("cora", root).x  # the same nodes in the same order
     graphs = [cut_graph(torch.arange(size), both_directions(pairs), {"x": x, "y": y}, {}) for pairs in links]
     return GraphPair(graphs[0], graphs[1], "all")
 
 
-def _words(stored: "np.lib.npyio.NpzFile") -> Tensor:
+def _words(stored: Mapping[str, Any]) -> Tensor:
     """Return the features, which are kept as compressed rows, as a dense matrix."""
     rows, columns = (int(length) for length in stored["x_shape"])
     x = torch.zeros(rows, columns)

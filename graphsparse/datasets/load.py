@@ -6,13 +6,14 @@ from pathlib import Path
 from torch_geometric.data import Data
 
 from graphsparse.datasets.cache import data_root
+from graphsparse.datasets.ogb import load_ogb, ogb_meta, ogb_names
 from graphsparse.datasets.pyg_source import PYG_SOURCES, read_pyg
 from graphsparse.datasets.split import stratified_split
 from graphsparse.datasets.structure import STRUCTURE_FILES, structure_graph
 from graphsparse.datasets.synthetic import synthetic_citation
 from graphsparse.ops.check import check_integer
 
-#: Every name that :func:`load` knows.
+#: Every name that :func:`load` knows besides those of OGB.
 NAMES = (*PYG_SOURCES, "synthetic", *STRUCTURE_FILES)
 
 
@@ -54,15 +55,17 @@ def load(
     ``torch_geometric.transforms.ToUndirected`` where a method needs it. WebKB, Actor and two of the airport graphs
     have self-loops. ``ogbn-arxiv-structure`` and ``flickr-structure`` are the official graphs, labels and splits with
     128 structural features (FastRP), which see every edge but no label, in place of words: accuracies are below those
-    published and must not be compared with them. Sets without an official split get a random one in which every class
-    is divided 60/20/20.
+    published and must not be compared with them. Of the sets of the Open Graph Benchmark, those that are one graph with
+    features and one class per node can be loaded here, as :func:`load_ogb` returns them; all others by
+    :func:`load_ogb` alone, which also returns OGB's evaluator. Sets without an official split get a random one in which
+    every class is divided 60/20/20.
 
     Args:
         name: One of the names above, in capitals or not.
         root: Folder of the raw files, laid out as PyG does below ``planetoid``, ``webkb``, ``actor``,
-            ``citation_full``, ``heterophilous``, ``airports``; by default the folder named by ``GRAPHSPARSE_DATA``,
-            else ``data`` in the current folder. It is only read, unless raw files are missing there: these are
-            downloaded into it by PyG. Processed data go to the cache, see
+            ``citation_full``, ``heterophilous``, ``airports``, and as OGB does below ``ogb``; by default the folder
+            named by ``GRAPHSPARSE_DATA``, else ``data`` in the current folder. It is only read, unless raw files are
+            missing there: these are downloaded into it. Nothing in a file is run. Processed data go to the cache, see
             :func:`graphsparse.datasets.cache.cache_root`.
         split: Which of the splits; 0 where there is one.
         normalize_features: Divide each row of ``x`` by its sum, as PyG's ``NormalizeFeatures`` does, where ``x`` holds
@@ -77,7 +80,8 @@ def load(
 
     Raises:
         TypeError: If ``name`` is not a string.
-        ValueError: If there is no such data set or split.
+        ValueError: If there is no such data set or split; if an OGB set is no graph with features and one class per
+            node; if a file is damaged or holds Python objects. The message names what can be loaded, or the file.
         FileNotFoundError: If a raw file is missing and cannot be downloaded; the message says which, where, and how to
             get it.
 
@@ -91,12 +95,19 @@ def load(
     if not isinstance(name, str):
         raise TypeError(f"'name' must be the name of a data set (got {name!r} of type {type(name).__name__})")
     key = name.lower()
-    if key not in NAMES:
-        close = difflib.get_close_matches(key, NAMES, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else "."
-        raise ValueError(f"there is no data set {name!r}{hint} Known are {', '.join(sorted(NAMES))}")
+    official = {known.lower(): known for known in ogb_names()}
+    if key not in NAMES and key not in official:
+        close = difflib.get_close_matches(key, [*NAMES, *official], n=1)
+        hint = f"; did you mean {official.get(close[0], close[0])!r}?" if close else "."
+        raise ValueError(
+            f"there is no data set {name!r}{hint} Known are {', '.join(sorted(NAMES))}, and the sets of OGB "
+            f"{', '.join(official.values())}"
+        )
     split = check_integer(split, "split")
     folder = data_root() if root is None else Path(root).expanduser()
+    if key in official:
+        _check_split(key, split, 1)
+        return _from_ogb(official[key], folder)
     words = True
     if key in PYG_SOURCES:
         data, words = _from_pyg(key, folder, split, seed), PYG_SOURCES[key].bag_of_words
@@ -114,8 +125,7 @@ def load(
 
 def _from_pyg(name: str, root: Path, split: int, seed: int) -> Data:
     """Build a data set that PyG can read."""
-    dataset = read_pyg(PYG_SOURCES[name], name, root)
-    data: Data = dataset[0]
+    data = read_pyg(PYG_SOURCES[name], name, root)
     if "train_mask" not in data:
         _check_split(name, split, 1)
         data.train_mask, data.val_mask, data.test_mask = stratified_split(data.y, seed=seed)
@@ -125,7 +135,22 @@ def _from_pyg(name: str, root: Path, split: int, seed: int) -> Data:
         _check_split(name, split, data.train_mask.size(1))
         for key in ("train_mask", "val_mask", "test_mask"):
             data[key] = data[key][:, split].clone()
-    data.num_classes = int(dataset.num_classes)
+    data.num_classes = int(data.y.max()) + 1
+    return data
+
+
+def _from_ogb(name: str, root: Path) -> Data:
+    """Build a set of OGB that is one graph with features and one class per node; refuse any other before it is read."""
+    meta = ogb_meta(name)
+    if not name.startswith("ogbn-"):
+        kind = "links" if name.startswith("ogbl-") else "many graphs"
+        raise ValueError(f"{name!r} is a set of {kind}, not of classes of nodes; load_ogb({name!r}) loads it")
+    if meta["is hetero"] == "True" or meta["num tasks"] != "1" or meta["has_node_attr"] != "True":
+        raise ValueError(
+            f"{name!r} is not one graph with features and one class per node, which 'load' returns; "
+            f"load_ogb({name!r}) loads it"
+        )
+    data: Data = load_ogb(name, root / "ogb")[0]
     return data
 
 

@@ -1,6 +1,9 @@
 """Open Graph Benchmark data sets, loaded safely, without questions, and without touching the raw files."""
 
 import csv
+import functools
+import gzip
+import shutil
 import tempfile
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,7 +17,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData, download_url, extract_zip
 
-from graphsparse.datasets.cache import data_root, drop_notes, private_copy, safe_loading
+from graphsparse.datasets.cache import cached, data_root, raw_files, safe_loading
+from graphsparse.datasets.check import as_mask, check_edges
+from graphsparse.datasets.plain_pickle import read_torch_arrays
+from graphsparse.utils.files import ContentError, read_arrays, reading
 
 #: Kind of data set -> OGB's package for it.
 _PACKAGES = {"ogbn": "ogb.nodeproppred", "ogbl": "ogb.linkproppred", "ogbg": "ogb.graphproppred"}
@@ -30,9 +36,9 @@ def load_ogb(
 ) -> tuple[Any, Any]:
     """Return an OGB data set and the OGB ``Evaluator`` that judges predictions on it.
 
-    OGB's own loaders read the files; around them, safe loading (``weights_only``) stays on, no question is ever asked,
-    and the raw files are only read: processed data go to a folder of their own, see
-    :func:`graphsparse.datasets.cache.private_copy`. OGB shows its progress when it processes a set for the first time.
+    OGB's own loaders process the files, once and in a temporary folder; no question is ever asked, no code in a file is
+    run, and the raw files are only read. What was processed is kept in the cache, see
+    :func:`graphsparse.datasets.cache.cached`. OGB shows its progress when it processes a set for the first time.
 
     What comes first in the pair depends on the name:
 
@@ -44,7 +50,7 @@ def load_ogb(
     * ``ogbl-*``, link property prediction: a ``Data`` (``ogbl-biokg``: a ``HeteroData``) with the graph of the
       training edges, ``name``, and ``split_edge``, OGB's dictionary of dictionaries of tensors: for most sets
       ``split_edge["train"]["edge"]`` ``[E, 2]``, and ``"edge"`` and ``"edge_neg"`` under ``"valid"`` and ``"test"``.
-    * ``ogbg-*``, graph property prediction: OGB's ``PygGraphPropPredDataset``, with ``get_idx_split()``.
+    * ``ogbg-*``, graph property prediction: OGB's ``PygGraphPropPredDataset``, with ``get_idx_split()``, in memory.
 
     The evaluator is OGB's, unchanged. On node sets it wants two dimensions, for a single task
     ``evaluator.eval({"y_true": data.y[:, None], "y_pred": logits.argmax(1, keepdim=True)})``.
@@ -64,7 +70,8 @@ def load_ogb(
 
     Raises:
         TypeError: If ``name`` is not a string.
-        ValueError: If OGB has no set of that name; the message lists those of the kind.
+        ValueError: If OGB has no set of that name; the message lists those of the kind. If a file is damaged or holds
+            Python objects; the message has the path.
         FileNotFoundError: If a file is missing and cannot be downloaded; the message says which, where, and how to
             get it.
 
@@ -87,18 +94,22 @@ def load_ogb(
 
     kind = name.partition("-")[0]
     package = import_module(_PACKAGES[kind])
-    copy = _processed(getattr(package, _CLASSES[kind]), name, folder, meta)
-    with safe_loading():
-        dataset = _open(getattr(package, _CLASSES[kind]), name, copy, meta)
-        if kind == "ogbg":
-            return dataset, package.Evaluator(name)
-        data = _to_hetero(dataset[0]) if dataset.is_hetero else dataset[0]
-        data.name = name
-        if kind == "ogbn":
-            _add_masks(data, dataset.get_idx_split())
-            data.num_classes, data.num_tasks = int(dataset.num_classes), int(dataset.num_tasks)
-        else:
-            data.split_edge = _as_tensors(dataset.get_edge_split())
+    cls = getattr(package, _CLASSES[kind])
+    files = list(raw_files(folder, ["raw", f"split/{meta['split']}"]))
+    content = cached(
+        *(name, folder, files, lambda copy: _process(cls, name, folder, files, copy, meta), _check),
+        variant=f"ogb {version('ogb')} {sorted((key, str(value)) for key, value in meta.items())}",
+    )
+    if kind == "ogbg":
+        return _graphs(cls, folder, meta, content), package.Evaluator(name)
+    data = _whole(content)
+    data.name = name
+    if kind == "ogbn":
+        data.num_classes, data.num_tasks = int(str(meta["num classes"])), int(str(meta["num tasks"]))
+        with reading(folder / "split"):
+            _add_masks(data, content["split"])
+    else:
+        data.split_edge = content["split"]
     for store in data.node_stores:
         if "num_nodes" in store:
             store.num_nodes = int(store.num_nodes)
@@ -107,29 +118,110 @@ def load_ogb(
     return data, package.Evaluator(name)
 
 
-def _open(cls: Any, name: str, folder: Path, meta: Mapping[str, object]) -> Any:
-    """Construct OGB's data set object over a folder."""
-    return cls(name, meta_dict={**meta, "dir_path": str(folder)})
-
-
-def _processed(cls: Any, name: str, folder: Path, meta: Mapping[str, object]) -> Path:
-    """Return the private copy of a data set, processed by OGB's class."""
-
-    def build(copy: Path) -> None:
+def _process(
+    cls: Any, name: str, folder: Path, files: list[str], copy: Path, meta: Mapping[str, object]
+) -> dict[str, Any]:
+    """Let OGB process a set in a folder that looks like its own, and return graphs, split and attributes."""
+    for file in files:
+        (copy / file).parent.mkdir(parents=True, exist_ok=True)
+        if file.endswith(".pt"):
+            torch.save(read_torch_arrays(folder / file), copy / file)
+        else:  # texts and arrays, which no library reads as anything else
+            _link(folder / file, copy / file)
+    (copy / f"RELEASE_v{meta['version']}.txt").touch()
+    try:
         with safe_loading():
-            dataset = _open(cls, name, copy, meta)
-            drop_notes(copy / "processed")
-            if name.startswith("ogbg-"):
-                # `get_idx_split` is called later, by the user: from a file of plain tensors it needs no help of ours.
-                split = {part: torch.as_tensor(index) for part, index in dataset.get_idx_split().items()}
-                file = copy / "split" / str(meta["split"]) / "split_dict.pt"
-                file.unlink(missing_ok=True)  # the link, not the file that it leads to
-                torch.save(split, file)
+            dataset = cls(name, meta_dict={**meta, "dir_path": str(copy)})
+            split = dataset.get_edge_split() if name.startswith("ogbl") else dataset.get_idx_split()
+        content: dict[str, Any] = {"split": split}
+        if name.startswith("ogbg"):
+            own = {key: value for key, value in vars(dataset).items() if key not in ("_data", "slices", "_data_list")}
+            content |= {"data": dataset._data.to_dict(), "slices": dataset.slices, "attributes": own}
+        else:
+            content["data"] = dataset[0].to_dict()
+        _check(content)
+    except Exception as error:  # what OGB says names no file, or one of the copy
+        lost = isinstance(error, FileNotFoundError | IsADirectoryError)
+        with reading(_damaged(folder, files)):
+            raise ContentError("it is no file") if lost else error from None
+    return content
 
-    entries = ["raw", "split", f"RELEASE_v{meta['version']}.txt"]
-    entries += ["mapping"] if (folder / "mapping").is_dir() else []
-    variant = f"ogb {version('ogb')} {sorted((key, str(value)) for key, value in meta.items())}"
-    return private_copy(folder, entries, build, name=name, variant=variant)
+
+def _damaged(folder: Path, files: list[str]) -> Path:
+    """Return the first file that holds no text or arrays, or is a folder; the folder of all if there is none."""
+    for path in (folder / part for part in ("raw", "split")):
+        for inner in path.rglob("*"):
+            if inner.suffix in (".gz", ".npz", ".pt") and inner.is_dir():
+                return inner
+    for file in files:
+        try:
+            if file.endswith(".gz"):
+                with gzip.open(folder / file, "rt", encoding="utf-8") as text:
+                    if not sum(bool(line.strip()) for line in text):  # to the end: it may be cut off
+                        return folder / file
+            elif file.endswith(".npz"):
+                with np.load(folder / file, allow_pickle=False) as arrays:
+                    read_arrays(folder / file, *arrays)
+        except Exception:
+            return folder / file
+    return folder
+
+
+def _link(file: Path, link: Path) -> None:
+    """Make ``link`` lead to ``file``, or hold the same bytes where links are not allowed."""
+    try:
+        link.symlink_to(file.resolve())
+    except OSError:
+        shutil.copyfile(file, link)
+
+
+def _whole(content: dict[str, Any]) -> Any:
+    """Return the one graph of a set for nodes or links."""
+    data = Data.from_dict(content["data"])
+    return _to_hetero(data) if "edge_index_dict" in data else data
+
+
+def _check(content: dict[str, Any]) -> None:
+    """Refuse edges of nodes that are not there."""
+    if content["split"].keys() != {"train", "valid", "test"}:
+        raise ContentError("its split has other parts than 'train', 'valid' and 'test'")
+    if "slices" in content:
+        return _check_graphs(content["data"], content["slices"])
+    data = _whole(content)
+    if isinstance(data, HeteroData):
+        for kind in data.edge_types:
+            check_edges(data[kind].edge_index, (int(data[kind[0]].num_nodes), int(data[kind[2]].num_nodes)))
+        return None
+    return check_edges(data.edge_index, (int(data.num_nodes),) * 2)
+
+
+def _check_graphs(data: Mapping[str, Any], slices: Mapping[str, Tensor]) -> None:
+    """Refuse graphs with edges of nodes that they do not have; in each of them nodes count from 0."""
+    check_edges(data["edge_index"], (2**62, 2**62))
+    sizes = torch.tensor(data["_num_nodes"])
+    edges = slices["edge_index"].diff()
+    if edges.shape != sizes.shape or int(edges.min()) < 0 or int(edges.sum()) != data["edge_index"].size(1):
+        raise ContentError("its graphs have other numbers of edges than are told")
+    if bool((data["edge_index"] >= sizes.repeat_interleave(edges)).any()):
+        raise ContentError("an edge joins a node that its graph does not have")
+
+
+def _graphs(cls: Any, folder: Path, meta: Mapping[str, object], content: dict[str, Any]) -> Any:
+    """Return OGB's object of graphs that are read already; its constructor would read files that others may write."""
+    dataset = cls.__new__(cls)
+    vars(dataset).update(content["attributes"])
+    place = str(folder)
+    vars(dataset).update(root=place, dir_name=place, meta_info={**meta, "dir_path": place})
+    dataset._data, dataset.slices, dataset._data_list = Data.from_dict(content["data"]), content["slices"], None
+    dataset.get_idx_split = functools.partial(_kept_split, content["split"], str(meta["split"]))
+    return dataset
+
+
+def _kept_split(split: Mapping[str, Tensor], name: str, split_type: str | None = None) -> dict[str, Tensor]:
+    """Return the official split, in place of OGB's method, which reads a file."""
+    if split_type not in (None, name):
+        raise ValueError(f"'split_type' must be {name!r}, the official one (got {split_type!r})")
+    return {part: torch.as_tensor(index).clone() for part, index in split.items()}
 
 
 def _to_hetero(data: Data) -> HeteroData:
@@ -147,9 +239,7 @@ def _add_masks(data: Any, split: Mapping[str, Any]) -> None:
         indices = split[part] if isinstance(data, HeteroData) else {None: split[part]}
         for kind, index in indices.items():
             store = data if kind is None else data[kind]
-            mask = torch.zeros(int(store.num_nodes), dtype=torch.bool)
-            mask[torch.as_tensor(index)] = True
-            store[key] = mask
+            store[key] = as_mask(index, int(store.num_nodes))
 
 
 def _labels(y: Tensor) -> Tensor:
@@ -160,31 +250,35 @@ def _labels(y: Tensor) -> Tensor:
     return torch.where(y.isnan(), -1, y).to(torch.int64) if y.is_floating_point() else y
 
 
-def _as_tensors(split: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Turn the arrays of a link split into tensors."""
-    return {
-        part: {key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for key, value in files.items()}
-        for part, files in split.items()
-    }
-
-
 def ogb_meta(name: str) -> dict[str, str]:
     """Return OGB's own description of one of its data sets: one column of its table."""
     if not isinstance(name, str):
         raise TypeError(f"'name' must be the name of an OGB data set (got {name!r} of type {type(name).__name__})")
-    package = _PACKAGES.get(name.partition("-")[0])
-    if package is None:
+    kind = name.partition("-")[0]
+    if kind not in _PACKAGES:
         raise ValueError(f"'name' must begin with 'ogbn-', 'ogbl-' or 'ogbg-' (got {name!r})")
-    ogb = find_spec("ogb")  # finds the folder without running the package, which takes a second and starts a thread
-    if ogb is None or not ogb.submodule_search_locations:
-        raise ImportError("'ogb' is needed here but not installed; to get it: pip install ogb")
-    folder = Path(ogb.submodule_search_locations[0], *package.split(".")[1:])
-    with (folder / "master.csv").open(encoding="utf-8", newline="") as table:
-        (_, *names), *rows = csv.reader(table)
+    (_, *names), *rows = _table(kind)
     if name not in names:
         raise ValueError(f"OGB has no data set {name!r}; of this kind there are {', '.join(names)}")
     column = 1 + names.index(name)
     return {row[0]: row[column] for row in rows}
+
+
+def ogb_names() -> list[str]:
+    """Return the name of every data set of OGB: none where it is not installed."""
+    if find_spec("ogb") is None:
+        return []
+    return [name for kind in _PACKAGES for name in _table(kind)[0][1:]]
+
+
+def _table(kind: str) -> list[list[str]]:
+    """Return OGB's own table of its data sets of a kind, one in a column."""
+    ogb = find_spec("ogb")  # finds the folder without running the package, which takes a second and starts a thread
+    if ogb is None or not ogb.submodule_search_locations:
+        raise ImportError("'ogb' is needed here but not installed; to get it: pip install ogb")
+    folder = Path(ogb.submodule_search_locations[0], *_PACKAGES[kind].split(".")[1:])
+    with (folder / "master.csv").open(encoding="utf-8", newline="") as table:
+        return list(csv.reader(table))
 
 
 def ogb_folder(name: str, root: Path, meta: Mapping[str, object]) -> Path:

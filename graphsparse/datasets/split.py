@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from graphsparse.metrics.labels import check_classes, is_labelled
 from graphsparse.ops.check import check_count
 
 
@@ -12,25 +13,27 @@ def stratified_split(
     """Split the nodes at random so that every class is divided in the same proportions.
 
     A class of n nodes gives its first ``round(train * n)`` nodes, in a random order, to the training set, the nodes
-    up to ``round((train + val) * n)`` to the validation set, and the rest to the test set.
+    up to ``round((train + val) * n)`` to the validation set, and the rest to the test set. Nodes without a label are in
+    no set.
 
     Args:
-        y: Class of each node, ``[N]`` int64.
+        y: Class of each node, ``[N]`` int64; -1 or -100 for none.
         train: Fraction of the nodes for training.
         val: Fraction of the nodes for validation.
         seed: Equal seeds give equal splits.
 
     Returns:
-        Three bool masks ``[N]`` that do not overlap and together hold every node.
+        Three bool masks ``[N]`` that do not overlap and together hold every node with a label.
     """
     if not (train >= 0 and val >= 0 and train + val <= 1):
         raise ValueError(f"'train' and 'val' must be fractions with a sum of at most 1 (got {train} and {val})")
+    known, y = _read(y)
     rank, _ = _random_ranks(y, seed)
     size = torch.bincount(y)[y].to(torch.float64)
     first, second = (train * size).round(), ((train + val) * size).round()
     train_mask = rank < first
     val_mask = (rank < second) & ~train_mask
-    return train_mask, val_mask, ~(train_mask | val_mask)
+    return train_mask & known, val_mask & known, ~(train_mask | val_mask) & known
 
 
 def per_class_split(
@@ -39,7 +42,7 @@ def per_class_split(
     """Split the nodes as the citation graphs are split: a few labels per class, then validation and test nodes.
 
     Args:
-        y: Class of each node, ``[N]`` int64.
+        y: Class of each node, ``[N]`` int64; nodes with -1 or -100 have none and are in no mask.
         train_per_class: Training nodes of each class.
         num_val: Validation nodes; ``None`` for 500, or a third of what the training nodes leave if that is less.
         num_test: Test nodes; ``None`` for 1000, or what is left if that is less.
@@ -54,13 +57,14 @@ def per_class_split(
     for name, value in (("train_per_class", train_per_class), ("num_val", num_val), ("num_test", num_test)):
         if value is not None:
             check_count(value, name)
-    sizes = torch.bincount(y)
+    known, y = _read(y)
+    sizes = torch.bincount(y[known])
     if y.numel() == 0 or int(sizes.min()) < train_per_class:
         smallest = int(sizes.min()) if y.numel() else 0
         raise ValueError(f"'train_per_class' is {train_per_class}, but the smallest class has {smallest} nodes")
     rank, order = _random_ranks(y, seed)
-    train_mask = rank < train_per_class
-    rest = order[~train_mask[order]]
+    train_mask = (rank < train_per_class) & known
+    rest = order[(known & ~train_mask)[order]]
     if num_val is None:
         num_val = min(500, rest.numel() // 3)
     if num_test is None:
@@ -74,6 +78,17 @@ def per_class_split(
     val_mask[rest[:num_val]] = True
     test_mask[rest[num_val : num_val + num_test]] = True
     return train_mask, val_mask, test_mask
+
+
+def _read(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which nodes have a label, and the classes, of which those without one are one more."""
+    if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.dim() != 1:
+        kind = f"{y.dtype} {list(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise TypeError(f"'y' must hold a class for each node, int64 [N] (got {kind})")
+    if y.numel() == 0:
+        return is_labelled(y), y
+    check_classes(y, "the labels in 'y'")
+    return is_labelled(y), torch.where(is_labelled(y), y, int(y.max()) + 1)
 
 
 def _random_ranks(y: Tensor, seed: int) -> tuple[Tensor, Tensor]:

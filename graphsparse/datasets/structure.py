@@ -8,6 +8,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
+from graphsparse.datasets.check import check_edges
+from graphsparse.utils.files import ContentError, read_arrays, reading
 from graphsparse.utils.structural_features import structural_features
 
 #: Name -> file below the data root, and the script of the repository that makes it from the official set.
@@ -32,6 +34,10 @@ def read_structure(name: str, root: Path) -> dict[str, Tensor]:
 
     The file holds ``edge_index`` ``[2, E]``, ``y`` ``[N]`` and ``split`` ``[N]`` (0, 1, 2 for training, validation and
     test), and perhaps ``year`` ``[N]``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else, or is damaged; the message has its path.
     """
     path, script = STRUCTURE_FILES[name]
     file = root / path
@@ -40,9 +46,16 @@ def read_structure(name: str, root: Path) -> dict[str, Tensor]:
             f"{name}: no file {file}; make it from the official {name.removesuffix('-structure')} with "
             f"datasets/{script} of the graphsparse repository (--root names the data root)"
         )
-    with np.load(file, allow_pickle=False) as stored:
-        wanted = [key for key in ("edge_index", "y", "split", "year") if key in stored]
-        found = {key: torch.from_numpy(stored[key].astype(np.int64)) for key in wanted}
+    arrays = read_arrays(file, "edge_index", "y", "split", optional=["year"])
+    found = {key: torch.from_numpy(array.astype(np.int64)) for key, array in arrays.items()}
+    with reading(file):
+        size = found["y"].numel()
+        check_edges(found["edge_index"], (size, size))
+        for key in found.keys() - {"edge_index"}:
+            if found[key].shape != (size,):
+                raise ContentError(f"{key!r} is not one number for each of {size} nodes")
+        if size == 0 or int(found["y"].min()) < 0:
+            raise ContentError("'y' is no class for each node")
     split = found.pop("split")
     masks = {f"{part}_mask": split == number for number, part in enumerate(("train", "val", "test"))}
     years = {"node_year": found.pop("year")} if "year" in found else {}

@@ -60,13 +60,18 @@ def pair_score(
     seed: int | None = None,
 ) -> PairScore:
     """Turn a name or a callable into a symmetric function of two end points."""
+    check_score(score)
     if isinstance(score, str):
-        if score not in _RULES:
-            raise ValueError(f"'score' must be a callable or one of {sorted(_RULES)} (got {score!r})")
         return _RULES[score](edges, seed)
-    if not callable(score):
-        raise TypeError(f"'score' must be a name or a callable (got {type(score).__name__})")
     return _from_callable(score, edges, edge_index, num_src)
+
+
+def check_score(score: object) -> None:
+    """Refuse what is neither the name of a score nor a callable."""
+    if isinstance(score, str) and score not in _RULES:
+        raise ValueError(f"'score' must be a callable or one of {sorted(_RULES)} (got {score!r})")
+    if not callable(score) and not isinstance(score, str):
+        raise TypeError(f"'score' must be a name or a callable (got {type(score).__name__})")
 
 
 def _from_callable(score: EdgeScore, edges: UndirectedEdges, edge_index: Tensor, num_src: int | None) -> PairScore:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GCN2Conv, GCNConv, GraphConv, LGConv, MessagePassing
-from torch_geometric.utils import select
 
+from graphsparse.edges.attributes import attribute_kinds, check_one_graph, node_numbers, other_integers, take, warn_of
+from graphsparse.edges.mask import fix_num_nodes_
 from graphsparse.loader.in_graph import new_generator
 from graphsparse.ops.check import check_count, check_edge_index
 
@@ -28,8 +29,11 @@ class Batches(ABC):
     All randomness comes from :attr:`generator`, so that its state between two epochs is all there is to save. Every
     ``iter()`` is a new epoch with fresh draws. Batches lie on the device of ``data``; draws are made on the CPU.
 
+    What holds node numbers, such as ``edge_label_index`` or a dictionary of splits, speaks of the whole graph and is in
+    no batch; a warning says so once.
+
     Args:
-        data: The graph, with ``edge_index``. What is derived from its edges is built once; change none of them later.
+        data: One graph, with ``edge_index``. What is derived from its edges is built once; change none of them later.
         seed: Seed of the generator.
 
     Attributes:
@@ -41,7 +45,7 @@ class Batches(ABC):
     needs_weighted_sums: bool = False
 
     def __init__(self, data: Data, seed: int) -> None:
-        self.data = data
+        self.data = prepared(data)
         self.generator = new_generator(check_count(seed, "seed", least=0))
 
     @abstractmethod
@@ -72,7 +76,8 @@ class FullBatch(Batches):
 
     def __init__(self, data: Data, *, seed: int = 0) -> None:
         _check_data(data)
-        super().__init__(data, seed)
+        self.data = data
+        self.generator = new_generator(check_count(seed, "seed", least=0))
 
     def __iter__(self) -> Iterator[Data]:
         """Yield the graph."""
@@ -85,7 +90,7 @@ class FullBatch(Batches):
 
 def check_graph(data: Data, *, train: bool = False, weights: bool = False) -> None:
     """Raise an error unless batches can be cut out of the graph, with training nodes and edge weights if needed."""
-    _check_data(data)
+    _check_one(data)
     if data.get("edge_index") is None:
         raise ValueError(f"'data' must hold 'edge_index' to be cut into batches (got {sorted(data.keys())})")
     num_nodes = data.num_nodes
@@ -108,6 +113,28 @@ def check_graph(data: Data, *, train: bool = False, weights: bool = False) -> No
 def _check_data(data: Data) -> None:
     if not isinstance(data, Data):
         raise TypeError(f"'data' must be a torch_geometric Data (got {type(data).__name__})")
+
+
+def prepared(data: Data) -> Data:
+    """Return a graph that knows its number of nodes, without what would be wrong in a part of it."""
+    _check_one(data)
+    data = copy.copy(data)
+    fix_num_nodes_(data._store)
+    kinds, doubts = attribute_kinds(data._store)
+    numbers = node_numbers(data._store, kinds)
+    left_out = "is in no batch: it holds, or may hold, node numbers, and those of a batch are others"
+    same = "is the same in every batch: node numbers are known by names with 'index' in them"
+    warn_of({**dict.fromkeys(other_integers(data._store, kinds), same), **doubts, **dict.fromkeys(numbers, left_out)})
+    for key in numbers:
+        del data[key]
+    return data
+
+
+def _check_one(data: Data) -> None:
+    _check_data(data)
+    check_one_graph(data)
+    if isinstance(data, Batch):
+        raise ValueError("'data' must be one graph (got a Batch): make it one by Data.from_dict(batch.to_dict())")
 
 
 def _check_weight(weight: Tensor | None, num_edges: int) -> None:
@@ -145,32 +172,23 @@ def cut_out(data: Data, nodes: Tensor, edge_index: Tensor | None = None, edges: 
         edges: The same edges as positions in ``data.edge_index``, ``[m]``, kept as ``e_id``.
     """
     out = copy.copy(data)
-    for key in data.to_dict():
-        if key in ("edge_index", "adj_t"):
-            del out[key]
-        elif key == "num_nodes":
+    kinds, _ = attribute_kinds(data._store)
+    for key, kind in kinds.items():
+        value = data[key]
+        if key == "num_nodes":
             out.num_nodes = nodes.numel()
-        elif data.is_node_attr(key):
-            out[key] = _take(data, key, nodes)
-        elif data.is_edge_attr(key):
-            if edges is None:
-                del out[key]
-            else:
-                out[key] = _take(data, key, edges)
+        elif kind == "node":
+            out[key] = take(key, value, nodes, data.__cat_dim__(key, value))
+        elif kind == "edge" and edges is not None:
+            out[key] = take(key, value, edges, data.__cat_dim__(key, value))
+        elif kind != "other":
+            del out[key]
     device = data.edge_index.device
     out.n_id = nodes.to(device)
     if edge_index is not None and edges is not None:
         out.edge_index = edge_index.to(device)
         out.e_id = edges.to(device)
     return out
-
-
-def _take(data: Data, key: str, index: Tensor) -> object:
-    value = data[key]
-    if isinstance(value, Tensor):
-        index = index.to(value.device)
-    taken: object = select(value, index, dim=data.__cat_dim__(key, value))
-    return taken
 
 
 _ADVICE = "use layers that do not, such as GCN(..., normalize=False) on T.GCNNorm()(data), or GraphConv(aggr='add')"

@@ -8,6 +8,7 @@ from torch_geometric.data import Data
 
 from graphsparse.loader.batches import Batches, check_graph, cut_out
 from graphsparse.loader.in_graph import InGraph, uniform
+from graphsparse.metrics.labels import is_labelled
 from graphsparse.ops.check import check_count, check_number
 
 
@@ -79,7 +80,8 @@ class SaintWalkBatches(Batches):
         self.needs_weighted_sums = coverage > 0
         self.num_counted = 0
         self._graph = InGraph(data.edge_index, data.num_nodes)
-        self._num_train = int(data.train_mask.sum())
+        y = data.get("y")  # training nodes without a label have no loss
+        self._num_train = int((data.train_mask & is_labelled(y) if isinstance(y, Tensor) else data.train_mask).sum())
         if coverage > 0:
             self._count(coverage)
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from graphsparse.metrics.labels import check_classes, is_labelled
 from graphsparse.ops.blocks import row_blocks
 from graphsparse.ops.check import check_count
 
@@ -11,16 +12,17 @@ def accuracy(logits: Tensor, y: Tensor, mask: Tensor | None = None) -> float:
     """Return the fraction of nodes whose largest logit is that of their class.
 
     Args:
-        logits: ``[N, C]``; of equal logits the first counts.
-        y: Classes ``[N]``.
+        logits: ``[N, C]``, floating point; of equal logits the first counts. Probabilities will do.
+        y: Classes ``[N]``; nodes with -1 or -100, which stand for no label, do not count.
         mask: Nodes to count, bool ``[N]``; all when ``None``.
 
     Returns:
         A fraction between 0 and 1.
 
     Raises:
-        TypeError: If ``mask`` is not a bool tensor.
-        ValueError: If the shapes do not fit, or no node is counted.
+        TypeError: If ``logits`` is not floating point, ``y`` not of integers, or ``mask`` not a bool tensor.
+        ValueError: If the shapes do not fit, no labelled node is counted, a label is no class, or a logit is NaN or
+            infinite.
 
     Example:
         >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
@@ -31,7 +33,10 @@ def accuracy(logits: Tensor, y: Tensor, mask: Tensor | None = None) -> float:
 
 
 def counted(logits: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return logits and classes of the nodes of a mask."""
+    """Return logits and classes of the labelled nodes of a mask."""
+    for name, given in (("logits", logits), ("y", y), *([] if mask is None else [("mask", mask)])):
+        if not isinstance(given, Tensor):
+            raise TypeError(f"'{name}' must be a tensor (got {type(given).__name__})")
     wrong = logits.dim() != 2 or logits.size(1) == 0 or y.shape != logits.shape[:1]
     if wrong or (mask is not None and mask.shape != y.shape):
         shapes = [list(t.shape) for t in (logits, y, mask) if t is not None]
@@ -42,7 +47,11 @@ def counted(logits: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Ten
         logits, y = logits[mask], y[mask]
     if y.numel() == 0:
         raise ValueError("'mask' marks no node")
-    return logits, y
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise TypeError(f"'y' must hold classes as integers (got {y.dtype})")
+    check_classes(y, "the labels in 'y'", logits.size(1))
+    known = is_labelled(y)
+    return _checked(logits[known]), y[known]
 
 
 def expected_calibration_error(logits: Tensor, y: Tensor, mask: Tensor | None = None, *, num_bins: int = 15) -> float:
@@ -58,7 +67,7 @@ def expected_calibration_error(logits: Tensor, y: Tensor, mask: Tensor | None = 
     Args:
         logits: ``[N, C]``, of which a softmax makes probabilities; of equal ones the first counts. Logarithms of
             probabilities are logits, too.
-        y: Classes ``[N]``.
+        y: Classes ``[N]``; nodes with -1 or -100, which stand for no label, do not count.
         mask: Nodes to count, bool ``[N]``; all when ``None``.
         num_bins: Number of bins ``B``, at least 1. Numbers with different ``B`` cannot be compared.
 
@@ -66,9 +75,10 @@ def expected_calibration_error(logits: Tensor, y: Tensor, mask: Tensor | None = 
         A number between 0 and 1.
 
     Raises:
-        TypeError: If ``logits`` is not floating point, ``mask`` not a bool tensor, or ``num_bins`` no integer.
-        ValueError: If the shapes do not fit, no node is counted, ``num_bins`` is below 1, or a logit is NaN or
-            infinite.
+        TypeError: If ``logits`` is not floating point, ``y`` not of integers, ``mask`` not a bool tensor, or
+            ``num_bins`` no integer.
+        ValueError: If the shapes do not fit, no labelled node is counted, a label is no class, ``num_bins`` is below 1,
+            a logit is NaN or infinite, or the rows are probabilities.
 
     Example:
         >>> probs = torch.tensor([[0.75, 0.25], [0.75, 0.25], [0.5, 0.5]], dtype=torch.float64)
@@ -78,13 +88,8 @@ def expected_calibration_error(logits: Tensor, y: Tensor, mask: Tensor | None = 
     Source: Guo et al., *On calibration of modern neural networks*, ICML 2017, Section 2.
     """
     num_bins = check_count(num_bins, "num_bins")
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        kind = getattr(logits, "dtype", type(logits).__name__)
-        raise TypeError(f"'logits' must be a floating point tensor (got {kind})")
     logits, y = counted(logits, y, mask)
-    if not logits.isfinite().all():
-        raise ValueError("'logits' holds NaN or infinity")
-    logits = logits.detach()
+    _refuse_probabilities(logits)
     largest = logits.max(dim=1)
     confidence = torch.empty(y.numel(), dtype=torch.float64, device=logits.device)
     for rows in row_blocks(y.numel(), logits.size(1)):
@@ -115,7 +120,7 @@ def max_softmax_score(logits: Tensor) -> Tensor:
 
     Raises:
         TypeError: If ``logits`` is not a floating point tensor.
-        ValueError: If its shape does not fit, or a logit is NaN or infinite.
+        ValueError: If its shape does not fit, a logit is NaN or infinite, or the rows are probabilities.
 
     Example:
         >>> max_softmax_score(torch.tensor([[0.0, 0.0], [30.0, 0.0], [40.0, 0.0]]))
@@ -124,7 +129,7 @@ def max_softmax_score(logits: Tensor) -> Tensor:
     Source: Hendrycks and Gimpel, *A baseline for detecting misclassified and out-of-distribution examples in neural
     networks*, ICLR 2017.
     """
-    logits = _checked(logits)
+    logits = _wide(logits)
     largest = logits.max(dim=1, keepdim=True)
     # Leaving out one of the largest, not all of them: equal ones are other classes.
     others = (logits - largest.values).exp_().scatter_(1, largest.indices, 0).sum(1)
@@ -148,7 +153,7 @@ def energy_score(logits: Tensor) -> Tensor:
 
     Raises:
         TypeError: If ``logits`` is not a floating point tensor.
-        ValueError: If its shape does not fit, or a logit is NaN or infinite.
+        ValueError: If its shape does not fit, a logit is NaN or infinite, or the rows are probabilities.
 
     Example:
         >>> energy_score(torch.tensor([[0.0, 0.0], [100.0, 0.0]]))
@@ -156,12 +161,20 @@ def energy_score(logits: Tensor) -> Tensor:
 
     Source: Liu et al., *Energy-based out-of-distribution detection*, NeurIPS 2020.
     """
-    logits = _checked(logits)
+    logits = _wide(logits)
     largest = logits.amax(1)
     return -largest - (logits - largest.unsqueeze(1)).exp_().sum(1).log_()
 
 
+def _wide(logits: Tensor) -> Tensor:
+    """Return checked logits, at least in float32."""
+    logits = _checked(logits)
+    _refuse_probabilities(logits)
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
 def _checked(logits: Tensor) -> Tensor:
+    """Return logits without their gradient, or refuse what are none."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = getattr(logits, "dtype", type(logits).__name__)
         raise TypeError(f"'logits' must be a floating point tensor (got {kind})")
@@ -169,5 +182,15 @@ def _checked(logits: Tensor) -> Tensor:
         raise ValueError(f"'logits' must be [N, C] with at least one class (got {list(logits.shape)})")
     if not logits.isfinite().all():
         raise ValueError("'logits' holds NaN or infinity")
-    logits = logits.detach()
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    return logits.detach()
+
+
+def _refuse_probabilities(logits: Tensor) -> None:
+    """Refuse rows of which each is a distribution over several classes: a softmax of these says something else.
+
+    One or two rows may have a sum of 1 by chance.
+    """
+    if logits.size(0) < 3 or logits.size(1) == 1 or bool((logits < 0).any()):
+        return
+    if bool(((logits.double().sum(1) - 1).abs() < 1e-3).all()):
+        raise ValueError("'logits' holds probabilities, rows with a sum of 1; give their logarithms")

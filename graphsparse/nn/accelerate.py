@@ -1,7 +1,5 @@
 """A user's model with its convolutions exchanged for ours."""
 
-import copy
-import types
 import warnings
 from typing import Any
 
@@ -12,6 +10,7 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from graphsparse.nn.fused import FUSED, FusedConv, has_own_method
 from graphsparse.nn.linear import FASTER, FastDropout
+from graphsparse.utils.copy_model import copy_model
 
 #: Those that keep what is computed from constant features.
 _KEEPING: tuple[Any, ...] = (FusedConv, *FASTER.values())
@@ -25,12 +24,13 @@ def accelerate(model: nn.Module, *, reuse_constant: bool = True, fast_dropout: b
     Linear layers of torch and of PyG, wherever they are, become such as multiply by :func:`graphsparse.ops.linear`, and
     constant features that hold mostly zeros as sparse matrices, as the convolutions do.
 
-    The model that comes in is left as it is. **Both share their weights and buffers**: training one trains the other,
+    The model that comes in is left as it is: lists, hooks and whatever else leads to its layers lead to the exchanged
+    ones in the model that comes out. **Both share their weights and buffers**: training one trains the other,
     an optimiser of one serves the other, and the keys of the state dict are the same. Move a model to its device first:
     what moves later takes the weights along, but not the buffers of the other.
 
     A ``GraphSAGE``, ``GIN`` or ``GAT`` of ``torch_geometric.nn.models`` takes ``edge_weight`` in its forward pass
-    afterwards.
+    afterwards; inside another model it ignores them as before.
 
     Args:
         model: Any module; layers are found at any depth. A subclass of a PyG layer is not exchanged, as it may compute
@@ -43,11 +43,12 @@ def accelerate(model: nn.Module, *, reuse_constant: bool = True, fast_dropout: b
 
     Warns:
         UserWarning: Names the message passing layers that were left as they are, and the modules that are scripted,
-            compiled or have a forward pass of their own, which stay as a whole.
+            compiled or have a forward pass of their own, which stay as a whole. A scripted one is the model's own.
 
     Raises:
         TypeError: If ``model`` is no module.
-        ValueError: If a layer has not seen its first input, which tells it the width.
+        ValueError: If a layer has not seen its first input, which tells it the width; or if the model holds what cannot
+            be copied, such as a function that leads to one of its layers.
 
     Example:
         >>> from torch_geometric.nn import GraphSAGE
@@ -68,75 +69,59 @@ def accelerate(model: nn.Module, *, reuse_constant: bool = True, fast_dropout: b
         raise ValueError(
             f"'model' needs one forward pass first, for the shape of its weights (got {lazy[0]!r} without)"
         )
-    left: list[str] = []
-    fast = _exchange(model, "", {}, left, reuse_constant, fast_dropout)
+    fast = copy_model(model, share=True)
+    left = _exchange(fast, reuse_constant, fast_dropout)
     if left:
         warnings.warn(f"accelerate() left these layers as they are: {', '.join(left)}", UserWarning, stacklevel=2)
     return fast
 
 
-def _exchange(
-    module: nn.Module, name: str, done: dict[int, nn.Module], left: list[str], reuse: bool, fast_dropout: bool
-) -> nn.Module:
-    """Copy the tree of modules, but not what it holds; a module that occurs twice does so in the copy, too."""
-    if id(module) in done:
-        return done[id(module)]
-    if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):
-        # What runs is not what the tree of modules shows.
-        left.append(f"{name or 'model'} ({'scripted' if isinstance(module, torch.jit.ScriptModule) else 'compiled'})")
-        return module
-    ours = None if "forward" in vars(module) else FUSED.get(type(module))
-    new: Any = _shallow_copy(module) if ours is None else _as_ours(module, ours)
-    if "forward" not in vars(module):
-        new.__class__ = FASTER.get(type(new), type(new))
-        if fast_dropout and type(new) is nn.Dropout:
-            new.__class__ = FastDropout
-    done[id(module)] = new
-    for key, child in module._modules.items():
-        path = f"{name}.{key}" if name else key
-        new._modules[key] = None if child is None else _exchange(child, path, done, left, reuse, fast_dropout)
-    if isinstance(new, _KEEPING):
-        new.reuse_constant = reuse
-        if hasattr(new, "fast_dropout"):
-            new.fast_dropout = fast_dropout
-    elif isinstance(new, MessagePassing):
-        left.append(f"{name or 'model'} ({type(new).__name__})")
-    if isinstance(new, BasicGNN) and all(isinstance(conv, FusedConv) for conv in new.convs):
-        new.supports_edge_weight = True
-    result: nn.Module = new
-    return result
+def _exchange(model: nn.Module, reuse: bool, fast_dropout: bool) -> list[str]:
+    """Make layers ours where they are, so that whatever leads to one sees it; name those that stay as they are."""
+    left: list[str] = []
+    whole = run_as_a_whole(model)
+    module: Any
+    for name, module in model.named_modules():
+        if module in whole:
+            if whole[module]:
+                left.append(f"{name or 'model'} ({whole[module]})")
+            continue
+        if "forward" not in vars(module):
+            if type(module) in FUSED:
+                _make_ours(module, FUSED[type(module)])
+            module.__class__ = FASTER.get(type(module), type(module))
+            if fast_dropout and type(module) is nn.Dropout:
+                module.__class__ = FastDropout
+        if isinstance(module, _KEEPING):
+            module.reuse_constant = reuse
+            if hasattr(module, "fast_dropout"):
+                module.fast_dropout = fast_dropout
+        elif isinstance(module, MessagePassing):
+            left.append(f"{name or 'model'} ({type(module).__name__})")
+    # Inside another model it is given what PyG's would leave out, and has to leave it out, too.
+    if isinstance(model, BasicGNN) and all(isinstance(conv, FusedConv) for conv in model.convs):
+        model.supports_edge_weight = True
+    return left
 
 
-def _shallow_copy(module: nn.Module) -> nn.Module:
-    """Return a module with the same weights. `copy.copy` would ask its class, and not every class allows it."""
-    new: nn.Module = object.__new__(type(module))
-    vars(new).update(_state_for(module, new))
-    return new
+def run_as_a_whole(model: nn.Module) -> dict[nn.Module, str]:
+    """Return the modules that are scripted or compiled, with how, and those inside, which are not what runs."""
+    whole: dict[nn.Module, str] = {}
+    for module in model.modules():
+        how = "scripted" if isinstance(module, torch.jit.ScriptModule) else "compiled"
+        if module not in whole and (how == "scripted" or hasattr(module, "_orig_mod")):
+            whole |= dict.fromkeys(module.modules(), "") | {module: how}
+    return whole
 
 
-def _state_for(module: nn.Module, new: nn.Module) -> dict[str, Any]:
-    """Return the attributes of a module for a copy of it."""
-    state = dict(vars(module))
-    for key, value in state.items():
-        # Parameters, buffers and hooks are looked up in containers, which must not be those of the other model.
-        if key.startswith("_") and isinstance(value, (dict, set)):
-            state[key] = copy.copy(value)
-        elif isinstance(value, types.MethodType) and value.__self__ is module:
-            state[key] = types.MethodType(value.__func__, new)
-    return state
-
-
-def _as_ours(conv: Any, ours: type[MessagePassing]) -> MessagePassing:
-    """Return a layer of ours with the attributes of one of PyG's."""
+def _make_ours(conv: Any, ours: type[MessagePassing]) -> None:
+    """Turn a layer of PyG into one of ours, in place."""
     new: Any = object.__new__(ours)  # its constructor would draw weights
     MessagePassing.__init__(new, None, flow=conv.flow, node_dim=conv.node_dim)
-    state = _state_for(conv, new) | {key: vars(new)[key] for key in _OF_CLASS}
+    decomposed_layers, explain = conv.decomposed_layers, conv.explain
     for name in ("propagate", "edge_updater"):
         if not has_own_method(conv, name):
-            state.pop(name, None)
-    vars(new).clear()
-    vars(new).update(state | {"_explain": None, "_decomposed_layers": 1})
-    new.decomposed_layers = conv.decomposed_layers
-    new.explain = conv.explain
-    layer: MessagePassing = new
-    return layer
+            vars(conv).pop(name, None)
+    conv.__class__ = ours
+    vars(conv).update({key: vars(new)[key] for key in _OF_CLASS} | {"_explain": None, "_decomposed_layers": 1})
+    conv.decomposed_layers, conv.explain = decomposed_layers, explain

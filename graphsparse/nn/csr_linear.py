@@ -4,11 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphsparse.nn.accelerate import accelerate
+from graphsparse.nn.accelerate import accelerate, run_as_a_whole
 from graphsparse.nn.features import LinearInput
 from graphsparse.nn.linear import is_plain
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.blocks import blocks
+from graphsparse.ops.csr import as_csr
 from graphsparse.ops.pattern import Pattern
 
 #: Rows of the input that are multiplied at a time on CPU. They are transposed for it, and should stay in the cache.
@@ -70,7 +71,7 @@ class CSRLinear(nn.Module):
         if bias is not None and bias.shape != weight.shape[:1]:
             raise ValueError(f"'bias' must have one entry per output, [{len(weight)}] (got {list(bias.shape)})")
         self.out_features, self.in_features = weight.shape
-        matrix = Adjacency.from_torch_csr(weight.detach().to_sparse_csr())
+        matrix = Adjacency.from_torch_csr(as_csr(weight.detach()))
         assert matrix.value is not None
         self.register_buffer("rowptr", matrix.rowptr)
         self.register_buffer("col", matrix.col)
@@ -147,7 +148,7 @@ def to_csr(model: nn.Module) -> nn.Module:
 
     Raises:
         TypeError: If ``model`` is no module.
-        ValueError: If a layer has not seen its first input.
+        ValueError: As :func:`~graphsparse.nn.accelerate`.
 
     Example:
         >>> from torch_geometric.nn import GCN
@@ -162,8 +163,7 @@ def to_csr(model: nn.Module) -> nn.Module:
         True
     """
     new = accelerate(model)
-    # What is scripted or compiled is not copied, and stays the user's.
-    theirs = {id(module) for module in model.modules()}
+    whole = run_as_a_whole(new)
     made: dict[tuple[int, int], CSRLinear] = {}
 
     def sparse(layer: nn.Module) -> nn.Module:
@@ -176,8 +176,9 @@ def to_csr(model: nn.Module) -> nn.Module:
         return made[key]
 
     for module in list(new.modules()):
-        if id(module) not in theirs:
+        if not isinstance(module, torch.jit.ScriptModule):  # which is the user's, not a copy
             module.training = False
+        if module not in whole:
             for name, child in module._modules.items():
                 module._modules[name] = None if child is None else sparse(child)
     return sparse(new)

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map_only
 from torch_geometric.utils import is_sparse, is_torch_sparse_tensor
 
 from graphsparse.ops import Adjacency, spmm
+from graphsparse.ops.csr import as_csr
 from graphsparse.ops.remember import remember, remember_repeated
 
 #: Share of entries that are not zero up to which dense features are brought into sparse form
@@ -109,7 +110,7 @@ def constant_features(x: Any, reuse: bool) -> Tensor:
         made_dense: Tensor = to_dense(x)
         return made_dense
     if is_torch_sparse_tensor(x):
-        return linear_input(remember([x], "features", lambda: Adjacency.from_torch_csr(x.to_sparse_csr())))
+        return linear_input(remember([x], "features", lambda: Adjacency.from_torch_csr(as_csr(x))))
     if is_sparse(x):
         held = [part for part in x.coo() if part is not None]
         return linear_input(remember(held, ("features", tuple(x.sizes())), lambda: Adjacency.from_sparse_tensor(x)))
@@ -146,7 +147,7 @@ def sparse_if_worth_it(x: Tensor) -> Adjacency | None:
     """
     if x.numel() == 0 or int(x.count_nonzero()) > SPARSE_BELOW * x.numel():
         return None
-    return Adjacency.from_torch_csr(x.to_sparse_csr())
+    return Adjacency.from_torch_csr(as_csr(x))
 
 
 def to_dense(x: Any) -> Any:

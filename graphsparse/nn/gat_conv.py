@@ -14,11 +14,12 @@ from torch_geometric.utils.loop import compute_loop_attr
 
 from graphsparse.nn.features import to_dense
 from graphsparse.nn.fused import FusedConv, sees_messages
-from graphsparse.nn.gather_scatter import append_loops, attention_softmax, reduce_messages
-from graphsparse.nn.graph import end_nodes, held_of, refuse_weights_of_matrix, to_adjacency, to_edge_list
+from graphsparse.nn.gather_scatter import append_loops, attention_softmax
+from graphsparse.nn.graph import end_nodes, refuse_weights_of_matrix, to_adjacency, to_edge_list
 from graphsparse.nn.linear import apply_linear
 from graphsparse.ops import Adjacency, dropout, spmm
 from graphsparse.ops.remember import remember
+from graphsparse.ops.spmm import reduce_messages
 
 
 class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
@@ -182,10 +183,9 @@ class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
         adj: Adjacency | None = None
         if isinstance(edge_index, Adjacency) or is_sparse(edge_index):
             adj = to_adjacency(edge_index, edge_weight, ends, flow=flow, sparse_tensor_values=False)
-            held: list[Any] = [adj.col, adj.pattern]
             weight = adj.to_edge_index()[1] if isinstance(edge_index, Adjacency) else None
         else:
-            held, weight = held_of(edge_index), None if edge_weight is None else edge_weight.view(-1)
+            weight = None if edge_weight is None else edge_weight.view(-1)
 
         def listed() -> Tensor:
             if adj is not None:
@@ -209,7 +209,13 @@ class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
             # What is kept must not hold the list that it belongs to.
             return edges if num_loops or edges.dtype != edge_index.dtype else None, zero_or_one, looped
 
-        found, zero_or_one, looped = remember(held, ("attention", ends, flow, num_loops), build) if fused else build()
+        key = ("attention", ends, flow, num_loops)
+        if not fused:
+            found, zero_or_one, looped = build()
+        elif adj is not None:
+            found, zero_or_one, looped = adj.pattern.keep(key, build)
+        else:
+            found, zero_or_one, looped = remember([edge_index], key, build)
         if weight is not None:
             weight = torch.cat([weight, weight.new_ones(num_loops)])
             weight = weight if zero_or_one is None else weight * zero_or_one

@@ -1,12 +1,11 @@
 """Graph convolution without a tensor of messages, and what it shares with GCNII."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.nn import conv as pyg
-from torch_geometric.typing import Adj, OptTensor, Size
+from torch_geometric.typing import Adj, OptTensor, Size, SparseTensor
 from torch_geometric.utils import is_sparse
 
 from graphsparse.nn.fused import FusedConv
@@ -23,19 +22,18 @@ from graphsparse.ops import Adjacency
 from graphsparse.ops.traced import is_traced
 
 
-def _cache_of_pyg(name: str, make: Callable[["NormalisedConv", Adjacency], Any]) -> Any:
-    """Return an attribute in which PyG caches a graph: it shows ours, and whoever sets it, as to ``None``, drops it."""
+class _CacheOfPyG:
+    """A cache of PyG's layer: whoever sets it, to ``None`` to forget the graph say, sets ours with it."""
 
-    def read(conv: "NormalisedConv") -> Any:
-        if vars(conv).get(name) is None and conv._cached_adjacency is not None:
-            vars(conv)[name] = make(conv, conv._cached_adjacency)
-        return vars(conv).get(name)
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
 
-    def write(conv: "NormalisedConv", graph: Any) -> None:
-        vars(conv)[name] = graph
-        conv._cached_adjacency = None
+    def __get__(self, conv: Any, owner: type | None = None) -> Any:
+        return self if conv is None else conv.__dict__.get(self.name)
 
-    return property(read, write)
+    def __set__(self, conv: Any, value: Any) -> None:
+        conv.__dict__[self.name] = value
+        conv.__dict__.pop(f"{self.name}_as_adjacency", None)
 
 
 class NormalisedConv(FusedConv):
@@ -49,19 +47,14 @@ class NormalisedConv(FusedConv):
 
     reductions = ("sum",)
     improved: bool = False
-    _cached_adjacency: Adjacency | None = None
-    _cached_edge_index = _cache_of_pyg("_cached_edge_index", lambda conv, adj: conv._listed(adj))
-    _cached_adj_t = _cache_of_pyg("_cached_adj_t", lambda _, adj: adj.to_torch_csr())
+    #: PyG keeps one graph for edge lists and torch matrices, and one for `SparseTensor`.
+    _cached_edge_index = _CacheOfPyG()
+    _cached_adj_t = _CacheOfPyG()
 
     @property
     def normalises(self) -> bool:
         """Whether edges are divided by the degrees of the whole graph."""
         return bool(self.normalize)
-
-    def reset_parameters(self) -> None:
-        """Draw new weights, and forget a cached graph."""
-        super().reset_parameters()
-        self._cached_adjacency = None
 
     def operator(self, adj: Adjacency, dtype: torch.dtype) -> Adjacency:
         """Return the normalised graph."""
@@ -79,8 +72,8 @@ class NormalisedConv(FusedConv):
 
     def graph(self, source: Any, target: Any, edge_index: Any, edge_weight: OptTensor, size: Size) -> Adjacency:
         """Return the normalised graph, that of the first call if it is cached."""
-        num_nodes = source.size(0)
-        if (cached := self._from_cache(num_nodes)) is not None:
+        num_nodes, cache = source.size(0), _cache_of(edge_index)
+        if (cached := self._from_cache(cache, num_nodes)) is not None:
             return cached
         adj = to_adjacency(edge_index, edge_weight, (num_nodes, num_nodes), flow=self.flow)
         dtype = source.dtype if isinstance(source, Tensor) else source.dtype()
@@ -90,21 +83,30 @@ class NormalisedConv(FusedConv):
         else:
             adj = self.operator(adj, dtype)
         if self.cached and self.normalize:
-            self._cached_adjacency = adj
+            self.__dict__[f"{cache}_as_adjacency"] = adj
         return adj
 
-    def _from_cache(self, num_nodes: int) -> Adjacency | None:
+    def _from_cache(self, cache: str, num_nodes: int) -> Adjacency | None:
         """Return the graph of the first call, which may have gone edge by edge."""
-        found = self._cached_adjacency
-        if found is None and (self._cached_adj_t is not None or self._cached_edge_index is not None):
-            edge_index, edge_weight = self._cached_edge_index or (self._cached_adj_t, None)
+        found: Adjacency | None = self.__dict__.get(f"{cache}_as_adjacency")
+        held = getattr(self, cache)
+        if found is None and held is not None:
+            edge_index, edge_weight = held if isinstance(held, tuple) else (held, None)
             found = to_adjacency(edge_index, edge_weight, (num_nodes, num_nodes), flow=self.flow)
-            self._cached_adjacency = found
+            self.__dict__[f"{cache}_as_adjacency"] = found
         return found
 
     def edge_by_edge(self, x: Any, edge_index: Any, edge_weight: OptTensor, size: Size = None, **extra: Any) -> Tensor:
         """Run the layer with one message for each edge, in which an edge of weight 0 must be no edge."""
-        if self._cached_adjacency is not None:
+        cache = _cache_of(edge_index)
+        adj: Adjacency | None = self.__dict__.get(f"{cache}_as_adjacency")
+        if adj is not None and getattr(self, cache) is None:
+            edges, value = adj.to_edge_index()
+            held: Any = (self._turned(edges), value)
+            if cache == "_cached_adj_t":
+                held = SparseTensor(row=edges[1], col=edges[0], value=value, sparse_sizes=(adj.num_dst, adj.num_src))
+            self.__dict__[cache] = held  # beside ours, which is the same
+        if cache == "_cached_edge_index" and self._cached_edge_index is not None:
             edge_index, edge_weight = self._cached_edge_index
         edge_index, edge_weight, _ = to_edge_list(edge_index, edge_weight, flow=self.flow)
         if edge_weight is not None and is_sparse(edge_index):
@@ -119,10 +121,6 @@ class NormalisedConv(FusedConv):
             if self.normalize and self.add_self_loops and edge_weight.requires_grad:
                 edge_weight = last_loops_only(edge_index, edge_weight, x.size(self.node_dim))
         return self.as_pyg(x, edge_index, edge_weight, None, **extra)
-
-    def _listed(self, adj: Adjacency) -> tuple[Tensor, OptTensor]:
-        edge_index, edge_weight = adj.to_edge_index()
-        return self._turned(edge_index), edge_weight
 
     def _turned(self, edge_index: Tensor) -> Tensor:
         return edge_index if self.flow == "source_to_target" else edge_index.flip(0)
@@ -140,6 +138,11 @@ class NormalisedConv(FusedConv):
         if self.cached:
             self._cached_edge_index = (edge_index, edge_weight)
         return edge_index, edge_weight
+
+
+def _cache_of(edge_index: Any) -> str:
+    """Return the name of PyG's cache for a graph of this form."""
+    return "_cached_adj_t" if isinstance(edge_index, SparseTensor) else "_cached_edge_index"
 
 
 class GCNConv(NormalisedConv, pyg.GCNConv):  # type: ignore[misc]

@@ -12,7 +12,6 @@ from graphsparse.nn.features import LinearInput, to_dense
 from graphsparse.nn.fused import FusedConv
 from graphsparse.nn.propagate import add
 from graphsparse.ops import Adjacency, spmm
-from graphsparse.ops.remember import remember
 from graphsparse.ops.traced import is_transformed
 
 
@@ -110,14 +109,13 @@ class GINConv(FusedConv, pyg.GINConv):  # type: ignore[misc]
 
     def _root_scale(self, dtype: torch.dtype) -> Tensor | float:
         r"""Return :math:`1 + \epsilon`, as a number where it is not learned: that saves a tensor of its products."""
-        # A wider tensor, unlike a number, makes the sum wider, too.
-        if self.eps.requires_grad or is_transformed() or torch.promote_types(self.eps.dtype, dtype) != dtype:
+        # A wider tensor, unlike a number, makes the sum wider, too; reading a number from a GPU would wait for all that
+        # was asked of it before.
+        wider = torch.promote_types(self.eps.dtype, dtype) != dtype
+        if self.eps.requires_grad or is_transformed() or wider or self.eps.device.type != "cpu":
             scale: Tensor = 1 + self.eps
             return scale
-        if self.eps.device.type == "cpu":
-            return 1 + float(self.eps)
-        # Reading a number from a GPU waits for all that was asked of it before.
-        return remember([self.eps], "number", lambda: 1 + float(self.eps))
+        return 1 + float(self.eps)
 
 
 def _add_root(out: Tensor, root: Tensor, scale: Tensor | float, fresh: bool) -> Tensor:

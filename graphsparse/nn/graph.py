@@ -8,6 +8,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.utils import is_sparse, is_torch_sparse_tensor
 
 from graphsparse.ops import Adjacency
+from graphsparse.ops.csr import as_csr
 from graphsparse.ops.remember import remember
 
 
@@ -47,9 +48,7 @@ def to_adjacency(
     if backward:
         size = (size[1], size[0])
     num_nodes: int | tuple[int, int] = size[0] if size[0] == size[1] else size
-    adj = remember(
-        held_of(edge_index), ("adjacency", size), lambda: Adjacency.from_edge_index(edge_index, None, num_nodes)
-    )
+    adj = remember([edge_index], ("adjacency", size), lambda: Adjacency.from_edge_index(edge_index, None, num_nodes))
     adj = _with_weight(adj, edge_weight)
     return adj.t() if backward else adj
 
@@ -61,11 +60,6 @@ def _with_weight(adj: Adjacency, edge_weight: Tensor | None) -> Adjacency:
     if edge_weight.requires_grad:
         return adj.with_value(flat)
     return remember([edge_weight, adj], "weighted", lambda: adj.with_value(flat))
-
-
-def held_of(edge_index: Tensor) -> list[Tensor]:
-    """Return the tensors whose versions tell whether an edge list has changed."""
-    return [edge_index, edge_index.as_tensor()] if isinstance(edge_index, EdgeIndex) else [edge_index]
 
 
 def refuse_weights_of_matrix() -> None:
@@ -100,7 +94,7 @@ def _from_matrix(matrix: Any, sparse_tensor_values: bool) -> Adjacency:
 
 
 def _from_torch(matrix: Tensor) -> Adjacency:
-    return Adjacency.from_torch_csr(matrix if matrix.layout == torch.sparse_csr else matrix.to_sparse_csr())
+    return Adjacency.from_torch_csr(matrix if matrix.layout == torch.sparse_csr else as_csr(matrix))
 
 
 def with_loops_of_matrix(adj: Adjacency, matrix: Any, fill: float, dtype: torch.dtype) -> Adjacency:
@@ -125,9 +119,8 @@ def with_loops_of_matrix(adj: Adjacency, matrix: Any, fill: float, dtype: torch.
         weight = torch.cat([value, value.new_full((num_nodes,), fill)])
         return Adjacency.from_edge_index(torch.cat([edge_index, nodes.expand(2, -1)], 1), weight, num_nodes)
 
-    if adj.value is not None and adj.value.requires_grad:
-        return add_loops()
-    return remember([adj.col, adj], ("loops", is_torch_sparse_tensor(matrix), fill, dtype), add_loops)
+    looped: Adjacency = adj.keep(("loops", is_torch_sparse_tensor(matrix), fill, dtype), add_loops)
+    return looped
 
 
 def to_edge_list(
@@ -142,7 +135,7 @@ def to_edge_list(
         if (
             is_sparse(edge_index) and getattr(edge_index, "layout", None) == torch.sparse_csc
         ):  # PyG knows no messages of it
-            edge_index = edge_index.to_sparse_csr()
+            edge_index = as_csr(edge_index)
         return _wide(edge_index), edge_weight, size
     if flow != "source_to_target":
         refuse_matrix_backward()

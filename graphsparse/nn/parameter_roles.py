@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch_geometric.nn.pool.select import SelectTopK
 
 #: ``weights``: masked entry by entry; ``columns``: masked by whole columns; ``dense``: frozen without a mask; ``zero``:
 #: frozen at zero; ``trained``: left to the optimiser; ``kept``: left as it is, as it wasn't trained before either.
@@ -43,7 +44,8 @@ def parameter_roles(
 
     Without ``select``, in this order: what needs no gradient stays as it is; parameters of normalisation layers are
     trained; biases are zero; embedding tables are masked by columns; matrices, attention vectors and whatever else has
-    two dimensions or more are masked; the rest, such as the epsilon of GIN, is trained.
+    two dimensions or more are masked; the rest is trained: single numbers such as the epsilon of GIN, and projections
+    that are divided by their length, as that of ``TopKPooling``.
 
     Args:
         model: Any model.
@@ -119,13 +121,15 @@ def _default_role(name: str, parameter: nn.Parameter, module: nn.Module) -> Role
         return "kept"
     if isinstance(module, (_NormBase, nn.LayerNorm, nn.GroupNorm)) or "norm" in type(module).__name__.lower():
         return "trained"
+    if isinstance(module, SelectTopK):  # divided by its length, which a mask may leave at 0
+        return "trained"
     parts = name.split(".")
     local = parts[-2:] if isinstance(module, (nn.ParameterList, nn.ParameterDict)) else parts[-1:]
     if any("bias" in part for part in local):
         return "zero"
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return "columns"
-    return "weights" if parameter.dim() >= 2 else "trained"
+    return "weights" if parameter.dim() >= 2 and parameter.numel() > 1 else "trained"
 
 
 def fold_roles(

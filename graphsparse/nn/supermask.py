@@ -1,6 +1,5 @@
 """A mask that is searched over weights that are never trained."""
 
-import copy
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from graphsparse.nn.thresholds import ThresholdPlan, Thresholds, Transform, pars
 from graphsparse.nn.weight_laws import SupermaskLaw, WeightLaw, draw_scores, draw_weight
 from graphsparse.ops.check import check_count, check_sparsity
 from graphsparse.ops.digest import digest
+from graphsparse.utils.copy_model import copy_model
 from graphsparse.utils.counter_random import check_seed
 
 
@@ -30,11 +30,12 @@ class Supermask(nn.Module):
     flat parameter, through a mask that hands its gradient straight on.
 
     The model itself is neither changed nor kept: the wrapper holds a copy without its weights, and puts masked weights
-    in their place for every call, by :func:`torch.func.functional_call`. Any model works, that of
+    in their place for every call, by :func:`torch.func.functional_call`. Any model that can be copied works, that of
     :func:`~graphsparse.nn.accelerate` too; arguments and results of the call are the model's.
 
     Unless ``select`` or ``train`` say otherwise, matrices and attention vectors are masked, embedding tables by whole
-    columns; biases are zero; normalisation layers, and single numbers such as the epsilon of GIN, are trained.
+    columns; biases are zero; normalisation layers, and single numbers such as the epsilon of GIN, are trained; so are
+    the projections of ``TopKPooling`` and ``SAGPooling``, which are divided by their length.
 
     In training mode the sparsity of the ramp holds, in evaluation mode always the final one. The running statistics of
     batch normalisation are those of training, so they fit the evaluation only some steps after the ramp. Train with
@@ -59,7 +60,8 @@ class Supermask(nn.Module):
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, nothing is masked, or the model is not on one device.
+        ValueError: If an argument is out of range, nothing is masked, the model is not on one device, or it holds what
+            cannot be copied, such as a function that leads to one of its layers.
 
     Example:
         >>> from torch_geometric.nn import GCN
@@ -118,6 +120,10 @@ class Supermask(nn.Module):
         if laws.scaled:
             self.mean_square = mean_square(sparsities[:1] if laws.scaled == "first" else sparsities)
 
+        if any(isinstance(module, nn.DataParallel) for module in model.modules()):
+            raise ValueError(
+                "'model' holds a DataParallel, which would copy weights that are made for each call; give its 'module'"
+            )
         roles = fold_roles(model, parameter_roles(model, select, train), fold)
         frozen = [entry for entry in roles if entry.is_frozen]
         self._names = {entry.names[0]: entry.names for entry in roles if entry.role not in ("trained", "kept")}
@@ -225,6 +231,13 @@ class Supermask(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model with its masked weights."""
+        for given in (*args, *kwargs.values()):
+            if isinstance(given, Tensor) and given.dim() and given.device != self.scores.device:
+                raise ValueError(
+                    f"the model is on {self.scores.device}, but what it is called with is on {given.device}: move one "
+                    "of them to the other"
+                )
+        self._leave({})
         weights = self._weights(final=not self.training)
         recurrent = _recurrent_layers(self.model) if self._has_recurrent else []
         _forget_weights(recurrent)
@@ -232,6 +245,26 @@ class Supermask(nn.Module):
             return functional_call(self.model, weights, args, kwargs, tie_weights=False)
         finally:
             _forget_weights(recurrent)
+            if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+                self._leave(weights)
+
+    def _leave(self, weights: Mapping[str, Tensor]) -> None:
+        """Leave the weights of a call where layers find them that are run again in its backward pass, as checkpoints.
+
+        They are plain attributes, no parameters: nobody who asks for those sees them.
+        """
+        for names in self._names.values():
+            for name in names:
+                owner, _, local = name.rpartition(".")
+                attributes = vars(self.model.get_submodule(owner))
+                attributes.pop(local, None)
+                if name in weights:
+                    attributes[local] = weights[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the weights of the last call, which belong to its graph."""
+        self._leave({})
+        return vars(self)
 
     def score_views(self) -> dict[str, Tensor]:
         """Return the scores of every masked tensor, by its name, as views of :attr:`scores`.
@@ -264,7 +297,8 @@ class Supermask(nn.Module):
         Its keys are the original ones, it computes what this one does in evaluation mode, bit for bit, and it shares
         no memory with it. Nothing keeps its zeros at zero if it is trained on.
         """
-        model = copy.deepcopy(self.model)
+        self._leave({})
+        model = copy_model(self.model)
         weights = self._weights(final=True)
         for first, names in self._names.items():
             _put_parameters(model, dict.fromkeys(names, nn.Parameter(weights[first].clone())))
@@ -356,7 +390,7 @@ def _copy_without(model: nn.Module, names: Collection[str]) -> nn.Module:
     """Copy a model, with ``None`` in the places of some parameters, which are named by all their names."""
     # A copy of each of these would only be thrown away.
     memo = {id(model.get_parameter(name)): nn.Parameter(torch.empty(0)) for name in names}
-    new = copy.deepcopy(model, memo)
+    new = copy_model(model, memo)
     _put_parameters(new, dict.fromkeys(names))
     return new
 

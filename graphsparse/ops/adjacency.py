@@ -10,7 +10,8 @@ from torch_geometric import EdgeIndex
 
 from graphsparse.ops import norm
 from graphsparse.ops.check import check_edge_index, check_integer
-from graphsparse.ops.pattern import Pattern, own_memory
+from graphsparse.ops.csr import csr_tensor
+from graphsparse.ops.pattern import Pattern, aligned, own_memory
 from graphsparse.typing import optional_module
 
 #: Rows and columns of all entries, their values, and the numbers of rows and columns.
@@ -31,8 +32,9 @@ class Adjacency:
 
     Indices are int32 where they fit, which halves the memory that a product reads for them; :meth:`to_torch_csr` and
     :meth:`to_edge_index` give int64, which torch needs for right gradients elsewhere. Repeated edges are kept,
-    and add up in a product. An adjacency is never changed; what is derived from it (transpose, normalisations) is
-    computed at the first call and kept, unless the values need gradients.
+    and add up in a product. **An adjacency never changes**: what it holds are copies of what it was made of, and what
+    is derived from it (transpose, normalisations) is computed at the first call and kept, unless the values need
+    gradients. Its tensors must not be written to; :meth:`with_value` gives the same graph with other values.
 
     Build one with :meth:`from_edge_index`, :meth:`from_torch_csr` or :meth:`from_sparse_tensor`.
 
@@ -59,7 +61,7 @@ class Adjacency:
         if symmetric:
             pattern.symmetric = True
         self.pattern = pattern
-        self.value = value
+        self._value, self._version = value, _version(value)
         self._symmetric = symmetric
         self._cache: dict[Any, Any] = {}
 
@@ -153,6 +155,17 @@ class Adjacency:
         return cls(pattern, _in_row_order(pattern, value), symmetric)
 
     @property
+    def value(self) -> Tensor | None:
+        """Values of the edges in the order of the rows, ``[E]``; ``None`` if all are 1.
+
+        Raises:
+            RuntimeError: If they have been written to.
+        """
+        if self._version != _version(self._value):
+            raise RuntimeError("the values of an Adjacency were changed in place; use 'with_value' to get another one")
+        return self._value
+
+    @property
     def rowptr(self) -> Tensor:
         """Where the edges into each destination start, ``[num_dst + 1]``."""
         return self.pattern.rowptr
@@ -212,7 +225,7 @@ class Adjacency:
         if self._symmetric if _has_history(self.value) else self.is_symmetric:
             return self
         back = self._cache.get("back")
-        found: Adjacency = (back() if back else None) or self._kept(("t",), self._transpose)
+        found: Adjacency = (back() if back else None) or self.keep(("t",), self._transpose)
         return found
 
     def _transpose(self) -> "Adjacency":
@@ -229,7 +242,7 @@ class Adjacency:
         Args:
             dtype: Type of the result when there are no values; torch's default if ``None``.
         """
-        total: Tensor = self._kept(("sum", dtype), lambda: norm.row_sum(self.pattern, self.value, dtype))
+        total: Tensor = self.keep(("sum", dtype), lambda: norm.row_sum(self.pattern, self.value, dtype))
         return total
 
     def gcn_norm(
@@ -272,7 +285,7 @@ class Adjacency:
                 pattern, value = norm.with_loops(pattern, value, 2.0 if improved else 1.0)
             return Adjacency(pattern, norm.gcn_value(pattern, value, dtype), True if self._symmetric else None)
 
-        normalised: Adjacency = self._kept(("gcn", add_self_loops, improved, dtype), normalise)
+        normalised: Adjacency = self.keep(("gcn", add_self_loops, improved, dtype), normalise)
         return normalised
 
     def mean_norm(self, *, dtype: torch.dtype | None = None) -> "Adjacency":
@@ -288,7 +301,7 @@ class Adjacency:
             >>> Adjacency.from_edge_index(torch.tensor([[0, 1], [2, 2]])).mean_norm().value
             tensor([0.5000, 0.5000])
         """
-        normalised: Adjacency = self._kept(
+        normalised: Adjacency = self.keep(
             ("mean", dtype), lambda: Adjacency(self.pattern, norm.mean_value(self.pattern, self.value, dtype))
         )
         return normalised
@@ -325,8 +338,9 @@ class Adjacency:
     def rows(self, start: int, stop: int) -> "Adjacency":
         """Return the edges into the destinations ``start`` to ``stop - 1``, from all sources: a block of rows.
 
-        Nothing is sorted, and the indices and values are those here, not copies; values carry their gradients. The edge
-        list of the result is **in the order of the rows**: by destination, then by source.
+        Nothing is sorted, and the indices and values are those here; on a device they are copies where the block begins
+        at a place from which kernels cannot read. Values carry their gradients. The edge list of the result is **in the
+        order of the rows**: by destination, then by source.
 
         Args:
             start: First destination of the block, which becomes destination 0.
@@ -346,7 +360,7 @@ class Adjacency:
         if not 0 <= start <= stop <= self.num_dst:
             raise ValueError(f"'start' and 'stop' must be 0 <= start <= stop <= {self.num_dst} (got {start}, {stop})")
         pattern, entries = self.pattern.rows(start, stop)
-        return Adjacency(pattern, None if self.value is None else self.value[entries])
+        return Adjacency(pattern, None if self.value is None else aligned(self.value[entries]))
 
     def with_value(self, edge_weight: Tensor | None, *, symmetric: bool | None = None) -> "Adjacency":
         """Return the same graph with other values, which may need gradients; what is known of the graph is shared.
@@ -376,26 +390,50 @@ class Adjacency:
         return torch.stack([col, row]).long(), weight
 
     def to_torch_csr(self) -> Tensor:
-        """Return a torch CSR matrix ``[num_dst, num_src]``; its values share memory with those of the adjacency.
+        """Return a torch CSR matrix ``[num_dst, num_src]``; its values share memory with the adjacency: don't write.
 
         Its indices are int64, as the gradients of PyG's layers are wrong or NaN for int32 (torch 2.13); they are kept.
         """
-        pattern = self.pattern
-        rowptr, col = pattern.wide()
-        value = torch.ones(pattern.num_entries, device=pattern.col.device) if self.value is None else self.value
-        size = (pattern.num_rows, pattern.num_cols)
-        return torch.sparse_csr_tensor(rowptr, col, value, size, check_invariants=False)
+        pattern, value = self.pattern, self.value
+        value = torch.ones(pattern.num_entries, device=pattern.col.device) if value is None else value.contiguous()
+        return csr_tensor(*pattern.wide(), value, (pattern.num_rows, pattern.num_cols))
 
-    def to(self, device: torch.device | str | int) -> "Adjacency":
-        """Return the adjacency on a device: itself when it is there already."""
+    def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> "Adjacency":
+        """Return the adjacency on a device: itself when it is there already. A graph of PyG that holds it moves it.
+
+        Args:
+            device: Device.
+            non_blocking: Whether not to wait for the copy, where the memory is pinned.
+        """
         device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0", the way tensors report it
         if device == self.device:
             return self
-        value = None if self.value is None else self.value.to(device)
-        return Adjacency(self.pattern.to(device), value, self._symmetric)
+        return self._map(lambda part: part.to(device, non_blocking=non_blocking))
 
-    def _kept(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
-        """Compute once and keep, unless the values may change or carry gradients."""
+    def cpu(self) -> "Adjacency":
+        """Return the adjacency on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: torch.device | str | int | None = None, *, non_blocking: bool = False) -> "Adjacency":
+        """Return the adjacency on a GPU, the current one if ``None``."""
+        return self.to("cuda" if device is None else device, non_blocking=non_blocking)
+
+    def pin_memory(self) -> "Adjacency":
+        """Return the adjacency in memory from which it can be copied to a GPU without waiting."""
+        return self._map(lambda part: part.pin_memory())
+
+    def record_stream(self, stream: Any) -> None:
+        """Mark the memory as used by a stream, as :meth:`torch.Tensor.record_stream` does."""
+        for part in (self.rowptr, self.col, self.pattern.perm, self.value):
+            if part is not None:
+                part.record_stream(stream)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Adjacency":
+        value = None if self.value is None else function(self.value)
+        return Adjacency(self.pattern.map(function), value, self._symmetric)
+
+    def keep(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+        """Compute something once and keep it, unless the values carry gradients."""
         if _has_history(self.value):
             return compute()
         if key not in self._cache:
@@ -406,7 +444,11 @@ class Adjacency:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what can be derived, and the history of the values."""
         value = None if self.value is None else own_memory(self.value.detach())
-        return {**self.__dict__, "value": value, "_cache": {}}
+        return {**self.__dict__, "_value": value, "_version": _version(value), "_cache": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Count changes from here on."""
+        vars(self).update(state, _version=_version(state["_value"]))
 
     def __repr__(self) -> str:
         parts = [f"num_dst={self.num_dst}", f"num_src={self.num_src}", f"num_edges={self.num_edges}"]
@@ -420,13 +462,19 @@ class Adjacency:
 
 
 def _in_row_order(pattern: Pattern, value: Tensor | None) -> Tensor | None:
-    if value is None or pattern.perm is not None or value.requires_grad:
+    if value is None or pattern.perm is not None:
         return None if value is None else pattern.from_edges(value)
-    return value.clone()  # what is kept must not change with the caller's tensor
+    # A copy in any case: what is kept must not change with the tensor of the caller. Its memory has no gaps.
+    return value.clone(memory_format=torch.contiguous_format)
 
 
 def _has_history(value: Tensor | None) -> bool:
     return value is not None and value.requires_grad
+
+
+def _version(value: Tensor | None) -> int | None:
+    """Return how often torch has counted a change in place; nothing is counted of what is made in inference mode."""
+    return None if value is None or value.is_inference() else value._version
 
 
 def _check_value(value: Tensor, size: int, device: torch.device, name: str) -> None:

@@ -98,8 +98,8 @@ def check_edge_index(
         raise ValueError(f"'num_nodes' must not be negative (got {num_nodes!r})")
     if edge_index.size(1) == 0:
         return sizes if num_nodes is not None else (0, 0)
-    low, high = torch.aminmax(edge_index.as_subclass(Tensor), dim=1)
-    (low_src, low_dst), (high_src, high_dst) = low.tolist(), high.tolist()
+    bounds = torch.aminmax(edge_index.as_subclass(Tensor), dim=1)
+    (low_src, low_dst), (high_src, high_dst) = torch.stack(bounds).tolist()
     if min(low_src, low_dst) < 0:
         raise ValueError(f"'{name}' must not hold negative indices (got {min(low_src, low_dst)})")
     if num_nodes is None:

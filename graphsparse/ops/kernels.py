@@ -24,6 +24,7 @@ On GPU nothing has been measured yet. torch multiplies there through cuSPARSE, w
 import torch
 from torch import Tensor
 
+from graphsparse.ops.csr import csr_tensor
 from graphsparse.ops.pattern import Pattern
 from graphsparse.typing import has_module, optional_module
 
@@ -172,4 +173,4 @@ def _csr(pattern: Pattern, value: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Return the matrix as torch keeps it; nothing is copied, nor checked again."""
     value = pattern.ones(dtype) if value is None else value.contiguous()
     size = (pattern.num_rows, pattern.num_cols)
-    return torch.sparse_csr_tensor(pattern.rowptr, pattern.col, value, size, check_invariants=False)
+    return csr_tensor(pattern.rowptr, pattern.col, value, size)

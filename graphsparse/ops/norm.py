@@ -87,50 +87,59 @@ def with_loops(pattern: Pattern, value: Tensor | None, fill: float) -> tuple[Pat
         return looped.pattern, None
     source = looped.source
     removed = value.detach().index_select(0, looped.old) == 0
-    if removed.any():
-        nodes = torch.arange(pattern.num_rows, device=value.device)
-        last = _last_loop(pattern, looped.old[~removed], nodes)
+    if value.device.type != "cpu" or removed.any():  # a device is not waited for to find out
+        last = _last_loop(pattern, looped.old, removed)
         source = source.index_copy(0, looped.place, last.to(source.dtype))
     loops = value.new_full((pattern.num_rows,), fill)
     return looped.pattern, torch.cat([value, loops]).index_select(0, source)
 
 
 def remaining_loops(pattern: Pattern) -> Looped:
-    """Give every node exactly one self-loop, by prefix sums."""
+    """Give every node exactly one self-loop, by prefix sums; a device is waited for once, for the number of entries."""
     size, num_nodes = pattern.num_entries, pattern.num_rows
     row, col = pattern.row(), pattern.col
-    nodes = torch.arange(num_nodes, device=col.device)
+    nodes, entries = torch.arange(num_nodes, device=col.device), torch.arange(size, device=col.device)
     kept = row != col
     before = _count_before(kept)
     lower = _count_before(col < row)
     ptr = pattern.rowptr.long()
+    num_kept = int(before[-1])
+    total, num_loops = num_kept + num_nodes, size - num_kept
     loop_place = before[ptr[:-1]] + nodes + lower[ptr].diff()
     # A kept entry moves back by the loops dropped before it, and forward by those added: one for each earlier row.
-    place = (before[:-1] + row + (col > row))[kept]
-    num_kept = int(before[-1])
+    # All others go to one place behind the end, which is cut off: their number need not be known.
+    place = torch.where(kept, before[:-1] + row + (col > row), total)
+    loops = entries.new_empty(num_loops + 1)
+    loops[torch.where(kept, num_loops, entries - before[:-1])] = entries
+    loops = loops[:num_loops]
 
-    loops = (~kept).nonzero().squeeze(1)
     dtype = index_dtype(size + num_nodes)
-    source = torch.empty(num_kept + num_nodes, dtype=dtype, device=col.device)
-    source[place] = kept.nonzero().squeeze(1).to(dtype)
-    source[loop_place] = _last_loop(pattern, loops, nodes).to(dtype)
-    new_col = torch.empty_like(source)
-    new_col[place] = col[kept].to(dtype)
-    new_col[loop_place] = nodes.to(dtype)
-    perm = torch.empty_like(source)
-    rank = before if pattern.perm is None else _count_before(pattern.to_edges(kept))
-    perm[place] = (rank[:-1] if pattern.perm is None else rank[pattern.perm.long()])[kept].to(dtype)
-    perm[loop_place] = (num_kept + nodes).to(dtype)
-    rowptr = torch.empty(num_nodes + 1, dtype=dtype, device=col.device)
-    rowptr[:-1] = before[ptr[:-1]] + nodes
-    rowptr[-1] = num_kept + num_nodes
+    last = _last_loop(pattern, loops, torch.zeros_like(loops, dtype=torch.bool))
+    source = _placed(place, entries, loop_place, last, total, dtype)
+    new_col = _placed(place, col, loop_place, nodes, total, dtype)
+    rank = before[:-1]
+    if pattern.perm is not None:
+        rank = _count_before(pattern.to_edges(kept)).index_select(0, pattern.perm)
+    perm = _placed(place, rank, loop_place, num_kept + nodes, total, dtype)
+    rowptr = torch.cat([before[ptr[:-1]] + nodes, nodes.new_full((1,), total)]).to(dtype)
     return Looped(Pattern(rowptr, new_col, num_nodes, perm, pattern.symmetric), source, loop_place, loops)
 
 
-def _last_loop(pattern: Pattern, loops: Tensor, nodes: Tensor) -> Tensor:
-    """Return the last of the given self-loops of each node, ``E + i`` where node ``i`` has none."""
+def _placed(
+    place: Tensor, values: Tensor, loop_place: Tensor, loop_values: Tensor, total: int, dtype: torch.dtype
+) -> Tensor:
+    """Return values of entries and of self-loops in their places."""
+    out = torch.empty(total + 1, dtype=dtype, device=place.device)
+    out[place] = values.to(dtype)
+    out[loop_place] = loop_values.to(dtype)
+    return out[:total].clone()
+
+
+def _last_loop(pattern: Pattern, loops: Tensor, removed: Tensor) -> Tensor:
+    """Return the last of the self-loops of each node that is not removed, ``E + i`` where node ``i`` has none."""
+    nodes = torch.arange(pattern.num_rows, device=loops.device)
     last = torch.full_like(nodes, -1)
-    last.scatter_reduce_(0, pattern.col[loops].long(), loops, "amax")
+    last.scatter_reduce_(0, pattern.col.index_select(0, loops).long(), loops.masked_fill(removed, -1), "amax")
     return torch.where(last >= 0, last, pattern.num_entries + nodes)
 
 

@@ -10,6 +10,9 @@ from graphsparse.ops.sort import edge_order, index_dtype, stable_order
 
 T = TypeVar("T")
 
+#: Bytes that the address of an operand of cuSPARSE must be a multiple of.
+_ALIGNMENT = 16
+
 
 class Pattern:
     """Compressed sparse rows without values: entry ``k`` stands in column ``col[k]``.
@@ -61,15 +64,22 @@ class Pattern:
         return rows.repeat_interleave(self.rowptr.diff(), output_size=self.num_entries)
 
     def blocks(self, size: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Yield ``(slice, row, col)`` for blocks of at most ``size`` entries."""
-        starts = torch.arange(0, self.num_entries, size, device=self.col.device)
-        stops = (starts + size).clamp(max=self.num_entries)
-        first = (torch.searchsorted(self.rowptr, starts.to(self.rowptr.dtype), right=True) - 1).tolist()
-        last = torch.searchsorted(self.rowptr, stops.to(self.rowptr.dtype)).tolist()
-        for start, stop, low, high in zip(starts.tolist(), stops.tolist(), first, last, strict=True):
+        """Yield ``(slice, row, col)`` for blocks of at most ``size`` entries; a device is waited for the first time."""
+        for start, stop, low, high in self.keep(("blocks", size), lambda: self._bounds(size)):
             count = self.rowptr[low : high + 1].clamp(start, stop).diff()
             row = torch.arange(low, high, device=self.col.device).repeat_interleave(count, output_size=stop - start)
             yield slice(start, stop), row, self.col[start:stop]
+
+    def _bounds(self, size: int) -> list[tuple[int, int, int, int]]:
+        """Return first and last entry, and first and last row, of each block of entries."""
+        starts = list(range(0, self.num_entries, size))
+        stops = [*starts[1:], self.num_entries] if starts else []
+        if len(starts) == 1:  # known without looking
+            return [(0, self.num_entries, 0, self.num_rows)]
+        ends = torch.tensor([starts, stops], dtype=self.rowptr.dtype).to(self.col.device)
+        first = torch.searchsorted(self.rowptr, ends[0], right=True) - 1
+        last = torch.searchsorted(self.rowptr, ends[1])
+        return list(zip(starts, stops, *torch.stack([first, last]).tolist(), strict=True))
 
     def from_edges(self, values: Tensor) -> Tensor:
         """Bring values from the order of the edge list into the order of the rows."""
@@ -96,16 +106,19 @@ class Pattern:
         if not self.symmetric:
             rowptr, col = offsets(self.col, self.num_cols, self.rowptr.dtype), self.row().index_select(0, order)
             if self.symmetric is None:
-                self.symmetric = torch.equal(rowptr, self.rowptr) and torch.equal(col, self.col)
+                square = self.num_rows == self.num_cols
+                self.symmetric = square and torch.equal(torch.cat([rowptr, col]), torch.cat([self.rowptr, self.col]))
             if not self.symmetric:
                 return Pattern(rowptr, col, self.num_rows, perm, False), order
         return Pattern(self.rowptr, self.col, self.num_cols, perm, True), order
 
     def is_symmetric(self) -> bool:
-        """Whether the pattern equals its transpose; linear where the degrees differ, else one sort."""
+        """Whether the pattern equals its transpose; on CPU linear where the degrees differ, else one sort."""
         if self.symmetric is None:
-            square = self.num_rows == self.num_cols
-            if square and torch.equal(self.rowptr, offsets(self.col, self.num_cols, self.rowptr.dtype)):
+            may_be = self.num_rows == self.num_cols
+            if may_be and self.col.device.type == "cpu":  # a device would be waited for once more
+                may_be = torch.equal(self.rowptr, offsets(self.col, self.num_cols, self.rowptr.dtype))
+            if may_be:
                 self.transposed()
             else:
                 self.symmetric = False
@@ -129,7 +142,7 @@ class Pattern:
         """Return the rows ``start`` to ``stop - 1`` in their own order, and where their entries are here."""
         rowptr = self.rowptr[start : stop + 1]
         entries = slice(int(rowptr[0]), int(rowptr[-1]))
-        return Pattern(rowptr - entries.start, self.col[entries], self.num_cols), entries
+        return Pattern(rowptr - entries.start, aligned(self.col[entries]), self.num_cols), entries
 
     def ones(self, dtype: torch.dtype) -> Tensor:
         """Return a one for each entry; kept."""
@@ -147,10 +160,10 @@ class Pattern:
         found: T = self.cache[key]
         return found
 
-    def to(self, device: torch.device) -> "Pattern":
-        """Return the pattern on a device; what can be derived is derived anew there."""
-        perm = None if self.perm is None else self.perm.to(device)
-        return Pattern(self.rowptr.to(device), self.col.to(device), self.num_cols, perm, self.symmetric)
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Pattern":
+        """Return the pattern with all tensors replaced; what can be derived is derived anew."""
+        perm = None if self.perm is None else function(self.perm)
+        return Pattern(function(self.rowptr), function(self.col), self.num_cols, perm, self.symmetric)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what can be derived."""
@@ -163,8 +176,19 @@ def own_memory(part: Tensor) -> Tensor:
     return part.clone() if part.untyped_storage().nbytes() > part.nbytes else part
 
 
+def aligned(part: Tensor) -> Tensor:
+    """Return a part of a larger tensor, or a copy of it where kernels of a device cannot read from where it begins."""
+    return part if part.device.type == "cpu" or part.data_ptr() % _ALIGNMENT == 0 else part.clone()
+
+
 def offsets(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     """Return where each value in ``[0, size)`` starts in the sorted index, ``[size + 1]``."""
     ptr = torch.zeros(size + 1, dtype=dtype, device=index.device)
-    torch.cumsum(torch.bincount(index, minlength=size), 0, out=ptr[1:])
+    if index.device.type == "cpu":
+        count = torch.bincount(index, minlength=size)
+    else:  # `bincount` would wait for the largest index
+        count = ptr.new_zeros(size, dtype=torch.int64).scatter_add_(
+            0, index.long(), ptr.new_ones((), dtype=torch.int64).expand_as(index)
+        )
+    torch.cumsum(count, 0, out=ptr[1:])
     return ptr

@@ -68,12 +68,20 @@ def smallest_k_mask(score: Tensor, k: int) -> Tensor:
     score = score.detach()
     if score.is_floating_point() and score.isnan().any():
         raise ValueError("'score' must not hold NaN")
+    return mark_smallest(score, int(k))
+
+
+def mark_smallest(score: Tensor, k: int) -> Tensor:
+    """Do what :func:`smallest_k_mask` does, for scores that are known to be right; no device is waited for."""
     if score.dtype == torch.bool:
         score = score.to(torch.uint8)
     if k == 0:
         return torch.zeros_like(score, dtype=torch.bool)
-    threshold = kth_smallest(score, int(k))
+    threshold = kth_smallest(score, k)
     mask = score < threshold
+    if score.device.type != "cpu":
+        equal = score == threshold
+        return mask | (equal & (equal.cumsum(0) <= k - mask.count_nonzero()))
     ties = (score == threshold).nonzero().squeeze(1)
-    mask[ties[: int(k) - int(mask.count_nonzero())]] = True
+    mask[ties[: k - int(mask.count_nonzero())]] = True
     return mask

@@ -209,11 +209,8 @@ class _Extremum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor | None, adj: Adjacency, reduce: str, backend: str) -> Tensor:
-        pattern, used, kept = adj.pattern, value, None
-        if value is not None and (value == 0).any():
-            kept = (value != 0).nonzero().squeeze(1)
-            pattern = Pattern(pattern.rowptr, pattern.col, pattern.num_cols).select(value != 0)
-            used = value.index_select(0, kept)
+        pattern, kept = (adj.pattern, None) if value is None else adj.keep(("present",), lambda: _present(adj, value))
+        used = value if kept is None or value is None else value.index_select(0, kept)
         need_entry = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         out, entry = extremum(pattern, used, x, reduce, backend, need_entry)
         if need_entry:
@@ -252,3 +249,12 @@ class _Extremum(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _present(adj: Adjacency, value: Tensor) -> tuple[Pattern, Tensor | None]:
+    """Return the entries whose value is not 0, and where they are; a device is waited for to find out."""
+    present = value != 0
+    if present.all():
+        return adj.pattern, None
+    pattern = Pattern(adj.pattern.rowptr, adj.pattern.col, adj.pattern.num_cols).select(present)
+    return pattern, present.nonzero().squeeze(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from graphsparse.plotting import plot_matrix_and_bars
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.recipes.learned import node_loss
-from graphsparse.soups.recipes.soup import Ingredients, checked_score
+from graphsparse.soups.recipes.soup import Ingredients, checked_logits, checked_score
 from graphsparse.soups.states import State, States, mix
 
 #: Barrier, in nats, above which two ingredients count as lying in different basins; see :func:`diagnose`.
@@ -93,7 +93,7 @@ class Diagnosis:
             self.disagreement.tolist(),
             self.barriers,
             matrix_label="disagreement (share of judged nodes)",
-            bar_label=f"loss barrier with ingredient {self.best} (nats)",
+            bar_label=f"loss barrier with ingredient {self.best} (nats; dashed: the limit)",
             label="ingredient",
             level=self.barrier,
             marked=self.apart,
@@ -154,7 +154,7 @@ def diagnose(ingredients: States, evaluator: Evaluator, *, barrier: float = BARR
     states = Ingredients(ingredients, evaluator)
     vals, losses, predictions = [], [], []
     for i in range(len(states)):
-        logits = evaluator.logits(states[i])
+        logits = checked_logits(evaluator.logits(states[i]), i)
         vals.append(checked_score(evaluator.score_logits(logits), i))
         losses.append(_loss(evaluator, logits))
         several = evaluator.y.dim() > 1 or logits.size(1) == 1

@@ -69,6 +69,7 @@ def mix(first: State, second: State, ratio: float) -> dict[str, Tensor]:
     if not 0 <= ratio <= 1:
         raise ValueError(f"'ratio' must be in [0, 1] (got {ratio!r})")
     check_fit(second, first, "'second' does not fit 'first'")
+    _check_devices(second, {name: value.device for name, value in first.items()}, "'second' does not fit 'first'")
     done: dict[tuple[int, int], Tensor] = {}
     mixed = {}
     for name, value in first.items():
@@ -141,6 +142,7 @@ def combine(states: States, weights: Weights) -> dict[str, Tensor]:
 @torch.no_grad()
 def weighted_sum(states: States, weights: Weights) -> dict[str, Tensor]:
     """Add up state dicts that fit each other, as :func:`combine` does."""
+    weights = {name: part.cpu() for name, part in weights.items()} if isinstance(weights, Mapping) else weights.cpu()
     names: dict[str, str] = {}
     total: dict[str, Tensor] = {}
     kinds: dict[str, torch.dtype] = {}
@@ -212,8 +214,12 @@ def check_states(states: States, like: State | None = None, name: str = "ingredi
         if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
             raise TypeError(f"'{name}' must be state dicts of tensors (ingredient {i} is {type(state).__name__})")
         if like is None:
-            like = {key: torch.empty_like(value, device="meta") for key, value in state.items()}
+            like = state
+        if i == 0:
+            like = {key: torch.empty_like(value, device="meta") for key, value in like.items()}
+            where = {key: value.device for key, value in state.items()}
         check_fit(state, like, f"ingredient {i} does not fit {what}")
+        _check_devices(state, where, f"ingredient {i} does not fit ingredient 0")
         for key, value in state.items():
             if value.is_complex():
                 raise ValueError(f"'{name}' must hold real numbers (got complex ones in {key!r})")
@@ -233,6 +239,12 @@ def check_fit(state: State, like: State, what: str) -> None:
                 f"{what}: {key!r} has shape {list(value.shape)} and {value.dtype}, "
                 f"not {list(other.shape)} and {other.dtype}"
             )
+
+
+def _check_devices(state: State, where: Mapping[str, torch.device], what: str) -> None:
+    for key, value in state.items():
+        if value.device != where[key]:
+            raise ValueError(f"{what}: {key!r} is on {value.device}, not on {where[key]}: move one of them")
 
 
 def _some(names: Iterable[str]) -> list[str]:

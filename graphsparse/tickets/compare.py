@@ -109,6 +109,6 @@ def _with_dropout(make_model: MakeModel, dropout: float) -> MakeModel:
 
 
 def _inside(training: Training, name: str) -> Training:
-    """Return the same training with a folder of its own."""
+    """Return the same training with a folder of its own, and its name at progress bars."""
     folder = training.checkpoint
-    return training if folder is None else replace(training, checkpoint=Path(folder) / name)
+    return (training if folder is None else replace(training, checkpoint=Path(folder) / name)).named(name)

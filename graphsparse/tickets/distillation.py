@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.metrics.labels import is_labelled
 from graphsparse.ops.check import check_number
 from graphsparse.training import NodeTask, distillation_loss
 from graphsparse.training.node_task import observed_nodes
@@ -75,11 +76,13 @@ class Distillation:
 
     def term(self, data: Data, targets: Tensor) -> "DistillationTerm":
         """Return the term of the loss for a training graph and the teacher's logits of its nodes."""
-        nodes: Tensor = data.train_mask
+        nodes: Tensor = data.train_mask & is_labelled(data.y)
         if self.nodes == "observed":
             nodes = observed_nodes(data)
         elif self.nodes == "all":
             nodes = torch.ones_like(nodes)
+        if not nodes.any():
+            raise ValueError(f"there is no node to distil on with nodes={self.nodes!r}")
         return DistillationTerm(targets, nodes, self.weight, self.temperature)
 
 

@@ -4,14 +4,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from torch_geometric.data import Data
-
 from graphsparse.ops.check import check_sparsity
 from graphsparse.tickets.distillation import Distillation
 from graphsparse.tickets.methods import METHODS
 from graphsparse.tickets.run import PruningMethod, Target, TicketRun, as_plain
 from graphsparse.tickets.ticket import Ticket
-from graphsparse.training import GraphTask, NodeTask, Task, Training
+from graphsparse.training import NodeTask, Task, Training
+from graphsparse.training.fit import task_of
 from graphsparse.typing import MakeModel
 
 
@@ -34,7 +33,8 @@ def find_ticket(
 
     =========================== ==========================================================================
     ``"teddy"``                 edges by degree, weights by projection, one training: ``OneShot("teddy", L0())``
-    ``"random"``                edges and weights by chance: ``OneShot("random", Fixed())``
+    ``"random"``                edges and weights by chance, of weights more in small tensors (Erdos-Renyi):
+                                ``OneShot("random", Fixed())``
     ``"magnitude"``             the largest weights of the trained model: ``Magnitude()``
     ``"iterative_magnitude"``   the same, 20 % a round: ``Magnitude(per_round=0.2)``
     ``"untrained"``             a mask over weights that are never trained: ``Untrained()``
@@ -136,7 +136,7 @@ def as_task(data: Any) -> Task:
     if hasattr(data, "evaluate"):
         task: Task = data
         return task
-    return NodeTask(data) if isinstance(data, Data) else GraphTask(data)
+    return task_of(data)(data)
 
 
 def resolve(method: str | PruningMethod) -> tuple[str, PruningMethod]:

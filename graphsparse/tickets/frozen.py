@@ -141,6 +141,8 @@ class FrozenWeights:
         """Return what :meth:`to_json` wrote."""
         tensors = {name: FrozenTensor(role, tuple(shape)) for name, (role, shape) in value["tensors"].items()}
         dtype = getattr(torch, value["dtype"])
+        if not isinstance(dtype, torch.dtype):
+            raise ValueError(f"{value['dtype']!r} is no type of numbers")
         return cls(value["seed"], value["law"], value["mean_square"], dtype, tensors, value["same"])
 
 

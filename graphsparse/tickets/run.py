@@ -32,6 +32,7 @@ from graphsparse.training import (
     predict,
     seeded,
 )
+from graphsparse.training.check import check_model
 from graphsparse.training.node_task import observed_nodes
 from graphsparse.typing import EdgeScore, MakeModel
 from graphsparse.utils.files import atomic_write
@@ -157,17 +158,59 @@ class TicketRun:
             )
         if distillation is not None:
             distillation.check(task)
-        model = self.model()
+        plain = build_model(make_model, training.seed)
+        check_model(plain)
         with seeded(training.seed):
-            task.check(model)
+            task.check(plain)  # what the fast form takes besides, such as weights, the model of the ticket would refuse
         self.task = task.without_test()
-        self.names = list(Masks.everything(model).weights)
+        self.names = list(Masks.everything(plain).weights)
+        for name, entry in plain.state_dict().items():
+            if not isinstance(entry, Tensor):
+                raise TypeError(f"'make_model' builds a model with {name!r} in its state dict, which is no tensor")
+        model = self.model()
+        untouched = Ticket({name: entry.detach().cpu() for name, entry in plain.state_dict().items()}, {})
+        self.check(replace(untouched, config={"seed": training.seed}), self.logits(model))
 
     def model(self, start: Mapping[str, Tensor] | None = None) -> nn.Module:
         """Return a model with the initial weights of the seed, or with those given."""
         model = build_model(self._make_model, self.training.seed)
         if start is not None:
             model.load_state_dict(dict(start))
+        return self._fast(model)
+
+    def logits(self, model: nn.Module) -> Tensor:
+        """Return what the task says of a model in evaluation mode, without the test part; NaN where it says nothing."""
+        return self._logits(model, self.task, 0)
+
+    def _logits(self, model: nn.Module, task: Task, draw: int) -> Tensor:
+        with seeded(self.training.seed + draw):
+            return task.finish(model, task.evaluate(model, 0))[0]
+
+    def check(self, ticket: Ticket, logits: Tensor) -> None:
+        """Refuse a ticket whose file would give a model with other logits, beyond rounding.
+
+        Args:
+            ticket: The ticket.
+            logits: What :meth:`logits`, or the result of :meth:`train`, says of the model that it was made of.
+
+        Raises:
+            ValueError: If they differ; the message says why they may.
+        """
+        ticket, task = ticket.as_read_back(), self.task
+        model = self._fast(ticket.materialize(self._make_model).to(logits.device))
+        if isinstance(task, NodeTask):
+            graph = ticket.sparsify(task.eval_data)
+            task = task.with_graphs(graph, graph)
+        # Another seed, because a model that draws numbers here has no logits to compare.
+        found = self._logits(model, task, 1)
+        if (differ := _difference(found, logits)) is None:
+            return
+        why = "'make_model' builds different models, or the model computes with what its state dict does not hold"
+        if _difference(self._logits(model, task, 2), found) is not None:
+            why = "it draws random numbers in evaluation mode"
+        raise ValueError(f"the file of the ticket would give a model with other logits ({differ}): {why}")
+
+    def _fast(self, model: nn.Module) -> nn.Module:
         return accelerate(model) if self.training.fast else model
 
     def everything(self) -> Masks:
@@ -247,6 +290,7 @@ class TicketRun:
         own = {entry.name: options.pop(entry.name) for entry in fields(Training) if entry.name in options}
         folder = self.training.checkpoint
         training = replace(self.training, checkpoint=None if folder is None else Path(folder) / f"{tag}.pt", **own)
+        training = training.named(tag)
         hold = weights if weights is None or callable(weights) else lambda o: Masks(weights).hold(model, o)
         return fit(model, self._sparse(task, edges), training, project=hold, **options)
 
@@ -273,14 +317,16 @@ class TicketRun:
         hold: HoldWeights | None = (lambda o: rule(o, target.weights, seed=seed)) if callable(rule) else rule
         term = None
         if self._distillation is not None and self._distillation.weight > 0:
-            assert isinstance(self.task, NodeTask)
-            term = self._distillation.term(self.task.data, self.teacher)
+            assert isinstance(self._task, NodeTask)
+            term = self._distillation.term(self._task.data, self.teacher)  # its test nodes are not to be distilled on
         model, tag = self.model(found.start), f"final-{self._num_finished}"
         result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
         masks = Masks(result.weight_masks, None if self.graph is None else _kept(self.graph, found.edges))
         self._check_counts(target, masks)
         config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
-        return Ticket.from_fit(result, masks, self.graph, config=config)
+        ticket = Ticket.from_fit(result, masks, self.graph, config=config)
+        self.check(ticket, result.logits)
+        return ticket
 
     def _check_counts(self, target: Target, masks: Masks) -> None:
         """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""
@@ -294,7 +340,7 @@ class TicketRun:
 
     def test(self, model: nn.Module, epoch: int) -> float | None:
         """Return the metric on the test part of a model that was chosen; not for a method that still searches."""
-        model = accelerate(model) if self.training.fast else model
+        model = self._fast(model)
         with seeded(self.training.seed):
             return self._task.finish(model, self._task.evaluate(model, epoch))[2]
 
@@ -326,6 +372,18 @@ class TicketRun:
             return
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(described, indent=1))
+
+
+def _difference(found: Tensor, expected: Tensor) -> str | None:
+    """Say by how much logits differ, where both are known, if that is more than rounding explains."""
+    if found.shape != expected.shape:
+        return f"shape {list(found.shape)}, not {list(expected.shape)}"
+    known = ~(found.isnan() | expected.isnan())
+    found, wide = found[known].double(), expected[known].double()
+    if wide.numel() == 0:
+        return None
+    gap, scale = float((found - wide).abs().max()), float(wide.abs().max())
+    return f"by {gap:.2g} at a scale of {scale:.2g}" if gap > torch.finfo(expected.dtype).eps ** 0.5 * scale else None
 
 
 def _kept(data: Data, edges: Tensor | EdgeRule | None) -> Tensor | None:

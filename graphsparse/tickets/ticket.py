@@ -1,6 +1,7 @@
 """A graph lottery ticket: which edges and which weights are left, and the weights themselves."""
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,6 +222,19 @@ class Ticket:
             ValueError: If ``config`` or ``metrics`` hold NaN, or a frozen tensor holds other weights than its seed and
                 mask give.
         """
+        ticket_format.write(path, *self._packed())
+
+    def as_read_back(self) -> "Ticket":
+        """Return the ticket that a file of this one gives.
+
+        Raises:
+            ValueError: As for :meth:`save`.
+        """
+        tensors, header = self._packed()
+        return self._unpack(tensors, json.loads(json.dumps(header)))
+
+    def _packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return tensors and header of the file."""
         names, masks, frozen = [], dict(self.weight_masks), None
         if self.frozen is not None:
             names = self.frozen.names()
@@ -247,7 +261,7 @@ class Ticket:
             "masks": described,
             "frozen": frozen,
         }
-        ticket_format.write(path, tensors, header)
+        return tensors, header
 
     @classmethod
     def load(cls, path: str | Path) -> "Ticket":
@@ -263,7 +277,7 @@ class Ticket:
         tensors, header = ticket_format.read(path)
         try:
             return cls._unpack(tensors, header)
-        except (AttributeError, KeyError, TypeError) as error:
+        except Exception as error:  # a file that was made to harm may raise anything
             raise ValueError(f"{path} lacks a part of a ticket: {error!r}") from error
 
     @classmethod

@@ -8,10 +8,15 @@ from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch_geometric.data import Data
+from torch_geometric.data.data import BaseData
+from torch_geometric.data.hypergraph_data import HyperGraphData
 
+from graphsparse.metrics.labels import check_classes, is_labelled
 from graphsparse.ops.check import check_edge_index
 
 MASKS = ("train_mask", "val_mask", "test_mask")
+#: What a model is given of a graph beside the edges; all of it must be finite.
+FEATURES = ("x", "edge_weight", "edge_attr", "pos")
 
 
 def check_callable(value: Any, name: str) -> None:
@@ -31,6 +36,13 @@ def check_model(model: nn.Module) -> None:
         )
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("'model' has no parameter to train")
+    try:
+        model.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "'model' must take its own state dict, from which its best weights come back; a linear layer of PyG does "
+            f"not under weight_norm, one of torch does (got {error})"
+        ) from error
 
 
 def check_one_graph(model: nn.Module) -> None:
@@ -68,12 +80,11 @@ def check_scheduler(scheduler: LRScheduler | None, optimizer: Optimizer | None) 
 def check_data(
     data: Data, name: str = "data", masks: tuple[str, ...] = ("train_mask",), target: str = "multiclass"
 ) -> None:
-    """Refuse a graph without nodes, features, labels or the nodes that are needed, and features that are not finite.
+    """Refuse a graph without nodes, features or labels of the parts that are needed, and what is not finite in it.
 
     Of masks that are not needed only the shape is looked at.
     """
-    if not isinstance(data, Data):
-        raise TypeError(f"'{name}' must be a torch_geometric Data (got {type(data).__name__})")
+    check_graph(data, name)
     x, y = data.get("x"), data.get("y")
     if not isinstance(x, Tensor) or x.dim() != 2:
         raise ValueError(f"'{name}.x' must hold features [N, F] (got {_shape(x)})")
@@ -81,10 +92,7 @@ def check_data(
         raise ValueError(f"'{name}' is an empty graph: it has no nodes")
     if not x.is_floating_point():
         raise TypeError(f"'{name}.x' must be floating point (got {x.dtype})")
-    if x.layout != torch.strided:
-        x = (x.coalesce() if x.layout == torch.sparse_coo else x).values()
-    if not x.isfinite().all():
-        raise ValueError(f"'{name}.x' holds NaN or infinity")
+    check_finite(data, name)
     num_nodes = data.x.size(0)
     edges = data.get("edge_index")
     if edges is None and data.get("adj_t") is None:
@@ -93,18 +101,77 @@ def check_data(
         check_edge_index(edges, num_nodes, f"{name}.edge_index")
     one = isinstance(y, Tensor) and y.shape == (num_nodes,)
     if not one and (target == "multiclass" or not isinstance(y, Tensor) or y.shape[:1] != (num_nodes,)):
-        raise ValueError(f"'{name}.y' must hold one label per node, [{num_nodes}] (got {_shape(y)})")
+        advice = ": squeeze(1) makes it so" if isinstance(y, Tensor) and y.shape == (num_nodes, 1) else ""
+        raise ValueError(f"'{name}.y' must hold one label per node, [{num_nodes}] (got {_shape(y)}{advice})")
     if target == "multiclass" and y.dtype != torch.int64:
         raise TypeError(f"'{name}.y' must be int64 class labels (got {y.dtype})")
     for key in (*MASKS, *masks):
         mask = data.get(key)
         if mask is not None:
             _check_mask(mask, num_nodes, f"{name}.{key}")
+    for key in ("y", *MASKS):
+        other = data.get(key)
+        if other is not None and other.device != data.x.device:
+            raise ValueError(
+                f"'{name}.{key}' is on {other.device}, but '{name}.x' is on {data.x.device}: move one of them"
+            )
     for key in masks:
         if data.get(key) is None:
             raise ValueError(f"'{name}.{key}' is missing")
         if not data[key].any():
             raise ValueError(f"'{name}.{key}' marks no node")
+        check_part(y[data[key]], f"'{name}.{key}'", "node", target)
+
+
+def check_graph(data: Any, name: str = "data") -> None:
+    """Refuse what is not one homogeneous graph, and say what to give."""
+    if isinstance(data, Data) and not isinstance(data, HyperGraphData):
+        return
+    advice = ""
+    if hasattr(data, "to_homogeneous"):
+        advice = "; HeteroData.to_homogeneous() makes one graph of several types"
+    elif not isinstance(data, BaseData) and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        one = "its only graph is" if len(data) == 1 else "one of its graphs is"
+        advice = f"; {one} {name}[0], and for labels of whole graphs there is GraphTask(..., target=...)"
+    raise TypeError(f"'{name}' must be a torch_geometric Data (got {type(data).__name__}{advice})")
+
+
+def check_finite(data: Data, name: str) -> None:
+    """Refuse a graph with NaN or infinity in what a model is given of it."""
+    given = {key: data.get(key) for key in FEATURES}
+    if (matrix := data.get("adj_t")) is not None:
+        given["adj_t"] = matrix.storage.value() if hasattr(matrix, "csr") else matrix  # of torch-sparse
+    for key, value in given.items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            continue
+        if value.layout != torch.strided:
+            value = (value.coalesce() if value.layout == torch.sparse_coo else value).values()
+        if not value.isfinite().all():
+            raise ValueError(f"'{name}.{key}' holds NaN or infinity")
+
+
+def has_label(y: Tensor, target: str = "multiclass") -> Tensor:
+    """Say which rows of labels hold any, bool ``[n]``; an integer that is asked for as a number may be -1."""
+    if target == "regression" and not y.is_floating_point():
+        return torch.ones(y.size(0), dtype=torch.bool, device=y.device)
+    return is_labelled(y)
+
+
+def check_part(y: Tensor, name: str, unit: str, target: str, width: int | None = None) -> None:
+    """Refuse a part without any label, and classes that are none, or that a model of this width cannot return.
+
+    Args:
+        y: Labels of the part.
+        name: The part, for messages.
+        unit: What has the labels.
+        target: What is asked.
+        width: Number of outputs of the model, where it is known.
+    """
+    if not has_label(y, target).any():
+        none = "-1 or -100" if target == "multiclass" else "NaN"
+        raise ValueError(f"{name} marks no labelled {unit}: all have the label {none}, which is none; leave it out")
+    if target == "multiclass":
+        check_classes(y, f"labels of {name}", width)
 
 
 def _check_mask(mask: Any, num_nodes: int, name: str) -> None:
@@ -127,20 +194,13 @@ def check_output(logits: Any, data: Data, name: str, masks: tuple[str, ...], tar
 
 
 def check_labels(width: int, data: Data, name: str, masks: tuple[str, ...], target: str = "multiclass") -> None:
-    """Refuse labels that a model with outputs of this width cannot return."""
+    """Refuse parts without labels, and labels that a model with outputs of this width cannot return."""
     if target != "multiclass":
         tasks = data.y.numel() // data.y.size(0)
         if width != tasks:
             raise ValueError(f"'{name}.y' holds {tasks} labels per node, but the model returns {width} numbers")
-        return
     for key in masks:
-        labels = data.y[data[key]]
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= width:
-            raise ValueError(
-                f"labels of '{name}.{key}' run from {low} to {high}, but the model returns {width} classes: "
-                "either the labels are out of range or the model has the wrong width"
-            )
+        check_part(data.y[data[key]], f"'{name}.{key}'", "node", target, width)
 
 
 def _shape(value: Any) -> str:

@@ -15,12 +15,12 @@ from torch_geometric.data import Data
 from graphsparse.ops.digest import digest, kind_of, plain
 from graphsparse.training.step_projection import KEY
 from graphsparse.training.training import Training
-from graphsparse.utils.files import atomic_write, is_whole
+from graphsparse.utils.files import atomic_write, is_whole, read_torch
 
 #: What tells one training from another: names and plain values.
 Identity: TypeAlias = Mapping[str, str | int | float | bool | None]
 
-FORMAT = "graphsparse training 1"
+FORMAT = "graphsparse training 2"
 #: Without ``every``, the seconds of work that a kill may cost, and how often the time of a save must pass between two.
 SECONDS, TIMES = 10.0, 20.0
 
@@ -58,16 +58,14 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file may raise anything
-            raise ValueError(
-                f"'checkpoint' {str(self.path)!r} cannot be read as one of a training: {_reason(error)}"
-            ) from error
+            saved = read_torch(self.path)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"'checkpoint' {error}") from None
         if not is_whole(self.path):
             raise ValueError(
                 f"'checkpoint' {str(self.path)!r} is damaged: it does not hold what was saved. Delete it to start anew"
             )
-        if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+        if not isinstance(saved, dict) or saved.get("format") != FORMAT or not isinstance(saved.get("identity"), dict):
             raise ValueError(f"'checkpoint' {str(self.path)!r} is no checkpoint of a training of this release")
         differences = _differences(saved["identity"], self.identity)
         if differences:
@@ -94,21 +92,14 @@ class Checkpoint:
             torch.save({"format": FORMAT, "identity": self.identity, **content}, temporary)
             try:
                 # Mapped, not read: this looks at the structure, not at the numbers.
-                torch.load(temporary, map_location="cpu", weights_only=True, mmap=True)
-            except Exception as error:
+                read_torch(temporary, mmap=True)
+            except ValueError as error:
                 raise TypeError(
                     "'checkpoint' cannot hold the state of the model, the optimizer or the scheduler, which must "
-                    f"consist of tensors and plain values: {_reason(error)}"
-                ) from error
+                    f"consist of tensors and plain values: {error}"
+                ) from None
         self._last = time.monotonic()
         self._cost = self._last - start
-
-
-def _reason(error: Exception) -> str:
-    """Return the line of an error that says what is wrong; PyTorch wraps it in advice."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "WeightsUnpickler" in line]
-    return (told or lines or [type(error).__name__])[0]
 
 
 def _differences(saved: Identity, now: Identity) -> str:

@@ -11,13 +11,19 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data.data import BaseData
 
+from graphsparse.ops import constant
 from graphsparse.training.check import check_callable, check_model, check_optimizer, check_scheduler
 from graphsparse.training.checkpoint import Checkpoint, training_identity
 from graphsparse.training.graph_task import GraphTask
 from graphsparse.training.loop import Hook, Loop
 from graphsparse.training.node_task import NodeTask
 from graphsparse.training.seeding import seeded
-from graphsparse.training.step_projection import StepProjection
+from graphsparse.training.step_projection import (
+    StepProjection,
+    check_not_parametrized,
+    projected_names,
+    projections_of,
+)
 from graphsparse.training.task import ExtraLoss, FitResult, Task
 from graphsparse.training.training import Training
 
@@ -43,6 +49,9 @@ def fit(
     The model is trained in place and holds the best weights when the function returns; after an error or an
     interruption it holds those of the last whole step. Its mode, training or evaluation, is the one it came with. All
     arguments are checked before the first step, for which the model is called once in evaluation mode.
+
+    The graphs of the task are :func:`~graphsparse.ops.constant` meanwhile: what our layers compute from them is
+    kept, and where hooks or the model itself change a graph by ``.data`` or NumPy, there is an error at the end.
 
     Where a projection of the optimiser has a ramp, as :class:`~graphsparse.training.L0Projection` may, no epoch within
     it is ever the best.
@@ -79,6 +88,7 @@ def fit(
         ValueError: If the graph or the model cannot be trained, or the checkpoint is that of another training; the
             message says what is wrong.
         FloatingPointError: If the loss is no longer finite, or a logit is not a number.
+        RuntimeError: If a graph was changed meanwhile in a way that torch does not count.
 
     Example:
         >>> from torch_geometric import seed_everything
@@ -99,12 +109,31 @@ def fit(
         raise ValueError(f"'checkpoint' must be a file (got the folder {str(training.checkpoint)!r})")
     check_scheduler(scheduler, optimizer)
     check_model(model)
+    with constant(*getattr(task, "graphs", ())):
+        return _fit(model, task, training, optimizer, scheduler, project, extra_loss, before, after)
+
+
+def _fit(
+    model: nn.Module,
+    task: Task,
+    training: Training,
+    optimizer: Optimizer | None,
+    scheduler: LRScheduler | None,
+    project: Callable[[Optimizer], StepProjection] | None,
+    extra_loss: ExtraLoss | None,
+    before: list[Hook],
+    after: list[Hook],
+) -> FitResult:
+    """Train on arguments that were checked, and graphs that stay as they are."""
     with seeded(training.seed):
         task.check(model)
     if optimizer is None:
         optimizer, scheduler = training.make_optimizer(model)
     check_optimizer(optimizer, model)
     projection = None if project is None else project(optimizer)
+    projections = projections_of(optimizer)
+    check_not_parametrized(model, projections)
+    covered = {id(model.get_parameter(name)): name for name in projected_names(model, projections)}
     file = None
     if training.checkpoint is not None:
         identity = training_identity(
@@ -118,7 +147,7 @@ def fit(
         )
         file = Checkpoint(training.checkpoint, training.checkpoint_every, identity)
     try:
-        return Loop(training, optimizer, scheduler, extra_loss, before, after, file).run(model, task)
+        return Loop(training, optimizer, scheduler, extra_loss, before, after, file, covered).run(model, task)
     finally:
         if projection is not None:
             projection.remove()
@@ -133,7 +162,7 @@ def _short_form(task: Any, training: Training | None, options: dict[str, Any]) -
         raise TypeError(f"give {sorted(own)} as fields of 'training', not beside it")
     rest = {name: value for name, value in options.items() if name not in own}
     if not hasattr(task, "evaluate"):
-        make: Any = NodeTask if isinstance(task, BaseData) or not hasattr(task, "__getitem__") else GraphTask
+        make: Any = task_of(task)
         known = list(inspect.signature(make).parameters)[1:]
         unknown = [name for name in rest if name not in known]
         if unknown:
@@ -144,6 +173,11 @@ def _short_form(task: Any, training: Training | None, options: dict[str, Any]) -
     if rest:
         raise TypeError(f"fit() takes no {next(iter(rest))!r} beside a task: it knows {sorted(_FIELDS)}")
     return task, Training(**own) if training is None else training
+
+
+def task_of(data: Any) -> type[NodeTask] | type[GraphTask]:
+    """Return the task that data stand for: a graph, or several; each says what it cannot take."""
+    return NodeTask if isinstance(data, BaseData) or not hasattr(data, "__getitem__") else GraphTask
 
 
 def _hooks(given: Sequence[Hook], name: str) -> list[Hook]:

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, RandomSampler, Sampler, SequentialSampler, Subset
 from torch_geometric.data import Batch, Data, Dataset
+from torch_geometric.data.data import BaseData
 from torch_geometric.loader import DataLoader
 
 from graphsparse.ops.check import check_count, check_edge_index
 from graphsparse.ops.digest import digest
-from graphsparse.training.check import check_callable, check_one_graph
+from graphsparse.training.check import check_callable, check_finite, check_graph, check_one_graph, check_part, has_label
 from graphsparse.training.checkpoint import name_of
 from graphsparse.training.target import Target, check_target, read_labels, read_metric, target_loss
 from graphsparse.training.task import Evaluation, add_extra
@@ -23,9 +24,9 @@ class GraphTask:
     """Labels of whole graphs: what is learned on the training graphs and judged on the validation graphs.
 
     The loss is the mean over all known labels of a batch: binary cross-entropy with logits, cross-entropy, or squared
-    error; labels that are NaN are not known. Batches are shuffled in every epoch and drawn as PyG's ``DataLoader``
-    draws, but a last batch of a single graph joins the one before, because batch normalisation in training has nothing
-    to normalise in one graph.
+    error; labels that are NaN, of classes also -1 or -100, are not known and left out of loss and metric. Batches are
+    shuffled in every epoch and drawn as PyG's ``DataLoader`` draws, but a last batch of a single graph joins the one
+    before, because batch normalisation in training has nothing to normalise in one graph.
 
     The model is called as ``model(x, edge_index, batch=batch)``, and by name with ``edge_attr``, ``edge_weight``,
     ``pos`` (as far as the graphs have them) and ``batch_size`` if its ``forward`` takes an argument of that name. It
@@ -73,6 +74,7 @@ class GraphTask:
         check_count(batch_size, "batch_size")
         if call is not None:
             check_callable(call, "call")
+        check_dataset(dataset, says_target=target is not None)
         self.target = check_target(target, dataset)
         self.metric, self._judge, self.maximize = read_metric(self.target, metric, maximize)
         self.dataset, self.split, self.batch_size = dataset, graph_split(split, dataset), batch_size
@@ -89,13 +91,14 @@ class GraphTask:
         return new
 
     def check(self, model: nn.Module) -> None:
-        """Find out before training starts whether the model and the graphs fit; no test label is read."""
+        """Find out before training starts whether the model and the graphs fit, and whether labels are in range."""
         check_one_graph(model)
         self._labels, self._sizes = {}, []
+        parts = {}
         for part, index in self.split.items():
-            labels = [self._checked(int(i)).get("y") for i in index]
-            if part != "test":
-                self._labels[part] = _stack(labels, self.target, index)
+            labels = _stack([self._checked(int(i)).get("y") for i in index], self.target, index)
+            check_part(labels, f"'split[{part!r}]'", "graph", self.target)
+            parts[part] = labels
         self._device = next(model.parameters()).device
         batch = Batch.from_data_list([self.dataset[int(i)] for i in self.split["val"][: self.batch_size]])
         if self.call is None and "batch" not in (taken := forward_arguments(model)):
@@ -104,30 +107,30 @@ class GraphTask:
                 f"{type(model).__name__} takes {list(taken)}); for any other signature give 'call'"
             )
         with eval_mode(model), torch.no_grad():
-            self._check_output(call_model(model, batch.to(self._device), self.call), batch)
+            self._check_output(call_model(model, batch.to(self._device), self.call), batch, parts)
+        parts.pop("test", None)  # what they are is read at the end
+        self._labels = parts
 
     def _checked(self, index: int) -> Data:
         graph = self.dataset[index]
         name = f"dataset[{index}]"
-        if not isinstance(graph, Data):
-            raise TypeError(f"'{name}' must be a torch_geometric Data (got {type(graph).__name__})")
-        x, edges = graph.get("x"), graph.get("edge_index")
+        check_graph(graph, name)
+        edges = graph.get("edge_index")
         num_nodes = graph.num_nodes
         if not num_nodes:
             raise ValueError(f"'{name}' is an empty graph: it has no nodes")
         if edges is None:
             raise ValueError(f"'{name}' must hold 'edge_index' (got {sorted(graph.keys())})")
         check_edge_index(edges, num_nodes, f"{name}.edge_index")
-        if isinstance(x, Tensor) and x.is_floating_point() and not x.isfinite().all():
-            raise ValueError(f"'{name}.x' holds NaN or infinity")
+        check_finite(graph, name)
         self._sizes.append((num_nodes, edges.size(1)))
         return graph
 
-    def _check_output(self, logits: Any, batch: Batch) -> None:
+    def _check_output(self, logits: Any, batch: Batch, parts: Mapping[str, Tensor]) -> None:
         """Refuse what a model returned unless it is one row per graph, as wide as the labels ask for."""
         if not isinstance(logits, Tensor):
             raise TypeError(f"'model' must return a tensor of logits (got {type(logits).__name__})")
-        labels = torch.cat(list(self._labels.values()))
+        labels = parts["train"]
         width = "C" if self.target == "multiclass" else str(labels.size(1))
         fits = logits.dim() == 2 and logits.size(0) == batch.num_graphs
         if not fits or (self.target != "multiclass" and logits.size(1) != labels.size(1)):
@@ -135,11 +138,9 @@ class GraphTask:
                 f"'model' must return one row of logits per graph, [{batch.num_graphs}, {width}] "
                 f"(got {list(logits.shape)})"
             )
-        if self.target == "multiclass" and int(labels.max()) >= logits.size(1):
-            raise ValueError(
-                f"labels run from {int(labels.min())} to {int(labels.max())}, but the model returns {logits.size(1)} "
-                "classes"
-            )
+        if self.target == "multiclass":
+            for part, classes in parts.items():
+                check_part(classes, f"'split[{part!r}]'", "graph", self.target, logits.size(1))
 
     def identity(self) -> dict[str, Any]:
         """Describe the data and what is asked of them; call it after :meth:`check`."""
@@ -158,6 +159,11 @@ class GraphTask:
             "first training graphs": digest(features),
         }
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Most steps of an epoch."""
+        return len(self._loader)
+
     def batches(self) -> Iterable[Batch]:
         """Return the shuffled batches of an epoch, on the device of the model."""
         return (batch.to(self._device) for batch in self._loader)
@@ -165,10 +171,11 @@ class GraphTask:
     def loss(self, model: nn.Module, batch: Batch, extra: Callable[[Tensor], Tensor] | None) -> Tensor | None:
         """Return the loss over the known labels of a batch, plus the further term."""
         y = read_labels(batch.get("y"), batch.num_graphs, self.target, "dataset.y")
-        if extra is None and not (self.target == "multiclass" or (~y.isnan()).any()):
+        known = has_label(y, self.target).any()
+        if extra is None and not known:
             return None
         logits = call_model(model, batch, self.call)
-        loss = target_loss(logits, y, self.target)
+        loss = target_loss(logits, y, self.target) if known else None
         return add_extra(logits.sum() * 0 if loss is None else loss, extra, logits)
 
     def evaluate(self, model: nn.Module, epoch: int) -> Evaluation:
@@ -193,7 +200,9 @@ class GraphTask:
         return logits, scores["train"], scores.get("test")
 
     def _score(self, logits: Tensor, y: Tensor) -> float:
-        return float(self._judge(logits, y.to(logits.device)))
+        y = y.to(logits.device)
+        known = has_label(y, self.target)
+        return float(self._judge(logits[known], y[known]))
 
     def _outputs(self, model: nn.Module, part: str) -> tuple[Tensor, Tensor]:
         """Return logits and labels of a part, in its order."""
@@ -217,6 +226,18 @@ def _stack(labels: Sequence[Any], target: Target, index: Tensor) -> Tensor:
         if rows[-1].shape != rows[0].shape:
             raise ValueError(f"'dataset[{i}].y' must hold {rows[0].size(1)} labels as the first (got {y.numel()})")
     return read_labels(torch.cat(rows), len(rows), target, "dataset.y")
+
+
+def check_dataset(dataset: Any, *, says_target: bool = True) -> None:
+    """Refuse what is not several graphs, and a graph of labelled nodes in a list where nothing says what is asked."""
+    is_list = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    if not is_list or isinstance(dataset, BaseData | Mapping | Tensor | str):
+        raise TypeError(f"'dataset' must be a data set or a list of graphs (got {type(dataset).__name__})")
+    if len(dataset) == 0:
+        raise ValueError("'dataset' must hold at least one graph (got none)")
+    check_graph(dataset[0], "dataset[0]")
+    if not says_target and not hasattr(dataset, "task_type") and dataset[0].get("train_mask") is not None:
+        check_graph(dataset)
 
 
 PARTS = ("train", "val", "test")

@@ -19,7 +19,7 @@ from graphsparse.nn.link_decoders import DotDecoder, score_in_chunks
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_count
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
-from graphsparse.training.check import check_callable
+from graphsparse.training.check import check_callable, check_finite, check_graph
 from graphsparse.training.checkpoint import graph_tensors, name_of
 from graphsparse.training.node_task import Inference, predict
 from graphsparse.training.task import Evaluation, add_extra
@@ -75,6 +75,8 @@ class LinkNeighborBatches(NeighborBatches):
 
     def epoch(self, links: Tensor, non_links: Tensor) -> Iterator[LinkBatch]:
         """Yield shuffled links ``[2, P]``, so many at a time, each time with as large a share of the non-links."""
+        device = links.device
+        links, non_links = links.cpu(), non_links.cpu()  # where neighbours are drawn
         order = torch.randperm(links.size(1), generator=self.generator)
         total = max(order.numel(), 1)
         for start in range(0, order.numel(), self.batch_size):
@@ -83,7 +85,8 @@ class LinkNeighborBatches(NeighborBatches):
             pairs = torch.cat([links[:, picked], non_links[:, first:last]], 1)
             seeds, place = torch.unique(pairs, return_inverse=True)
             nodes, edge_index, at = self._around(seeds)
-            yield LinkBatch(cut_out(self.data, nodes, edge_index, self._graph.edge_id(at)), place, picked)
+            part = cut_out(self.data, nodes, edge_index, self._graph.edge_id(at))
+            yield LinkBatch(part, place.to(device), picked.to(device))
 
 
 def some_of(links: Tensor, most: int | None, generator: torch.Generator) -> Tensor | None:
@@ -103,6 +106,8 @@ class UniformNegatives:
         known: Links that are never drawn, ``[2, P]``.
         generator: Source of all randomness.
         directed: Whether ``(u, v)`` may be drawn where ``(v, u)`` is a link.
+        side: Side 0 or 1 of each node, or -1 on neither: only pairs between the sides are drawn, with the end on side
+            0 first as often as in the known links where directions count.
 
     Example:
         >>> links = torch.tensor([[0, 0], [1, 2]])
@@ -112,10 +117,23 @@ class UniformNegatives:
                 [2, 2]])
     """
 
-    def __init__(self, num_nodes: int, known: Tensor, generator: torch.Generator, *, directed: bool = False) -> None:
+    def __init__(
+        self,
+        num_nodes: int,
+        known: Tensor,
+        generator: torch.Generator,
+        *,
+        directed: bool = False,
+        side: Tensor | None = None,
+    ) -> None:
         self.num_nodes, self.generator, self.directed = num_nodes, generator, directed
-        self._known = unique_keys(self._keys(known[:, known[0] != known[1]].cpu()))
+        known = known[:, known[0] != known[1]].cpu()
+        self._known = unique_keys(self._keys(known))
+        self._sides = None if side is None else self._read_sides(side.cpu(), known)
         possible = num_nodes * (num_nodes - 1) // (1 if directed else 2)
+        if self._sides is not None:
+            ways = 2 if 0 < self._forward < 1 else 1
+            possible = self._sides[0].numel() * self._sides[1].numel() * ways
         if self._known.numel() >= possible:
             raise ValueError(
                 f"'known' holds all {possible} pairs of the {num_nodes} nodes: there is no negative to draw"
@@ -132,18 +150,39 @@ class UniformNegatives:
     def _draw(self, num: int) -> Tensor:
         parts, missing = [], num
         for _ in range(_ROUNDS):
-            pairs = torch.randint(self.num_nodes, (2, missing), generator=self.generator)
+            pairs = self._any_pairs(missing)
             keys = self._keys(pairs[:, pairs[0] != pairs[1]])
             parts.append(keys[~is_among(keys, self._known)])
             missing -= parts[-1].numel()
             if missing == 0:
                 return key_pairs(torch.cat(parts), self.num_nodes)
         # Nearly all pairs are known links, so that a list of all pairs is not much longer than that of the known ones.
-        pairs = torch.cartesian_prod(*[torch.arange(self.num_nodes)] * 2).t()
-        keys = self._keys(pairs[:, pairs[0] != pairs[1] if self.directed else pairs[0] < pairs[1]])
+        keys = self._keys(self._every_pair())
         left = keys[~is_among(keys, self._known)]
         parts.append(left[torch.randint(left.numel(), (missing,), generator=self.generator)])
         return key_pairs(torch.cat(parts), self.num_nodes)
+
+    def _read_sides(self, side: Tensor, known: Tensor) -> list[Tensor]:
+        if side.shape != (self.num_nodes,) or not bool((side[known].sort(0).values == torch.tensor([[0], [1]])).all()):
+            raise ValueError(f"'side' must hold 0 or 1 for each of {self.num_nodes} nodes, and both at every link")
+        self._forward = float((side[known[0]] == 0).float().mean()) if self.directed and known.numel() else 1.0
+        return [(side == number).nonzero().view(-1) for number in (0, 1)]
+
+    def _any_pairs(self, num: int) -> Tensor:
+        """Draw pairs that may be links or self-loops."""
+        if self._sides is None:
+            return torch.randint(self.num_nodes, (2, num), generator=self.generator)
+        ends = [side[torch.randint(side.numel(), (num,), generator=self.generator)] for side in self._sides]
+        back = torch.rand(num, generator=self.generator) >= self._forward
+        return torch.where(back, torch.stack(ends).flip(0), torch.stack(ends))
+
+    def _every_pair(self) -> Tensor:
+        """List all pairs that could be drawn, but for self-loops."""
+        if self._sides is not None:
+            pairs = torch.cartesian_prod(*self._sides).t()
+            return torch.cat([pairs] * (self._forward > 0) + [pairs.flip(0)] * (self._forward < 1), 1)
+        pairs = torch.cartesian_prod(*[torch.arange(self.num_nodes)] * 2).t()
+        return pairs[:, pairs[0] != pairs[1] if self.directed else pairs[0] < pairs[1]]
 
 
 #: A figure of merit, higher is better, from the scores of links ``[P]`` and of non-links ``[N]``.
@@ -228,7 +267,9 @@ class LinkTask:
     from, see :func:`link_loss`; so what is held out must not be in it.
 
     Args:
-        data: The graph that is trained on, with both directions of each link unless ``directed``.
+        data: The graph that is trained on, with both directions of each link unless ``directed``. Where links are
+            between two sides alone, users and items, say, ``side`` may hold that of each node, 0 or 1, and -1 on
+            neither, ``[N]``; non-links are then drawn between them.
         split: Links and non-links that are held out, a pair of ``[2, P]`` and ``[2, N]`` under ``"val"`` and, if known,
             ``"test"``.
         eval_data: The graph whose vectors these are scored with; ``data`` when ``None``.
@@ -280,6 +321,8 @@ class LinkTask:
         call: Call | None = None,
         seed: int = 0,
     ) -> None:
+        for name, graph in (("data", data), *([] if eval_data is None else [("eval_data", eval_data)])):
+            check_graph(graph, name)
         for i, kind in enumerate(("links", "non-links")):
             if split["val"][i].size(1) == 0:
                 raise ValueError(
@@ -295,11 +338,20 @@ class LinkTask:
         self.directed, self.loader, self.call, self.inference = directed, loader, call, inference
         self.links, at = links_of(data, directed=directed)
         self.weight = None if link_weight is None else link_weight[at]
+        if self.weight is not None and not bool(self.weight.isfinite().all() & (self.weight >= 0).all()):
+            raise ValueError("'link_weight' must be finite and not negative")
         if self.weight is not None and not bool(self.weight.any()):
             raise ValueError("'link_weight' is 0 for every link of the graph: there is nothing to learn from")
         self._generator = torch.Generator().manual_seed(seed)
-        self._negatives = UniformNegatives(data.num_nodes, self.links, self._generator, directed=directed)
+        self._negatives = UniformNegatives(
+            data.num_nodes, self.links, self._generator, directed=directed, side=data.get("side")
+        )
         self.generators: Sequence[torch.Generator] = [self._generator, *([] if loader is None else [loader.generator])]
+
+    @property
+    def graphs(self) -> tuple[Data, Data]:
+        """The graphs, which stay as they are while a model is trained."""
+        return self.data, self.eval_data
 
     def check(self, model: nn.Module) -> None:
         """Refuse a graph without links, features that are not finite, and a model without a vector for each node."""
@@ -307,12 +359,18 @@ class LinkTask:
             raise ValueError("the training graph has no link to learn from, besides what is held out")
         for name, graph in (("data", self.data), ("eval_data", self.eval_data)):
             check_features(graph.x, model, f"{name}.x")
+            check_finite(graph, name)
         h = self.encode(model)
         if not isinstance(h, Tensor) or h.dim() != 2 or h.size(0) != self.eval_data.num_nodes:
             raise ValueError(
                 f"'model' must return one vector per node, [{self.eval_data.num_nodes}, d] "
                 f"(got {list(h.shape) if isinstance(h, Tensor) else type(h).__name__})"
             )
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Most steps of an epoch, where that is known."""
+        return 1 if self.loader is None else None
 
     def batches(self) -> Iterator[LinkBatch]:
         """Draw an epoch."""
@@ -368,6 +426,7 @@ class LinkTask:
             "directed": self.directed,
             "link_weight": self.weight,
             "num_neg": self.num_neg,
+            "side": self.data.get("side"),
             "links_per_epoch": self.links_per_epoch,
             "loader": None if loader is None else f"{loader.num_neighbors}, {loader.batch_size}",
             "tag": self.tag,

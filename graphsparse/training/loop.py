@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
@@ -47,14 +47,17 @@ class Loop:
     before_step: Sequence[Hook] = ()
     after_step: Sequence[Hook] = ()
     checkpoint: Checkpoint | None = None
+    #: The parameters of the model that projections cover, by their identity.
+    projected: Mapping[int, str] = field(default_factory=dict)
 
     def run(self, model: nn.Module, task: Task) -> FitResult:
         """Train the model in place; it holds the best weights afterwards."""
         saved = None if self.checkpoint is None else self.checkpoint.load()
         if saved is not None and saved["result"] is not None:
-            return _finished(model, saved["result"])
+            return _finished(model, saved["result"], logits_on_cpu=saved["logits_on_cpu"])
         with keep_mode(model), seeded(self.training.seed):
             if saved is None:
+                self._check_ramps(task)
                 course = Course()
                 self._save(model, task, course)  # a file that cannot be written is found before the first step
             else:
@@ -77,17 +80,28 @@ class Loop:
             weight_masks=course.best_masks,
         )
         if self.checkpoint is not None:
-            self.checkpoint.write({"result": {entry.name: getattr(result, entry.name) for entry in fields(result)}})
+            content = {entry.name: getattr(result, entry.name) for entry in fields(result)}
+            self.checkpoint.write({"result": content, "logits_on_cpu": logits.device.type == "cpu"})
         return result
+
+    def _check_ramps(self, task: Task) -> None:
+        """Refuse a training that ends before a projection can hold, where the number of steps is known."""
+        per_epoch = getattr(task, "steps_per_epoch", None)
+        ramp = max((projection.ramp_steps for projection in projections_of(self.optimizer)), default=0)
+        if per_epoch is not None and ramp > self.training.epochs * per_epoch:
+            raise ValueError(
+                f"the ramp of a projection takes {ramp} steps, but {self.training.epochs} epochs have at most "
+                f"{self.training.epochs * per_epoch}: no epoch would count; train for longer, or let it end earlier"
+            )
 
     def _train(self, model: nn.Module, task: Task, course: Course) -> None:
         training, start = self.training, course.epochs_run
-        with tqdm(
-            range(start, training.epochs), initial=start, total=training.epochs, disable=not training.progress
-        ) as bar:
+        name = training.progress if isinstance(training.progress, str) else None
+        epochs = range(start, training.epochs)
+        with tqdm(epochs, name, training.epochs, initial=start, unit="epoch", disable=not training.progress) as bar:
             for epoch in bar:
                 model.train()
-                loss = _mean([self._step(model, task, batch, epoch) for batch in task.batches()], task)
+                loss = _mean([self._step(model, task, batch, epoch) for batch in task.batches()], task, epoch)
                 if self.scheduler is not None:
                     self.scheduler.step()
                 course.epochs_run = epoch + 1
@@ -102,23 +116,25 @@ class Loop:
                 if not last and self.checkpoint is not None and self.checkpoint.due(epoch + 1):
                     self._save(model, task, course)
 
-    def _step(self, model: nn.Module, task: Task, batch: Any, epoch: int) -> float | None:
-        """Take one step on a batch and return its loss; a batch that gives no loss is passed over."""
+    def _step(self, model: nn.Module, task: Task, batch: Any, epoch: int) -> Tensor | None:
+        """Take one step on a batch and return its loss; a batch that gives no loss is passed over.
+
+        The loss is not read here where that would mean to wait for a device.
+        """
         self.optimizer.zero_grad()
         term = self.extra_loss
         loss = task.loss(model, batch, None if term is None else lambda logits: term(logits, batch, epoch))
         if loss is None:
             return None
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} in epoch {epoch}; a smaller 'lr' may help")
+        if loss.device.type == "cpu":
+            _check_finite([float(loss.detach())], epoch)
         loss.backward()  # type: ignore[no-untyped-call]
         for hook in self.before_step:
             hook(model, epoch)
         self.optimizer.step()
         for hook in self.after_step:
             hook(model, epoch)
-        return value
+        return loss.detach()
 
     def _evaluate(self, model: nn.Module, task: Task, course: Course, loss: float) -> float:
         epoch = course.epochs_run - 1
@@ -128,6 +144,13 @@ class Loop:
             self.training.log(dict(course.history[-1]))
         sign = 1 if task.maximize else -1
         projections = projections_of(self.optimizer)
+        own = {id(parameter) for parameter in model.parameters()}
+        lost = [self.projected.get(id(p)) for one in projections for p in one.parameters if id(p) not in own]
+        if any(lost):
+            raise ValueError(
+                f"{next(filter(None, lost))!r} of 'model' is another parameter now than the one that is trained and "
+                "projected: load weights without assign=True, and exchange nothing while a model is trained"
+            )
         # An epoch within a ramp has more weights than were asked for: it is never the best.
         counts = all(projection.holds for projection in projections)
         course.ever_counted |= counts
@@ -150,13 +173,14 @@ class Loop:
                 "history": course.history,
                 "best_epoch": course.best_epoch,
                 "best": None if best is None else {"val": best.val, "logits": best.logits, "figures": best.figures},
+                "logits_on_cpu": best is not None and best.logits.device.type == "cpu",
                 "best_state": None if is_best else course.best_state,
                 "best_masks": course.best_masks,
                 "ever_counted": course.ever_counted,
                 "model": model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-                "rng": rng_state(task.generators),
+                "rng": rng_state(task.generators, _device(model)),
             }
         )
 
@@ -165,24 +189,27 @@ class Loop:
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(saved["scheduler"])
-        restore_rng_state(saved["rng"], task.generators)
+        restore_rng_state(saved["rng"], task.generators, _device(model))
         course = Course(saved["epochs_run"], saved["history"], saved["best_epoch"])
-        course.best_masks, course.ever_counted = saved["best_masks"], saved["ever_counted"]
+        course.best_masks = _masks_like(saved["best_masks"], model)
+        course.ever_counted = saved["ever_counted"]
         if saved["best"] is not None:
             best, state = saved["best"], saved["best_state"]
-            course.best = Evaluation(best["val"], best["logits"].to(_device(model)), best["figures"])
+            logits = best["logits"] if saved["logits_on_cpu"] else best["logits"].to(_device(model))
+            course.best = Evaluation(best["val"], logits, best["figures"])
             now = model.state_dict()
             course.best_state = {k: _copy(v) if state is None else _like(state[k], v) for k, v in now.items()}
         return course
 
 
-def _finished(model: nn.Module, result: dict[str, Any]) -> FitResult:
+def _finished(model: nn.Module, result: dict[str, Any], *, logits_on_cpu: bool) -> FitResult:
     """Return the result of a training that was finished before, without a step."""
     own = model.state_dict()
     state = {name: _like(entry, own[name]) for name, entry in result["state_dict"].items()}
     model.load_state_dict(state)
-    logits = result["logits"].to(_device(model))
-    return FitResult(**{**result, "state_dict": state, "logits": logits})
+    logits = result["logits"] if logits_on_cpu else result["logits"].to(_device(model))
+    masks = _masks_like(result["weight_masks"], model)
+    return FitResult(**{**result, "state_dict": state, "logits": logits, "weight_masks": masks})
 
 
 def _copy(entry: Any) -> Any:
@@ -194,15 +221,29 @@ def _like(entry: Any, other: Any) -> Any:
     return entry.to(other.device) if isinstance(entry, Tensor) else entry
 
 
+def _masks_like(masks: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Put masks of parameters where the parameters are."""
+    return {name: mask.to(model.get_parameter(name).device) for name, mask in masks.items()}
+
+
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _mean(losses: Sequence[float | None], task: Task) -> float:
-    known = [loss for loss in losses if loss is not None]
+def _mean(losses: Sequence[Tensor | None], task: Task, epoch: int) -> float:
+    """Return the mean loss of an epoch, for which a device is waited for once."""
+    known = [loss.double() for loss in losses if loss is not None]
     if not known:
         raise ValueError(f"there is nothing to train on: no batch of an epoch has a labelled {task.unit}")
-    return sum(known) / len(known)
+    numbers = torch.stack(known).tolist()
+    _check_finite(numbers, epoch)
+    return float(sum(numbers) / len(numbers))
+
+
+def _check_finite(losses: Sequence[float], epoch: int) -> None:
+    for loss in losses:
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} in epoch {epoch}; a smaller 'lr' may help")
 
 
 def _why_none(course: Course, task: Task) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -127,11 +128,11 @@ class Masks:
 
     def hold(self, model: nn.Module, optimizer: Optimizer) -> HeldMask:
         """Keep the removed weights of a model at 0, from now on and after every step of its optimiser."""
-        masks = {id(parameter): self.weights.get(name) for name, parameter in model.named_parameters()}
+        masked = {id(p): (p, self.weights[name]) for name, p in model.named_parameters() if name in self.weights}
         return HeldMask(
             optimizer,
-            lambda parameters: [masks[id(parameter)] for parameter in parameters],  # type: ignore[misc]
-            exclude=lambda parameter: masks.get(id(parameter)) is None,
+            lambda parameters: [masked[id(parameter)][1] for parameter in parameters],
+            exclude=partial(_is_other, [parameter for parameter, _ in masked.values()]),
         )
 
     def edge_mask(self, data: Data) -> Tensor:
@@ -155,6 +156,11 @@ class Masks:
         """Return 16 digits that follow from all masks."""
         parts: list[Any] = [entry for name in sorted(self.weights) for entry in (name, self.weights[name])]
         return digest([*parts, "edges", self.edges])
+
+
+def _is_other(masked: list[nn.Parameter], parameter: Tensor) -> bool:
+    """Tell what has no mask; as a function of this file it can be pickled, and the parameters with it."""
+    return all(parameter is not one for one in masked)
 
 
 def _removed(masks: list[Tensor]) -> float:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, TypeAlias
 
 import torch
@@ -11,7 +11,16 @@ from torch_geometric.data import Data
 
 from graphsparse.loader.batches import check_sums_weighted_messages
 from graphsparse.nn import Supermask
-from graphsparse.training.check import check_callable, check_data, check_labels, check_one_graph, check_output
+from graphsparse.ops.csr import as_csr
+from graphsparse.training.check import (
+    check_callable,
+    check_data,
+    check_graph,
+    check_labels,
+    check_one_graph,
+    check_output,
+    has_label,
+)
 from graphsparse.training.checkpoint import describe_loader, graph_tensors, name_of
 from graphsparse.training.target import Target, check_target, read_labels, read_metric, target_loss
 from graphsparse.training.task import Evaluation, add_extra
@@ -33,12 +42,16 @@ def predict(model: nn.Module, data: Data, call: Call | None = None) -> Tensor:
     Returns:
         Logits ``[N, C]``.
 
+    Raises:
+        TypeError: If ``data`` is not one homogeneous graph.
+
     Example:
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.testing import random_graph
         >>> predict(GCN(8, 16, 2, 3), random_graph()).shape
         torch.Size([60, 3])
     """
+    check_graph(data)
     with eval_mode(model), torch.no_grad():
         logits: Tensor = call_model(model, data, call)
     return logits
@@ -52,7 +65,8 @@ class NodeTask:
 
     Args:
         data: The graph to train on, with ``x``, ``y`` and ``train_mask``; on the device of the model. Where it is
-            evaluated, too, with ``val_mask`` and, if known, ``test_mask``.
+            evaluated, too, with ``val_mask`` and, if known, ``test_mask``. Nodes without a label, -1 or -100 among
+            classes and NaN else, are left out of loss and metric of any part.
         eval_data: The graph to evaluate on instead, with ``val_mask`` and perhaps ``test_mask``.
         inductive: Hide validation and test nodes of ``data``, and their edges, while training; evaluate on all of it.
         loader: Any PyG loader of training batches, or a list of them. Of a batch with ``batch_size``, such as
@@ -104,6 +118,8 @@ class NodeTask:
             raise ValueError(
                 "'inductive' makes the training graph from 'data': give no 'eval_data' or 'loader' with it"
             )
+        for name, graph in (("data", data), *([] if eval_data is None else [("eval_data", eval_data)])):
+            check_graph(graph, name)
         self.target = check_target(target)
         self.metric, self._judge, self.maximize = read_metric(self.target, metric, maximize)
         self.whole, self.inductive = data, inductive
@@ -116,6 +132,12 @@ class NodeTask:
         self.generators = own_generators(loader)
         self._device = torch.device("cpu")
         self._forward = SharedForward(call)
+        self._kept: tuple[Tensor, Tensor, tuple[int, int], tuple[Tensor, Tensor]] | None = None
+
+    @property
+    def graphs(self) -> tuple[Data, Data]:
+        """The graphs, which stay as they are while a model is trained."""
+        return self.data, self.eval_data
 
     def with_graphs(self, data: Data, eval_data: Data) -> "NodeTask":
         """Return the same task on another pair of graphs, to train on and to evaluate on."""
@@ -149,8 +171,18 @@ class NodeTask:
             check_output(predict(model, data, self.call), data, "data", ("train_mask",), self.target)
         elif not one:  # a graph that is trained on in batches may be too large for a forward pass
             check_labels(logits.size(1), data, "data", ("train_mask",), self.target)
+        if (mask := eval_data.get("test_mask")) is not None and mask.any():
+            # Whether test labels are there and in range; what they are is read at the end.
+            check_labels(logits.size(1), eval_data, name, ("test_mask",), self.target)
+        for graph in (data, eval_data):
+            self._labels(graph.y[graph.train_mask if graph is data else graph.val_mask])
         self._device = next(model.parameters()).device
         self._forward = SharedForward(self.call)  # nothing is kept of a training before
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Most steps of an epoch, where the loader tells its length."""
+        return 1 if self.loader is None else len(self.loader) if isinstance(self.loader, Sized) else None
 
     def batches(self) -> Iterable[Data]:
         """Return the graph, or the batches of the loader on the device of the model; its own stay where they are."""
@@ -163,29 +195,44 @@ class NodeTask:
             yield copy.copy(batch).to(self._device)
 
     def loss(self, model: nn.Module, batch: Data, extra: Callable[[Tensor], Tensor] | None) -> Tensor | None:
-        """Return the loss on the training nodes of a batch, plus the further term.
+        """Return the loss on the labelled training nodes of a batch, plus the further term.
 
         It is their mean. Where a batch has ``loss_weight`` ``[n]`` it is their sum with these weights, which therefore
         carry the scale: weights of 1 / number of training nodes of the whole graph make a share of its mean.
         """
-        mask = batch.train_mask
-        size = batch.get("batch_size")
-        if size is not None:
-            mask = mask & (torch.arange(mask.numel(), device=mask.device) < size)
-        has_train_nodes = bool(mask.any())
-        if not has_train_nodes and extra is None:
+        rows, y = self._known(batch)
+        if rows.numel() == 0 and extra is None:
             return None
         logits = self._forward.train(model, batch)
         weight = batch.get("loss_weight")
-        if weight is not None and (not isinstance(weight, Tensor) or weight.shape != mask.shape):
+        num = batch.train_mask.numel()
+        if weight is not None and (not isinstance(weight, Tensor) or weight.shape != (num,)):
             got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
-            raise ValueError(f"'loss_weight' of a batch must hold one weight per node, [{mask.numel()}] (got {got})")
+            raise ValueError(f"'loss_weight' of a batch must hold one weight per node, [{num}] (got {got})")
         loss = None
-        if has_train_nodes:
-            y = self._labels(batch.y[mask])
-            loss = target_loss(logits[mask], y, self.target, None if weight is None else weight[mask])
+        if rows.numel():
+            loss = target_loss(logits[rows], y, self.target, None if weight is None else weight[rows])
         # The mean over no label is not a number, but their sum is 0; a batch without any may still have the extra term.
-        return add_extra(logits[mask].sum() * 0 if loss is None else loss, extra, logits)
+        return add_extra(logits[rows].sum() * 0 if loss is None else loss, extra, logits)
+
+    def _known(self, batch: Data) -> tuple[Tensor, Tensor]:
+        """Return the labelled training nodes of a batch, and their labels.
+
+        On a device both are kept for the next step on the same mask and labels, as far as PyTorch knows that these were
+        not written to: to find them means to wait.
+        """
+        mask, y, size = batch.train_mask, batch.y, batch.get("batch_size")
+        version = (mask._version, y._version)
+        if self._kept is not None and self._kept[0] is mask and self._kept[1] is y and self._kept[2] == version:
+            return self._kept[3]
+        known = mask & has_label(y, self.target)
+        if size is not None:
+            known &= torch.arange(mask.numel(), device=mask.device) < size
+        rows = known.nonzero().squeeze(1)
+        found = rows, self._labels(y[rows]) if rows.numel() else y[rows]
+        if mask.device.type != "cpu" and size is None:
+            self._kept = mask, y, version, found
+        return found
 
     def evaluate(self, model: nn.Module, epoch: int) -> Evaluation:
         """Return the metric on validation and training nodes."""
@@ -196,8 +243,9 @@ class NodeTask:
         if logits.isnan().any():
             raise FloatingPointError(f"a logit is not a number after epoch {epoch}; a smaller 'lr' may help")
         val, figures = self._score(logits, data.val_mask), {}
-        if data.get("train_mask") is not None and data.train_mask.any():
-            figures["train"] = self._score(logits, data.train_mask)
+        train = data.get("train_mask")
+        if train is not None and (train & has_label(data.y, self.target)).any():
+            figures["train"] = self._score(logits, train)
         return Evaluation(val, logits, figures)
 
     def finish(self, model: nn.Module, best: Evaluation) -> tuple[Tensor, float, float | None]:
@@ -223,6 +271,8 @@ class NodeTask:
         return y if self.target == "multiclass" else read_labels(y, y.size(0), self.target)
 
     def _score(self, logits: Tensor, mask: Tensor) -> float:
+        """Return the metric of a part, of its nodes with a label."""
+        mask = mask & has_label(self.eval_data.y, self.target)
         return float(self._judge(logits[mask], self._labels(self.eval_data.y[mask])))
 
     def _logits(self, model: nn.Module) -> Tensor:
@@ -231,7 +281,10 @@ class NodeTask:
             return predict(model, self.eval_data, self.call)
         with eval_mode(model), torch.no_grad():
             # What goes layer by layer knows plain models, not the wrapper that puts weights into one.
-            return self.inference(model.materialize() if isinstance(model, Supermask) else model, self.eval_data)
+            plain = model.materialize() if isinstance(model, Supermask) else model
+            logits = self.inference(plain, self.eval_data)
+        # It may leave them elsewhere than the graph, where labels and masks are.
+        return logits.to(self.eval_data.y.device) if isinstance(logits, Tensor) else logits
 
 
 class SharedForward:
@@ -296,7 +349,7 @@ def observed_graph(data: Data) -> Data:
     graph.num_nodes = data.num_nodes
     graph = graph.subgraph(observed)
     rows = data.x.to_sparse(layout=torch.sparse_coo).index_select(0, observed.nonzero().squeeze(1))
-    graph.x = rows.coalesce().to_sparse(layout=torch.sparse_csr)
+    graph.x = as_csr(rows.coalesce())
     return graph
 
 

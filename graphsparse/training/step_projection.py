@@ -1,5 +1,6 @@
 """Projections of the weights after every step of an optimiser."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -9,6 +10,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from graphsparse.ops.check import check_sparsity
+from graphsparse.ops.ratios import kept_counts
 from graphsparse.ops.select import num_removed, smallest_k_mask
 
 Scope: TypeAlias = Literal["global", "tensor"]
@@ -17,30 +19,50 @@ Exclude: TypeAlias = Callable[[Tensor], bool]
 
 
 def is_not_a_matrix(parameter: Tensor) -> bool:
-    """Tell scalars, biases and the scales of normalisation layers from weights: they have fewer than two dimensions."""
-    return parameter.dim() < 2
+    """Tell single numbers, biases and the scales of normalisation layers from weights: these have two dimensions."""
+    return parameter.dim() < 2 or parameter.numel() == 1
 
 
-def smallest_masks(values: Sequence[Tensor], count: Callable[[int], int], scope: Scope) -> list[Tensor]:
+def smallest_masks(
+    values: Sequence[Tensor],
+    count: Callable[[int], int],
+    scope: Scope,
+    select: Callable[[Tensor, int], Tensor] = smallest_k_mask,
+) -> list[Tensor]:
     """Mark the smallest entries of several tensors, ranked together or tensor by tensor.
 
     Args:
         values: The tensors.
         count: How many of ``n`` entries to mark.
         scope: ``"global"`` ranks all entries together, ``"tensor"`` those of each tensor.
+        select: Marks so many of a flat tensor.
 
     Returns:
         A bool tensor for every tensor, ``True`` at its marked entries; ties go to the first.
     """
     if scope == "tensor":
-        return [smallest_k_mask(v.reshape(-1), count(v.numel())).view(v.shape) for v in values]
+        return [select(v.reshape(-1), count(v.numel())).view(v.shape) for v in values]
     flat = torch.cat([v.reshape(-1) for v in values])
-    parts = torch.split(smallest_k_mask(flat, count(flat.numel())), [v.numel() for v in values])
+    parts = torch.split(select(flat, count(flat.numel())), [v.numel() for v in values])
     return [part.view(v.shape) for part, v in zip(parts, values, strict=True)]
 
 
-#: Where the state of the first projection of an optimiser is kept in its state dict.
+@torch.no_grad()
+def set_to_zero(parameters: Sequence[Parameter], masks: Sequence[Tensor]) -> None:
+    """Set the marked entries to zero, or refuse parameters that have got other shapes than their masks."""
+    for parameter, mask in zip(parameters, masks, strict=True):
+        if parameter.shape != mask.shape:
+            raise ValueError(
+                f"a parameter has the shape {list(parameter.shape)} now, but its mask {list(mask.shape)}: attach a new "
+                "projection after parameters were exchanged"
+            )
+        parameter.masked_fill_(mask.to(parameter.device), 0)
+
+
+#: Where the state of the first projection of an optimiser is kept in its state dict, and its projections in `defaults`.
 KEY = "step_projection"
+#: Hooks of an optimiser, which PyTorch leaves out of copies.
+_HOOKS = ("_optimizer_step_post_hooks", "_optimizer_state_dict_post_hooks", "_optimizer_load_state_dict_pre_hooks")
 
 
 class StepProjection:
@@ -52,6 +74,10 @@ class StepProjection:
     says so by :meth:`support`. What it must know to go on after a kill belongs into :meth:`state`, which is part of
     the state dict of the optimiser, and comes back with it.
 
+    A copy of the optimiser, by ``copy.deepcopy`` or ``pickle``, has a copy of the projection. A step is an error where
+    the optimiser has got a further parameter to project, or where no projected one has a gradient, as after the
+    parameters of a model were exchanged: no weight is left unprojected without a word.
+
     Args:
         optimizer: Any torch optimiser; its trainable parameters are projected, a tied one once.
         exclude: Says of a parameter whether it is left alone; by default scalars, biases and normalisation parameters,
@@ -59,7 +85,7 @@ class StepProjection:
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If nothing is left to project.
+        ValueError: If nothing is left to project; in a step, if the parameters are no longer those of the optimiser.
 
     Example:
         >>> class Clip(StepProjection):
@@ -81,21 +107,38 @@ class StepProjection:
         exclude = is_not_a_matrix if exclude is None else exclude
         if not callable(exclude):
             raise TypeError(f"'exclude' must be a function of a parameter (got {exclude!r})")
-        self.optimizer = optimizer
-        # A dictionary, because a tied parameter may be listed twice and counts once.
-        listed = {id(p): p for group in optimizer.param_groups for p in group["params"]}
+        self.optimizer, self._exclude = optimizer, exclude
         #: The parameters that are projected.
-        self.parameters: list[Parameter] = [p for p in listed.values() if p.requires_grad and not exclude(p)]
+        self.parameters: list[Parameter] = self._covered()
         if not self.parameters:
             raise ValueError("'optimizer' holds no parameter that 'exclude' leaves")
         self.num_steps = 0
         others = len(projections_of(optimizer))
         self._key = f"{KEY}.{others}" if others else KEY
+        # Hooks are left out when an optimiser is copied or pickled; its defaults are not, and carry the projections.
+        optimizer.defaults[KEY] = [*optimizer.defaults.get(KEY, []), self]
+        self._attach()
+
+    def _attach(self) -> None:
         self._handles = (
-            optimizer.register_step_post_hook(self._after_step),
-            optimizer.register_state_dict_post_hook(self._save),
-            optimizer.register_load_state_dict_pre_hook(self._load),
+            self.optimizer.register_step_post_hook(self._after_step),
+            self.optimizer.register_state_dict_post_hook(self._save),
+            self.optimizer.register_load_state_dict_pre_hook(self._load),
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_handles"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for name in _HOOKS:  # a copy of the optimiser that holds this one has nothing yet
+            self.optimizer.__dict__.setdefault(name, OrderedDict())
+        self._attach()
+
+    def _covered(self) -> list[Parameter]:
+        """Return what the optimiser holds to project, a tied parameter once."""
+        listed = {id(p): p for group in self.optimizer.param_groups for p in group["params"]}
+        return [p for p in listed.values() if p.requires_grad and not self._exclude(p)]
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
@@ -105,6 +148,11 @@ class StepProjection:
     def holds(self) -> bool:
         """Whether the constraint is that of the end; ``False`` within a ramp."""
         return True
+
+    @property
+    def ramp_steps(self) -> int:
+        """Number of steps before which it cannot hold; 0 where that is not known."""
+        return 0
 
     def project(self) -> None:
         """Project the parameters now."""
@@ -130,12 +178,31 @@ class StepProjection:
         """Detach from the optimiser; the parameters stay as they are."""
         for handle in self._handles:
             handle.remove()
+        listed = self.optimizer.defaults
+        listed[KEY] = [other for other in listed.get(KEY, []) if other is not self]
+        if not listed[KEY]:
+            del listed[KEY]
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        own = {id(parameter) for parameter in self.parameters}
+        further = [list(parameter.shape) for parameter in self._covered() if id(parameter) not in own]
+        if further:
+            raise ValueError(
+                f"'optimizer' trains parameters that {type(self).__name__} does not project, of the shapes {further}: "
+                "remove() it and attach a new one after the last add_param_group"
+            )
+        trained = [parameter for parameter in self.parameters if parameter.requires_grad]
+        if trained and all(parameter.grad is None for parameter in trained):
+            raise ValueError(
+                f"no parameter that {type(self).__name__} projects has a gradient: parameters of the model that were "
+                "exchanged, as by load_state_dict(assign=True), need a new optimiser and a new projection"
+            )
         self.num_steps += 1
         self.project()
 
     def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        for group in state["param_groups"]:
+            group.pop(KEY, None)  # of the defaults, which a group that was added has taken over
         state[self._key] = {"settings": repr(self), **self.state()}
 
     def _load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
@@ -144,7 +211,7 @@ class StepProjection:
 
 
 def projections_of(optimizer: Optimizer) -> list[StepProjection]:
-    """Return the projections that are attached to an optimiser."""
+    """Return the projections that are attached to an optimiser, also to a copy of one."""
     owners = [getattr(hook, "__self__", None) for hook in optimizer._optimizer_step_post_hooks.values()]
     return [owner for owner in owners if isinstance(owner, StepProjection)]
 
@@ -156,8 +223,23 @@ def kept_weights(model: nn.Module, projections: Sequence[StepProjection]) -> dic
         for parameter, mask in zip(projection.parameters, projection.support(), strict=True):
             both = kept.get(id(parameter))
             kept[id(parameter)] = mask.clone() if both is None else both & mask
-    named = model.named_parameters(remove_duplicate=False)
-    return {name: kept[id(parameter)] for name, parameter in named if id(parameter) in kept}
+    return {name: kept[id(model.get_parameter(name))] for name in projected_names(model, projections)}
+
+
+def projected_names(model: nn.Module, projections: Sequence[StepProjection]) -> list[str]:
+    """Return all names of the parameters that projections cover."""
+    covered = {id(parameter) for projection in projections for parameter in projection.parameters}
+    return [name for name, p in model.named_parameters(remove_duplicate=False) if id(p) in covered]
+
+
+def check_not_parametrized(model: nn.Module, projections: Sequence[StepProjection]) -> None:
+    """Refuse a projected parameter that a layer does not use as it is: zeros in it may be no zeros of the weight."""
+    hidden = [name for name in projected_names(model, projections) if ".parametrizations." in f".{name}"]
+    if hidden:
+        raise ValueError(
+            f"'model' computes a weight from {hidden[0]!r} (torch.nn.utils.parametrize), which cannot be projected: "
+            "torch.nn.utils.parametrize.remove_parametrizations() undoes it; or leave it out by 'exclude'"
+        )
 
 
 class HeldMask(StepProjection):
@@ -208,20 +290,25 @@ class HeldMask(StepProjection):
     @torch.no_grad()
     def project(self) -> None:
         """Set the masked weights to zero now."""
-        for parameter, kept in zip(self.parameters, self.kept, strict=True):
-            parameter.masked_fill_(~kept, 0)
+        set_to_zero(self.parameters, [~kept for kept in self.kept])
 
 
 class FixedMask(HeldMask):
     r"""Keeps a random choice of weights at zero, from now on and after every step of an optimiser.
 
-    :math:`\lfloor \mathrm{sparsity} \cdot D \rfloor` of the :math:`D` covered scalars are drawn uniformly without
+    Exactly :math:`\lfloor \mathrm{sparsity} \cdot D \rfloor` of the :math:`D` covered scalars are drawn without
     replacement. With one seed, those drawn at one sparsity are also drawn at every higher one.
+
+    How many of each tensor matters more than which: with the same share of every tensor little is left of small ones,
+    such as the last layer of a GNN, and at high sparsities nothing is learned. By default the density of a tensor is
+    that of an Erdos-Renyi graph between its ends, :math:`\min(1, \varepsilon \sum_j d_j / \prod_j d_j)` with its sizes
+    :math:`d_j`.
 
     Args:
         optimizer: Any torch optimiser; its parameters are masked.
         sparsity: Fraction of the covered scalars to keep at zero, in ``[0, 1)``.
-        scope: Draw from all scalars together (``"global"``) or the same fraction of every tensor (``"tensor"``).
+        scope: Draw from every tensor so many as Erdos-Renyi ratios say (``"erk"``) or the same share (``"tensor"``), or
+            from all scalars together (``"global"``).
         exclude: Says of a parameter whether it is left alone and not counted; by default scalars, biases and
             normalisation parameters.
         seed: Seed of the draw.
@@ -236,7 +323,8 @@ class FixedMask(HeldMask):
         >>> int((model.weight == 0).sum())
         60
 
-    Source: the random baseline of Chen et al., arXiv 2102.06790, Section 4.
+    Source: the random baseline of Chen et al., arXiv 2102.06790, Section 4; Erdos-Renyi ratios: Evci et al., *Rigging
+    the lottery*, arXiv 1911.11134, Section 3.
     """
 
     def __init__(
@@ -244,18 +332,22 @@ class FixedMask(HeldMask):
         optimizer: Optimizer,
         sparsity: float,
         *,
-        scope: Scope = "tensor",
+        scope: Literal["erk", "tensor", "global"] = "erk",
         exclude: Exclude | None = None,
         seed: int = 0,
     ) -> None:
         check_sparsity(sparsity)
-        check_scope(scope)
+        if scope not in ("erk", "tensor", "global"):
+            raise ValueError(f"'scope' must be 'erk', 'tensor' or 'global' (got {scope!r})")
 
         def draw(parameters: Sequence[Parameter]) -> Sequence[Tensor]:
             # Initial weights are often drawn with the same seed; the same stream would tie the choice to their values.
             generator = torch.Generator().manual_seed((seed + 1) * 0x9E3779B97F4A7C15 % 2**63)
             draws = [torch.rand(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
-            return [~mask for mask in smallest_masks(draws, lambda num: num_removed(sparsity, num), scope)]
+            if scope == "global":
+                return [~mask for mask in smallest_masks(draws, lambda num: num_removed(sparsity, num), scope)]
+            kept = kept_counts([p.shape for p in parameters], sparsity, "erk" if scope == "erk" else "uniform")
+            return [~smallest_k_mask(d.view(-1), d.numel() - k).view(d.shape) for d, k in zip(draws, kept, strict=True)]
 
         super().__init__(optimizer, draw, exclude=exclude)
 

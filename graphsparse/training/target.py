@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphsparse.metrics import accuracy, auroc
+from graphsparse.metrics.labels import NO_CLASS
 from graphsparse.training.check import check_callable
 
 #: ``"multiclass"``: one of several classes; ``"binary"``: any number of yes-or-no questions; ``"regression"``: numbers.
@@ -16,6 +17,8 @@ Target: TypeAlias = Literal["multiclass", "binary", "regression"]
 #: A figure of merit from the logits of a part, ``[n, T]`` (classes: ``[n, C]``), and its labels.
 Metric: TypeAlias = Callable[[Tensor, Tensor], float]
 
+#: What stands for no class behind `read_labels`, and is left out by the losses of PyTorch.
+IGNORED = NO_CLASS[1]
 TARGETS: tuple[Target, ...] = get_args(Target)
 _OF_OGB: dict[str, Target] = {
     "binary classification": "binary",
@@ -42,13 +45,14 @@ def read_labels(y: Any, num: int, target: Target, name: str = "y") -> Tensor:
     """Return labels in the one form that everything else works with.
 
     Args:
-        y: Labels of so many nodes or graphs: ``[n]``, ``[n, T]`` or ``[n * T]``; NaN where one is not known.
+        y: Labels of so many nodes or graphs: ``[n]``, ``[n, T]`` or ``[n * T]``; NaN where one is not known, of classes
+            also -1 or -100.
         num: How many they are.
         target: What is asked.
         name: For messages.
 
     Returns:
-        ``[n]``, int64 from 0, for classes; else ``[n, T]`` in the type they came in.
+        ``[n]``, int64 from 0 or -100, for classes; else ``[n, T]`` in the type they came in.
     """
     if not isinstance(y, Tensor) or num == 0 or y.numel() == 0 or y.numel() % num:
         shape = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
@@ -62,20 +66,27 @@ def read_labels(y: Any, num: int, target: Target, name: str = "y") -> Tensor:
     if target == "binary":
         if not ((known == 0) | (known == 1)).all():
             raise ValueError(
-                f"binary labels must be 0, 1 or NaN (got {float(known.min())} to {float(known.max())}); "
-                "is 'target' right?"
+                f"binary labels must be 0, 1 or NaN (got {float(known.min())} to {float(known.max())}; NaN stands for "
+                "no label); is 'target' right?"
             )
         return rows
-    if rows.size(1) != 1 or known.numel() < num or (rows != rows.long()).any() or (rows < 0).any():
+    if rows.size(1) != 1 or (known != known.long()).any() or rows.dtype == torch.bool:
         raise ValueError(
-            "labels of several classes must be one integer from 0 for each of them "
+            "labels of several classes must be one integer from 0 for each of them, or NaN, -1 or -100 for none "
             f"(got {list(rows.shape)} of {rows.dtype}); is 'target' right?"
         )
-    return rows.squeeze(1).long()
+    classes = rows.squeeze(1).nan_to_num(nan=IGNORED).long()
+    classes[classes == NO_CLASS[0]] = IGNORED
+    if (wrong := classes[(classes < 0) & (classes != IGNORED)]).numel():
+        raise ValueError(
+            "labels of several classes must be one integer from 0 for each of them, or NaN, -1 or -100 for none "
+            f"(got {int(wrong.min())}); is 'target' right?"
+        )
+    return classes
 
 
 def target_loss(logits: Tensor, y: Tensor, target: Target, weight: Tensor | None = None) -> Tensor | None:
-    """Return the mean loss over all known labels, ``None`` if there are none.
+    """Return the mean loss over all known labels; if there are none, ``None``, or 0 on a device.
 
     Cross-entropy, binary cross-entropy with logits, or squared error.
 
@@ -96,13 +107,16 @@ def target_loss(logits: Tensor, y: Tensor, target: Target, weight: Tensor | None
         return (F.cross_entropy(logits, y, reduction="none") * weight).sum()
     y = y.to(logits.dtype)
     known = ~y.isnan()
-    if not known.any():
+    waits = y.device.type != "cpu"
+    if not waits and not known.any():
         return None
     loss = F.binary_cross_entropy_with_logits if target == "binary" else F.mse_loss
-    if weight is None:
+    if weight is None and not waits:
         found: Tensor = loss(logits[known], y[known])
         return found
     every = torch.where(known, loss(logits, y.nan_to_num(), reduction="none"), 0)
+    if weight is None:  # without a look at how many are known, for which a device would be waited for
+        return every.sum() / known.sum().clamp(min=1)
     return (every.sum(1) / known.sum(1).clamp(min=1) * weight).sum()
 
 

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -42,7 +42,7 @@ class Training:
             ``None``.
         checkpoint_every: Save after every so many epochs. When ``None``, as often as a kill costs 10 seconds of work,
             or less often where saving would take more than a twentieth of the time.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar; a string names it.
         log: Receives the numbers of every evaluated epoch, one dictionary each.
 
     Raises:
@@ -64,7 +64,7 @@ class Training:
     fast: bool = True
     checkpoint: str | Path | None = None
     checkpoint_every: int | None = None
-    progress: bool = False
+    progress: bool | str = False
     log: Log | None = None
 
     def __post_init__(self) -> None:
@@ -86,6 +86,12 @@ class Training:
             raise TypeError(
                 f"'checkpoint' must be a path (got {self.checkpoint!r} of type {type(self.checkpoint).__name__})"
             )
+
+    def named(self, name: str) -> "Training":
+        """Return the same training with a name at its progress bar, if one is shown, behind the name that is there."""
+        if not self.progress:
+            return self
+        return replace(self, progress=f"{self.progress}, {name}" if isinstance(self.progress, str) else name)
 
     def make_optimizer(self, parameters: nn.Module | Iterable[nn.Parameter]) -> tuple[Optimizer, LRScheduler | None]:
         """Return an optimiser of what is trainable among the parameters, or in a model, and its schedule, if any.
@@ -109,16 +115,29 @@ def adam(parameters: list[nn.Parameter], lr: float, weight_decay: float) -> Opti
     return Adam(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
 
 
+class ClippedAdam(Adam):
+    """Adam that shortens the gradient of all parameters together before every step; a copy of it does so, too."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], clip: float, **options: Any) -> None:
+        super().__init__(parameters, **options)
+        self.defaults["clip"] = clip
+        for group in self.param_groups:
+            group["clip"] = clip
+        self.register_step_pre_hook(_clip)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # PyTorch comes here with a copy, which has lost its hooks, and with a state dict, where they are still there.
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if _clip not in self._optimizer_step_pre_hooks.values():
+            self.register_step_pre_hook(_clip)
+
+
 def clipped_adam(parameters: list[nn.Parameter], lr: float, weight_decay: float, clip: float = 2.0) -> Optimizer:
     """Return Adam that shortens the gradient of all parameters together to a length of ``clip`` before every step.
 
     An optimiser for ``Training``; for another length give ``functools.partial(clipped_adam, clip=1.0)``.
     """
-    optimizer = Adam(parameters, lr=lr, weight_decay=weight_decay)
-    for group in optimizer.param_groups:
-        group["clip"] = clip
-    optimizer.register_step_pre_hook(_clip)
-    return optimizer
+    return ClippedAdam(parameters, clip, lr=lr, weight_decay=weight_decay)
 
 
 def _clip(optimizer: Optimizer, *_: object) -> None:

@@ -1,6 +1,7 @@
 """Transfer: link prediction on a sparse graph, helped by a dense one through the nodes they share."""
 
 from graphsparse.transfer.baselines import BASELINES, BaselineOptions, register_baseline
+from graphsparse.transfer.data.given import given_split
 from graphsparse.transfer.data.leak import assert_no_leak
 from graphsparse.transfer.data.negatives import degree_matched_negatives
 from graphsparse.transfer.data.pair import SharedNodePair
@@ -27,6 +28,7 @@ __all__ = [
     "XMCPropagation",
     "assert_no_leak",
     "degree_matched_negatives",
+    "given_split",
     "prepare_pair",
     "register_baseline",
     "sage_encoder",

@@ -1,16 +1,23 @@
 """Make a task of out-of-distribution detection from a labelled graph."""
 
+import copy
 import math
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from graphsparse.edges.attributes import attribute_kinds, node_numbers
 from graphsparse.ops.check import check_real
 from graphsparse.utils.counter_random import check_seed
+
+#: Names of parts of a split.
+_SPLIT = re.compile("train|val|test|split|fold")
 
 
 @functional_transform("leave_out_classes")
@@ -36,8 +43,9 @@ class LeaveOutClasses(BaseTransform):  # type: ignore[misc]
 
     Raises:
         TypeError: If an argument has the wrong type, or the graph is no ``Data`` with integer labels and bool masks.
-        ValueError: If an argument is out of range, nothing is left out, fewer than two classes are kept, or no test
-            node is left on one of the two sides.
+        ValueError: If an argument is out of range, nothing is left out, fewer than two classes are kept, no test node
+            is left on one of the two sides, the graph is a batch of graphs, or it holds a split in another form than
+            masks, such as ``train_idx`` or a dictionary of node numbers, in which left-out classes would stay.
 
     Example:
         >>> mask = torch.tensor([True, True, True, True, False])
@@ -110,6 +118,8 @@ def _num_classes(data: Data, y: Tensor) -> int:
 def _checked(data: Any) -> tuple[Tensor, list[str]]:
     if not isinstance(data, Data):
         raise TypeError(f"'data' must be a homogeneous Data (got {type(data).__name__})")
+    if isinstance(data, Batch):
+        raise ValueError("'data' must be one graph (got a Batch): classes are those of a whole graph")
     y = data.get("y")
     if not isinstance(y, Tensor) or y.dtype != torch.int64:
         kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
@@ -125,4 +135,17 @@ def _checked(data: Any) -> tuple[Tensor, list[str]]:
             raise TypeError(f"'data.{key}' must be a bool tensor (got {getattr(mask, 'dtype', type(mask).__name__)})")
         if mask.shape != y.shape:
             raise ValueError(f"'data.{key}' must be [{y.numel()}] (got {list(mask.shape)})")
+    _check_no_other_split(data, y.numel())
     return y, masks
+
+
+def _check_no_other_split(data: Data, num_nodes: int) -> None:
+    sized = copy.copy(data)
+    sized.num_nodes = num_nodes
+    for key in node_numbers(sized._store, attribute_kinds(sized._store)[0]):
+        names = [key, *data[key]] if isinstance(data[key], Mapping) else [key]
+        if "edge" not in key and any(_SPLIT.search(str(name)) for name in names):
+            raise ValueError(
+                f"'{key}' may hold nodes of left-out classes: give 'train_mask', 'val_mask' and 'test_mask', and "
+                "remove it"
+            )

@@ -1,16 +1,18 @@
 """Edges led to wrong nodes, and noise in the place of features, to measure how much a model can bear."""
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from graphsparse.edges.mask import fix_num_nodes_, mask_store_
+from graphsparse.edges.attributes import attribute_kinds, check_one_graph
+from graphsparse.edges.mask import fix_num_nodes_, join_batch, mask_store_, split_batch
 from graphsparse.ops.blocks import row_blocks
 from graphsparse.ops.check import check_edge_index, check_share
 from graphsparse.ops.select import smallest_k_mask
@@ -23,6 +25,17 @@ class _Perturbation(BaseTransform):  # type: ignore[misc]
     def __init__(self, eps: float, seed: int = 0) -> None:
         self.eps = check_share(eps, "eps")
         self.seed = check_seed(seed)
+
+    def forward(self, data: Data) -> Data:
+        """Return the perturbed graph; called with a shallow copy by ``BaseTransform.__call__``."""
+        if isinstance(data, Batch):
+            joined: Data = join_batch(data, map(self._one, split_batch(data)))
+            return joined
+        return self._one(data)
+
+    @abstractmethod
+    def _one(self, data: Data) -> Data:
+        """Perturb one graph, in place as far as its storage goes."""
 
     def __repr__(self) -> str:
         """Hold every argument: PyG compares the text to tell whether a stored data set is still the one asked for."""
@@ -44,6 +57,8 @@ class PerturbEdges(_Perturbation):
     that a trained model predicts on, and nowhere else. The input is not changed, so that one graph serves both. A layer
     with ``cached=True`` keeps the edges it saw first and would not notice an evasion.
 
+    Each graph of a ``Batch`` is perturbed as it would be alone, and its edges stay in it.
+
     The edges chosen for one ``eps`` are also chosen for every larger one, with the same new targets. Equal seeds give
     equal results for edges in the same order, on every device.
 
@@ -52,9 +67,9 @@ class PerturbEdges(_Perturbation):
         seed: Seed of the choice and of the new targets.
 
     Raises:
-        TypeError: If an argument has the wrong type, or the graph is no ``Data``.
-        ValueError: If ``eps`` or ``seed`` is out of range, or the graph has no ``edge_index``, or a second copy of its
-            edges in ``adj_t``.
+        TypeError: If an argument has the wrong type, or the graph is no homogeneous ``Data``.
+        ValueError: If ``eps`` or ``seed`` is out of range, or the graph has no ``edge_index``, two sets of nodes, or a
+            second copy of its edges in ``adj_t``, or a ``Batch`` was changed after it was joined.
 
     Example:
         >>> data = Data(edge_index=torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]]), num_nodes=4)
@@ -65,8 +80,7 @@ class PerturbEdges(_Perturbation):
     Source: the released code of Huang et al., arXiv 2211.15335.
     """
 
-    def forward(self, data: Data) -> Data:
-        """Return the perturbed graph; called with a shallow copy by ``BaseTransform.__call__``."""
+    def _one(self, data: Data) -> Data:
         store = _edge_store(data)
         num_nodes = fix_num_nodes_(store)
         edge_index = store["edge_index"]
@@ -100,10 +114,9 @@ class PerturbEdges(_Perturbation):
 
 
 def _edge_store(data: Any) -> Any:
-    if not isinstance(data, Data):
-        raise TypeError(f"'data' must be a homogeneous Data (got {type(data).__name__})")
+    check_one_graph(data)
     store = data._store
-    if "edge_index" not in store or "adj_t" in store:
+    if "edge_index" not in store or "matrix" in attribute_kinds(store)[0].values():
         raise ValueError(
             f"'data' must hold its edges in 'edge_index' alone (got {list(store.keys())}): perturb them before "
             "ToSparseTensor"
@@ -129,6 +142,8 @@ class PerturbFeatures(_Perturbation):
     is this on the graph that a trained model predicts on, and nowhere else. The input is not changed, so that one graph
     serves both.
 
+    Each graph of a ``Batch`` is perturbed as it would be alone.
+
     The nodes chosen for one ``eps`` are also chosen for every larger one, with the same noise. Equal seeds give equal
     results, on every device.
 
@@ -151,8 +166,7 @@ class PerturbFeatures(_Perturbation):
     Source: the released code of Huang et al., arXiv 2211.15335.
     """
 
-    def forward(self, data: Data) -> Data:
-        """Return the perturbed graph; called with a shallow copy by ``BaseTransform.__call__``."""
+    def _one(self, data: Data) -> Data:
         x, groups = _checked(data)
         place = CounterRandom(self.seed, "nodes").words(x.size(0), device=x.device)
         chosen = []

@@ -1,18 +1,28 @@
 """Renumber the nodes of a graph so that neighbours lie close together in memory."""
 
 import copy
-import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from graphsparse.edges.mask import fix_num_nodes_, is_sparse_tensor, matrix_entries, with_entries
+from graphsparse.edges.attributes import (
+    attribute_kinds,
+    check_one_graph,
+    holds_node_numbers,
+    is_integers,
+    node_numbers,
+    other_integers,
+    take,
+    warn_of,
+)
+from graphsparse.edges.mask import fix_num_nodes_, matrix_entries, with_entries
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.check import check_count
 from graphsparse.ops.pairs import key_pairs, pair_keys, sort_keys
@@ -30,11 +40,13 @@ class ReorderNodes(BaseTransform):  # type: ignore[misc]
     ``metis`` lines up the parts of :func:`~graphsparse.utils.partition_graph`, one per 256 nodes, each in its old
     order; ``rcm`` is reverse Cuthill-McKee (small bandwidth). Both see the undirected graph without self-loops.
 
-    Everything follows. Which attributes belong to nodes and which to edges is PyG's rule (``is_node_attr`` and
-    ``is_edge_attr``); attributes that hold node numbers, again by PyG's rule (``__inc__``: names with ``index`` in
-    them, and ``face``), are renumbered. So ``edge_label_index`` is renumbered and keeps its order, as does
-    ``edge_label``. The edges are those of ``edge_index`` (tensor or :class:`~torch_geometric.EdgeIndex`) and of
-    ``adj_t`` (torch CSR or ``SparseTensor``).
+    Everything follows. What has an entry for each node or edge is brought into their order, by size and by name: what
+    is per edge has ``edge`` in its name, or is called ``e_id`` or ``time``. Attributes that hold node numbers by PyG's
+    rule (``__inc__``: integers in attributes with ``index`` in their names, also in dictionaries and lists, and
+    ``face``) are renumbered, and OGB's ``split_edge`` is, too. So ``edge_label_index`` is renumbered and keeps its
+    order, as does ``edge_label``. What may hold node numbers but is not known to, such as ``train_idx`` or a dictionary
+    with other tensors of integers, is an error that names it. The edges are those of ``edge_index`` (tensor or
+    :class:`~torch_geometric.EdgeIndex`) and of ``adj_t`` (torch CSR, CSC or COO, or ``SparseTensor``).
 
     ``data.n_id`` holds the old number of every node. A prediction goes back by ``out[data.n_id] = prediction``, the
     whole graph by :meth:`inverse`. A graph that has ``n_id`` already keeps the numbers it speaks of.
@@ -49,7 +61,8 @@ class ReorderNodes(BaseTransform):  # type: ignore[misc]
 
     Raises:
         TypeError: If the graph is no homogeneous ``Data``, or an argument has the wrong type.
-        ValueError: If the method is unknown, the graph is a batch of graphs, or its edges come in no known form.
+        ValueError: If the method is unknown, the graph is a batch of graphs or bipartite, its edges come in no known
+            form, or an attribute may hold node numbers and is not known to.
 
     Example:
         >>> star = Data(edge_index=torch.tensor([[0, 1, 2], [3, 3, 3]]), y=torch.tensor([5, 6, 7, 8]), num_nodes=4)
@@ -71,13 +84,12 @@ class ReorderNodes(BaseTransform):  # type: ignore[misc]
     def forward(self, data: Data) -> Data:
         """Return the renumbered graph; called with a shallow copy by ``BaseTransform.__call__``."""
         store = _checked_store(data)
-        if "num_nodes" not in store and is_sparse_tensor(store.get("x")):
-            store["num_nodes"] = store["x"].size(0)  # PyG looks at the edges only
         num_nodes = fix_num_nodes_(store)
-        order = self._order(_edges(store), num_nodes)
+        edges = _edges(store)
         if "n_id" not in store:
-            store["n_id"] = torch.arange(num_nodes, device=order.device)
-        _permute_(store, order)
+            store["n_id"] = torch.arange(num_nodes, device=edges.device)
+        plan = _plan(store)
+        _permute_(store, self._order(edges, num_nodes), *plan)
         return data
 
     @staticmethod
@@ -106,7 +118,7 @@ class ReorderNodes(BaseTransform):  # type: ignore[misc]
         n_id, order = store["n_id"].sort()
         if bool((n_id[1:] == n_id[:-1]).any()):
             raise ValueError("'n_id' must name every node once (got repeated values)")
-        _permute_(store, order)
+        _permute_(store, order, *_plan(store))
         if torch.equal(n_id, torch.arange(n_id.numel(), dtype=n_id.dtype, device=n_id.device)):
             del store["n_id"]
         return data
@@ -139,17 +151,17 @@ def _cuthill_mckee(pointer: Tensor, neighbour: Tensor) -> np.ndarray:
 
 
 def _checked_store(data: Any) -> Any:
-    if not isinstance(data, Data):
+    if isinstance(data, HeteroData):
         raise TypeError(
-            f"'data' must be a homogeneous Data (got {type(data).__name__}); the node types of a HeteroData have no "
-            "common order"
+            "'data' must be a homogeneous Data (got HeteroData): the node types of a HeteroData have no common order"
         )
     if isinstance(data, Batch):
         raise ValueError("'data' must be one graph (got a Batch): reorder the graphs before they are joined")
+    check_one_graph(data)
     store = data._store
     if "n_id" in store:
         n_id = store["n_id"]
-        if not isinstance(n_id, Tensor) or n_id.is_floating_point() or list(n_id.shape) != [data.num_nodes]:
+        if not is_integers(n_id) or list(n_id.shape) != [data.num_nodes] or not isinstance(n_id, Tensor):
             raise ValueError(f"'n_id' must be an integer tensor of shape [{data.num_nodes}] (got {n_id!r})")
     return store
 
@@ -162,13 +174,13 @@ def _edges(store: Any) -> Tensor:
     raise ValueError(f"'data' must hold 'edge_index' or 'adj_t' (got {list(store.keys())})")
 
 
-def _permute_(store: Any, order: Tensor) -> None:
+def _permute_(store: Any, order: Tensor, kinds: dict[str, str], numbers: list[str]) -> None:
     """Bring the nodes of a storage into the given order, and its edges into that of their new ends, in place."""
     new_id = torch.empty_like(order)
     new_id[order] = torch.arange(order.numel(), device=order.device)
-    # What belongs to what is asked while everything still fits together.
-    kinds = {key: _kind(store, key) for key in store.keys()}  # noqa: SIM118
-    ids = {key for key, kind in kinds.items() if _holds_node_ids(store, key, kind)}
+    # Asked while everything still fits together.
+    dims = {key: store._parent().__cat_dim__(key, store[key], store) for key, kind in kinds.items() if kind != "other"}
+    renumbered = {key: _renumber(store, key, key, store[key], new_id) for key in numbers}
     edge_order = None
     for key in (key for key, kind in kinds.items() if kind == "matrix"):
         # Where there is no edge_index, attributes of the edges are in the order of the matrix, as ToSparseTensor does.
@@ -176,69 +188,58 @@ def _permute_(store: Any, order: Tensor) -> None:
     if "edge_index" in store:
         store["edge_index"], edge_order = _permute_edges(store["edge_index"], new_id, "edge" in kinds.values())
     for key, kind in kinds.items():
-        value = store[key]
-        if key in ids:
-            value = _renumber(key, value, new_id)
+        value = renumbered.get(key, store[key])
         if kind in ("node", "edge"):
             along = order if kind == "node" else edge_order
             assert along is not None
-            value = _take(key, value, along, store._parent().__cat_dim__(key, value, store))
+            value = take(key, value, along, dims[key])
         if value is not store[key]:
             store[key] = value
 
 
-def _kind(store: Any, key: str) -> str:
-    value, num_nodes = store[key], store.num_nodes
-    if key == "edge_index":
-        return "edges"
-    # Labels of links are not edges of the graph, even when there are as many, nor nodes.
-    if "edge_label" in key:
-        return "other"
-    sparse = is_sparse_tensor(value)
-    if sparse or isinstance(value, Tensor):
-        square = value.dim() >= 2 and value.size(0) == value.size(1) == num_nodes
-        if square and (key == "adj_t" or isinstance(store._parent().__cat_dim__(key, value, store), tuple)):
-            return "matrix"
-    if sparse:
-        return "node" if value.size(0) == num_nodes else "other"
-    # With as many edges as nodes PyG goes by the name of a tensor, but takes every list, and 'e_id', for one of nodes.
-    if (key == "e_id" or (isinstance(value, (list, tuple)) and "edge" in key)) and len(value) == store.num_edges:
-        return "edge"
-    return "node" if store.is_node_attr(key) else "edge" if store.is_edge_attr(key) else "other"
+def _plan(store: Any) -> tuple[dict[str, str], list[str]]:
+    """Return what each attribute belongs to, and which hold node numbers; refuse those that only may."""
+    kinds, doubts = attribute_kinds(store)
+    found = node_numbers(store, kinds)
+    for key, sure in found.items():
+        if not sure:
+            raise ValueError(
+                f"'{key}' may hold node numbers, which would be wrong in the new order: PyG knows them by names with "
+                f"'index' in them, such as '{key.replace('idx', 'index') if 'idx' in key else 'train_index'}' (in a "
+                "dictionary by its own keys); rename it, or remove it"
+            )
+    stay = "is left as it is: node numbers are known by names with 'index' in them"
+    warn_of({**dict.fromkeys(set(other_integers(store, kinds)) - set(found), stay), **doubts})
+    return kinds, list(found)
 
 
-def _holds_node_ids(store: Any, key: str, kind: str) -> bool:
-    value = store[key]
-    integers = (isinstance(value, Tensor) and not value.is_floating_point() and value.dtype != torch.bool) or (
-        isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.integer)
-    )
-    if kind in ("edges", "matrix") or "batch" in key or not (integers or isinstance(value, (list, tuple))):
-        return False
-    increment = store._parent().__inc__(key, value, store)
-    moves = isinstance(increment, (int, Tensor)) and bool((torch.as_tensor(increment) == store.num_nodes).all())
-    if moves and store.num_nodes > 0 and integers:
-        return True
-    if kind == "other" and (moves or "idx" in key):
-        warnings.warn(
-            f"'{key}' is not renumbered: PyG does not know it as a tensor of node numbers; if it is one, name it "
-            f"'{key.replace('idx', 'index')}' and make it a tensor",
-            stacklevel=2,
-        )
-    return False
-
-
-def _renumber(key: str, value: Any, new_id: Tensor) -> Any:
-    """Replace old node numbers by new ones; negative entries are padding and stay."""
+def _renumber(store: Any, top: str, key: str, value: Any, new_id: Tensor, inside: str = "") -> Any:
+    """Replace old node numbers by new ones, also in containers; negative entries are padding and stay."""
+    if isinstance(value, Mapping):
+        out = copy.copy(value)
+        for inner, part in value.items():
+            out[inner] = _renumber(store, top, str(inner), part, new_id, "dict")  # type: ignore[index]
+        return out
+    if isinstance(value, (list, tuple, set, frozenset)):
+        parts = [_renumber(store, top, key, part, new_id, "list") for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if not holds_node_numbers(store, top, key, value, inside):
+        return value
     if isinstance(value, np.ndarray):
-        return _renumber(key, torch.from_numpy(value), new_id).numpy()
-    plain = value.as_subclass(Tensor)
-    if plain.numel() and int(plain.max()) >= new_id.numel():
-        raise ValueError(f"'{key}' must hold node numbers below {new_id.numel()} (got {int(plain.max())})")
-    new_id = new_id.to(plain.device)
-    renumbered = torch.where(plain < 0, plain, new_id[plain.clamp(min=0).long()].to(plain.dtype))
+        return _new_numbers(top, torch.from_numpy(value), new_id).numpy()
+    if not isinstance(value, Tensor):
+        return int(_new_numbers(top, torch.tensor(int(value)), new_id))
+    renumbered = _new_numbers(top, value.as_subclass(Tensor), new_id)
     if isinstance(value, EdgeIndex):
         return EdgeIndex(renumbered, sparse_size=(new_id.numel(),) * 2, is_undirected=value.is_undirected)
     return renumbered
+
+
+def _new_numbers(key: str, value: Tensor, new_id: Tensor) -> Tensor:
+    if value.numel() and int(value.max()) >= new_id.numel():
+        raise ValueError(f"'{key}' must hold node numbers below {new_id.numel()} (got {int(value.max())})")
+    new_id = new_id.to(value.device)
+    return torch.where(value < 0, value, new_id[value.clamp(min=0).long()].to(value.dtype))
 
 
 def _permute_edges(edge_index: Tensor, new_id: Tensor, needed: bool) -> tuple[Tensor, Tensor | None]:
@@ -271,27 +272,11 @@ def _permute_matrix(matrix: Any, key: str, new_id: Tensor) -> tuple[Any, Tensor]
     """Permute rows and columns of a square matrix; the second result is the order of its entries."""
     row, col, value = matrix_entries(matrix, key)
     size, index = new_id.numel(), new_id.to(row.device)
-    keys, order = pair_keys((index[row], index[col]), size, directed=True).sort(stable=True)
-    row, col = key_pairs(keys, size)
+    if (matrix.size(0), matrix.size(1)) != (size, size):
+        raise ValueError(f"'{key}' must be [{size}, {size}] (got [{matrix.size(0)}, {matrix.size(1)}])")
+    by_column = getattr(matrix, "layout", None) == torch.sparse_csc
+    major, minor = (col, row) if by_column else (row, col)
+    keys, order = pair_keys((index[major], index[minor]), size, directed=True).sort(stable=True)
+    major, minor = key_pairs(keys, size)
+    row, col = (minor, major) if by_column else (major, minor)
     return with_entries(matrix, row, col, None if value is None else value[order]), order
-
-
-def _take(key: str, value: Any, order: Tensor, dim: int) -> Any:
-    """Bring an attribute of nodes or edges into the given order."""
-    if isinstance(value, np.ndarray):
-        return np.take(value, order.cpu().numpy(), axis=dim)
-    if isinstance(value, (list, tuple)):
-        return type(value)([value[i] for i in order.tolist()])
-    if is_sparse_tensor(value):
-        return value.index_select(dim, order.to(value.device()))
-    order = order.to(value.device)
-    if value.layout == torch.strided:
-        return value.as_subclass(Tensor).index_select(dim, order)
-    if value.layout != torch.sparse_csr or dim != 0:
-        raise ValueError(f"'{key}' must be dense or CSR (got {value.layout})")
-    crow = value.crow_indices()
-    length = crow.diff()[order]
-    start = torch.cat([crow[:1], length.cumsum(0).to(crow.dtype)])
-    entry = torch.arange(value.col_indices().numel(), device=crow.device)
-    entry += torch.repeat_interleave(crow[order] - start[:-1], length)
-    return torch.sparse_csr_tensor(start, value.col_indices()[entry], value.values()[entry], value.size())

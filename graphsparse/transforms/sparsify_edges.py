@@ -4,11 +4,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data, HeteroData
+from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from graphsparse.edges.mask import fix_num_nodes_, mask_store_, matrix_entries, with_entries
+from graphsparse.edges.attributes import check_one_graph
+from graphsparse.edges.mask import (
+    edge_kinds,
+    fix_num_nodes_,
+    join_batch,
+    mask_matrix,
+    mask_store_,
+    matrix_entries,
+    split_batch,
+)
 from graphsparse.edges.sparsify import edge_keep_mask
 from graphsparse.ops.check import check_sparsity
 from graphsparse.typing import EdgeScore
@@ -22,8 +31,14 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
 
     Works on :class:`~torch_geometric.data.Data` and, edge type by edge type, on
     :class:`~torch_geometric.data.HeteroData`; on ``edge_index`` (tensor or :class:`~torch_geometric.EdgeIndex`) and on
-    ``adj_t`` (torch CSR or ``SparseTensor``), whose values are kept. The input is not changed. See
-    :func:`~graphsparse.edges.sparsify_edge` for what is removed. An edge type and its reverse lose the same edges.
+    ``adj_t`` (torch CSR, CSC or COO, or ``SparseTensor``), whose values are kept. The input is not changed. See
+    :func:`~graphsparse.edges.sparsify_edge` for what is removed. An edge type and its reverse lose the same edges. Each
+    graph of a ``Batch`` loses its own share, as it would alone.
+
+    What belongs to edges goes with them: in a ``Data`` what has an entry for each edge and ``edge`` in its name, or the
+    name ``e_id`` or ``time``, but no links to be learned (``edge_label_index``, ``neg_edge_index``, ``split_edge``);
+    beside ``adj_t`` in the order of its entries. What has as many entries but another name stays as it is, and a
+    warning says so.
 
     Args:
         sparsity: Fraction of undirected edges to remove, in ``[0, 1)``.
@@ -34,7 +49,9 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
         edge_types: Edge types of a ``HeteroData`` to sparsify; all when ``None``.
 
     Raises:
-        ValueError: If ``sparsity`` is outside ``[0, 1)``, or the graph holds no edges in a known form.
+        TypeError: If the graph is neither a ``Data`` nor a ``HeteroData``, or a hypergraph.
+        ValueError: If ``sparsity`` is outside ``[0, 1)``, the graph holds no edges in a known form, a second copy of
+            them or a bipartite graph as ``Data``, or a ``Batch`` was changed after it was joined.
 
     Example:
         >>> from torch_geometric.data import Data
@@ -60,11 +77,21 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
 
     def forward(self, data: Data | HeteroData) -> Data | HeteroData:
         """Return the sparsified graph; called with a shallow copy by ``BaseTransform.__call__``."""
+        if isinstance(data, Batch):
+            joined: Data | HeteroData = join_batch(data, map(self.forward, split_batch(data)))
+            return joined
         if not isinstance(data, HeteroData):
-            self._sparsify(data._store, fix_num_nodes_(data._store), flip=False)
+            if not isinstance(data, Data):
+                raise TypeError(f"'data' must be a Data or a HeteroData (got {type(data).__name__})")
+            check_one_graph(data)
+            self._sparsify(data._store, None, flip=False)
             return data
-        num_nodes = {store._key: fix_num_nodes_(store) for store in data.node_stores}
-        for edge_type in self.edge_types if self.edge_types is not None else data.edge_types:
+        types = data.edge_types if self.edge_types is None else self.edge_types
+        unknown = [edge_type for edge_type in types if edge_type not in data.edge_types]
+        if unknown:
+            raise ValueError(f"'edge_types' must be edge types of 'data', {data.edge_types} (got {unknown[0]!r})")
+        num_nodes = {kind: fix_num_nodes_(data[kind]) for src, _, dst in types for kind in (src, dst)}
+        for edge_type in types:
             src, _, dst = edge_type
             size = num_nodes[src] if src == dst else (num_nodes[src], num_nodes[dst])
             self._sparsify(data[edge_type], size, flip=src > dst)
@@ -76,16 +103,25 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             edge_index, num_nodes = edge_index.flip(0), num_nodes[::-1]
         return edge_keep_mask(edge_index, self.sparsity, self.score, num_nodes=num_nodes, seed=self.seed)
 
-    def _sparsify(self, store: Any, num_nodes: int | tuple[int, int], flip: bool) -> None:
+    def _sparsify(self, store: Any, num_nodes: int | tuple[int, int] | None, flip: bool) -> None:
         if "edge_index" not in store and "adj_t" not in store:
-            raise ValueError(f"'data' must hold 'edge_index' or 'adj_t' (got {list(store.keys())})")
-        if "adj_t" in store:
-            row, col, value = matrix_entries(store["adj_t"], "adj_t")
-            mask = self._mask(torch.stack([col, row]), num_nodes, flip)
-            kept = None if value is None else value[mask]
-            store["adj_t"] = with_entries(store["adj_t"], row[mask], col[mask], kept)
-        if "edge_index" in store:
-            mask_store_(store, self._mask(store["edge_index"], num_nodes, flip))
+            name = "'data'" if store._key is None else f"'data[{store._key!r}]'"
+            raise ValueError(f"{name} must hold 'edge_index' or 'adj_t' (got {list(store.keys())})")
+        size = fix_num_nodes_(store) if num_nodes is None else num_nodes
+        edge_kinds(store, "edge_index", "adj_t")  # what does not fit together is reported before any work
+        matrix = store.get("adj_t")
+        if matrix is not None:
+            row, col, _ = matrix_entries(matrix, "adj_t")
+            mask = self._mask(torch.stack([col, row]), size, flip)
+            if "edge_index" not in store:
+                mask_store_(store, mask)
+                return
+            # What belongs to edges is in the order of 'edge_index' then.
+            del store["adj_t"]
+            matrix = mask_matrix(matrix, mask)
+        mask_store_(store, self._mask(store["edge_index"], size, flip))
+        if matrix is not None:
+            store["adj_t"] = matrix
 
     def __repr__(self) -> str:
         """Hold every argument: PyG compares the text to tell whether a stored data set is still the one asked for."""

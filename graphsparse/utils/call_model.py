@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn import MessagePassing
+from torch_geometric.nn import MessagePassing, Sequential
+from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 #: Calls a model on a graph or on a batch of graphs, for a model that :func:`call_model` cannot call.
 Call: TypeAlias = Callable[[nn.Module, Data], Any]
@@ -35,7 +37,8 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
         call: ``(model, data) -> output`` instead, for any other signature.
 
     Raises:
-        ValueError: If the model takes no edge weights although there are some, or needs what the graph lacks.
+        ValueError: If the model takes no edge weights although there are some, needs what the graph lacks, or is on
+            another device than the graph.
 
     Example:
         >>> import torch
@@ -46,17 +49,21 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
     """
     if call is not None:
         return call(model, data)
+    if isinstance(model, nn.Module):
+        check_device(model, data)
     layer_edges = data.get("layer_edges")
     if layer_edges is not None:
         with own_edges(model, layer_edges):
             return model(data.x, *layer_edges[0])
     edges = data.edge_index if "edge_index" in data else data.adj_t
-    taken = forward_arguments(model)
+    taken, flags = forward_arguments(model), _inside(model)
     named = {name: data[name] for name in _BY_NAME if name in taken and data.get(name) is not None}
     if "batch" in named and "batch_size" in taken:
         named["batch_size"] = data.num_graphs
-    if getattr(model, "supports_edge_attr", True) is False:
-        named.pop("edge_attr", None)  # PyG's models have the argument all the same
+    # PyG's models have the argument all the same.
+    without = isinstance(flags, BasicGNN) and all(getattr(conv, "edge_dim", 0) is None for conv in flags.convs)
+    if without or getattr(flags, "supports_edge_attr", True) is False:
+        named.pop("edge_attr", None)
     weight: tuple[Tensor, ...] = ()
     if data.get("edge_weight") is not None:
         _check_takes_weights(model, "data.edge_weight")
@@ -71,12 +78,36 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
     return model(data.get("x"), edges, *weight, **named)
 
 
+def check_device(model: nn.Module, data: Data, name: str = "data") -> None:
+    """Refuse a graph on another device than the model, by the names of both."""
+    own = next((tensor.device for part in (model.parameters(), model.buffers()) for tensor in part), None)
+    for key in ("x", "edge_index", "adj_t", "edge_weight", "edge_attr"):
+        other = getattr(data.get(key), "device", None)
+        if own is not None and isinstance(other, torch.device) and other != own:
+            raise ValueError(f"'model' is on {own}, but '{name}.{key}' is on {other}: move one of them to the other")
+
+
 def forward_arguments(model: nn.Module) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a model's ``forward``, inside wrappers that hand theirs on."""
+    """Return the arguments of a model's ``forward``, inside wrappers that hand theirs on, and of PyG's ``Sequential``.
+
+    The third argument of a ``Sequential``, whatever its name, may be that of the weights: it is left out then.
+    """
+    model = _inside(model)
     taken = dict(inspect.signature(getattr(model, "forward", model)).parameters)
-    hands_on = any(entry.kind is entry.VAR_KEYWORD for entry in taken.values())
+    if isinstance(model, Sequential):
+        places = list(model.signature.param_dict)
+        kept = [name for i, name in enumerate(places) if i != 2 or name in _BY_NAME]
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        taken |= {name: inspect.Parameter(name, kind) for name in kept}
+    return taken
+
+
+def _inside(model: nn.Module) -> nn.Module:
+    """Return the model inside wrappers that hand their arguments on."""
+    taken = inspect.signature(getattr(model, "forward", model)).parameters.values()
     inside = next((part for name in _WRAPPED if isinstance(part := getattr(model, name, None), nn.Module)), None)
-    return forward_arguments(inside) if hands_on and inside is not None else taken
+    hands_on = any(entry.kind is entry.VAR_KEYWORD for entry in taken)
+    return _inside(inside) if hands_on and inside is not None else model
 
 
 def _check_required(model: nn.Module, taken: dict[str, inspect.Parameter], named: dict[str, Any], data: Data) -> None:
@@ -155,6 +186,7 @@ def own_edges(model: nn.Module, layer_edges: Sequence[tuple[Tensor, Tensor]]) ->
 
 
 def _check_takes_weights(model: nn.Module, name: str) -> None:
+    model = _inside(model)
     if getattr(model, "supports_edge_weight", True) is False:
         raise ValueError(f"'{name}' is given, but {type(model).__name__} does not take edge weights")
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from graphsparse.edges.undirected import UndirectedEdges, undirected_edges
 from graphsparse.ops.blocks import CACHED, blocks
 from graphsparse.ops.check import check_count, check_edge_index
+from graphsparse.ops.csr import csr_tensor
 from graphsparse.ops.sort import index_dtype
 
 #: Powers of the transition matrix that count.
@@ -80,4 +81,4 @@ def _matrix(edges: UndirectedEdges) -> Tensor:
     pointer, neighbour = pointer.to(dtype), neighbour.to(dtype)
     size = (edges.num_nodes, edges.num_nodes)
     ones = torch.ones(neighbour.numel(), device=neighbour.device)
-    return torch.sparse_csr_tensor(pointer, neighbour, ones, size, check_invariants=False)
+    return csr_tensor(pointer, neighbour, ones, size)

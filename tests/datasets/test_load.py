@@ -1,8 +1,9 @@
+import ogb_sets
 import pytest
 import torch
 from torch_geometric.transforms import NormalizeFeatures
 
-from graphsparse.datasets import load
+from graphsparse.datasets import load, load_ogb
 from graphsparse.datasets.load import NAMES
 from graphsparse.datasets.pyg_source import PYG_SOURCES, read_pyg
 
@@ -79,11 +80,11 @@ def test_public_split_is_the_published_one(data_root):
 
 @pytest.mark.parametrize("name", ["texas", "actor", "minesweeper"])
 def test_split_picks_one_of_ten(name, data_root):
-    dataset = read_pyg(PYG_SOURCES[name], name, data_root)
+    all_splits = read_pyg(PYG_SOURCES[name], name, data_root)
     for split in (0, 9):
         data = load(name, data_root, split=split)
         for mask in ("train_mask", "val_mask", "test_mask"):
-            assert torch.equal(data[mask], dataset[0][mask][:, split])
+            assert torch.equal(data[mask], all_splits[mask][:, split])
     assert not torch.equal(data.train_mask, load(name, data_root).train_mask)
 
 
@@ -125,8 +126,28 @@ def test_unknown_name():
         load("siteseer")
     with pytest.raises(ValueError, match=r"no data set '\?\?'\. Known are .*texas"):
         load("??")
+    with pytest.raises(ValueError, match=r"'ogbn-arxive'; did you mean 'ogbn-arxiv'\? Known are .*texas.*ogbl-ddi"):
+        load("ogbn-arxive")
     with pytest.raises(TypeError, match="'name'"):
         load(3)
+
+
+def test_sets_of_ogb_that_are_classes_of_nodes(tmp_path):
+    arrays = ogb_sets.write_arxiv(tmp_path / "ogb")
+    data, (official, _) = load("OGBN-arxiv", tmp_path), load_ogb("ogbn-arxiv", tmp_path / "ogb")
+    assert (data.name, data.num_classes, data.num_nodes) == ("ogbn-arxiv", 40, 12)
+    assert data.y.tolist() == arrays["raw/node-label"][:, 0].tolist()
+    for key in ("x", "edge_index", "y", "train_mask", "val_mask", "test_mask", "node_year"):
+        assert torch.equal(data[key], official[key])
+    with pytest.raises(ValueError, match="'split' must be 0 for 'ogbn-arxiv'"):
+        load("ogbn-arxiv", tmp_path, split=1)
+
+
+@pytest.mark.parametrize("name", ["ogbl-ddi", "ogbg-molhiv", "ogbn-mag", "ogbn-proteins", "OGBL-wikikg2"])
+def test_other_sets_of_ogb_are_sent_to_load_ogb(name, tmp_path):
+    with pytest.raises(ValueError, match=rf"load_ogb\('{name.lower()}'\) loads it"):
+        load(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_arguments(data_root):

@@ -169,10 +169,10 @@ def test_bad_edges():
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "jaccard"])
-def test_cuda_agrees_with_cpu(name):
+def test_cuda_agrees_with_cpu(name, device):
     graph = nx.barabasi_albert_graph(2_000, 4, seed=0)
     edge_index = tensor(list(graph.edges))
-    on_gpu = sparsify_edge(edge_index.cuda(), 0.37, name, seed=0)[1]
+    on_gpu = sparsify_edge(edge_index.to(device), 0.37, name, seed=0)[1]
     assert torch.equal(on_gpu.cpu(), sparsify_edge(edge_index, 0.37, name, seed=0)[1])
 
 

@@ -26,14 +26,35 @@ def write_arxiv(root):
         "split/time/valid": nodes[6:9],
         "split/time/test": nodes[9:],
     }
-    folder = Path(root) / "ogbn_arxiv"
+    _write_csv(Path(root) / "ogbn_arxiv", arrays)
+    return arrays
+
+
+def write_proteins(root):
+    """Write a tiny ``ogbn-proteins``, whose features are those of edges and whose nodes have 112 labels."""
+    rng = np.random.default_rng(0)
+    nodes = rng.permutation(12)
+    arrays = {
+        "raw/edge": rng.integers(0, 12, (30, 2)),
+        "raw/num-node-list": np.array([12]),
+        "raw/num-edge-list": np.array([30]),
+        "raw/edge-feat": rng.random((30, 8)).round(3),
+        "raw/node_species": rng.integers(0, 3, (12, 1)),
+        "raw/node-label": (np.argsort(nodes)[:, None] + np.arange(112)) % 2,  # both, in every part
+        "split/species/train": nodes[:4],
+        "split/species/valid": nodes[4:8],
+        "split/species/test": nodes[8:],
+    }
+    _write_csv(Path(root) / "ogbn_proteins", arrays)
+
+
+def _write_csv(folder, arrays):
     for name, array in arrays.items():
         path = folder / f"{name}.csv.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         with gzip.open(path, "wt") as file:
-            np.savetxt(file, array, delimiter=",", fmt="%.3f" if name == "raw/node-feat" else "%d")
+            np.savetxt(file, array, delimiter=",", fmt="%.3f" if name.endswith("-feat") else "%d")
     (folder / "RELEASE_v1.txt").write_text("v1")
-    return arrays
 
 
 def save_with_ogb(folder, name, graphs, labels, split, *, version=1, hetero=False, task=None, split_name="time"):

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from models import MODELS
@@ -5,6 +7,7 @@ from resuming import assert_same_result
 from torch_geometric.data import Data
 from torch_geometric.transforms import GCNNorm
 
+from graphsparse.loader import make_loader
 from graphsparse.loader.batches import (
     Batches,
     FullBatch,
@@ -58,6 +61,77 @@ def test_as_many_edges_as_nodes():
     batch = cut_out(data, torch.tensor([1]), torch.tensor([[0], [0]]), torch.tensor([1]))
     assert torch.equal(batch.edge_weight, data.edge_weight[1:])
     assert torch.equal(batch.x, data.x[1:])
+
+
+@pytest.mark.parametrize(
+    "make", [torch.Tensor.clone, torch.Tensor.numpy, lambda t: tuple(t.tolist()), torch.Tensor.tolist]
+)
+def test_what_belongs_to_nodes_and_edges_keeps_its_type(make):
+    data = random_graph()
+    data.weight_of_node, data.edge_note = make(torch.arange(60)), make(torch.arange(data.num_edges))
+    batch = next(iter(make_loader("random_node", data, seed=0)))
+    for key, index in (("weight_of_node", batch.n_id), ("edge_note", batch.e_id)):
+        assert type(batch[key]) is type(data[key])
+        assert list(batch[key]) == index.tolist()
+
+
+PAIRS = torch.tensor([[1, 5], [7, 59]])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("edge_label_index", PAIRS),
+        ("neg_edge_index", random_graph().edge_index.flip(0)),
+        ("parent_index", torch.arange(60).flip(0)),
+        ("face", torch.randint(60, (3, 60))),
+        ("train_idx", PAIRS[0]),
+        ("split_edge", {"train": {"edge": PAIRS}}),
+        ("split_idx", {"train": PAIRS[0].numpy()}),
+        ("paths", [PAIRS[0], (PAIRS[1],)]),
+    ],
+)
+@pytest.mark.parametrize("sampler", ["cluster", "neighbor", "fastgcn"])
+def test_node_numbers_of_the_whole_graph_are_in_no_batch(key, value, sampler):
+    data = changed(**{key: value})
+    with pytest.warns(UserWarning, match=f"'{key}' is in no batch"):
+        loader = make_loader(sampler, data, seed=0, **({"num_parts": 6} if sampler == "cluster" else {}))
+    batch = next(iter(loader))
+    assert key not in batch
+    assert data[key] is value
+    plain = next(iter(make_loader(sampler, changed(), seed=0, **({"num_parts": 6} if sampler == "cluster" else {}))))
+    assert torch.equal(batch.x, plain.x)
+    assert list(make_loader("full", data, seed=0)) == [data]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("y", torch.arange(12), "'y' has as many entries, 12, as there are edges"),
+        ("names", list("abcdefghijkl"), "'names' has as many entries, 12, as there are edges"),
+        ("class_names", tuple("abcdefg"), "'class_names' has as many entries, 7, as there are nodes"),
+        ("edge_feature_names", list("abcdefg"), "'edge_feature_names' has as many entries, 7, as there are nodes"),
+        ("counts", torch.arange(3), "'counts' is the same in every batch"),
+        ("edge_label", torch.ones(12), None),
+        ("edge_label", torch.ones(7), None),
+        ("meta", {"name": "tree", "sizes": (7, 12)}, None),
+    ],
+)
+def test_what_belongs_to_neither_is_the_same_in_every_batch(key, value, message):
+    path = torch.stack([torch.arange(6), torch.arange(6) + 1])
+    data = Data(x=torch.ones(7, 1), edge_index=torch.cat([path, path.flip(0)], dim=1))
+    data[key] = value
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loader = make_loader("random_node", data, seed=0, num_parts=2)
+    assert [message in str(warning.message) for warning in caught] == [True] * (message is not None)
+    assert all(batch[key] is value for batch in loader)
+
+
+def test_isolated_nodes_of_a_graph_that_only_edges_describe():
+    with pytest.warns(UserWarning, match="Unable to accurately infer"):  # PyG's
+        loader = make_loader("random_node", Data(edge_index=torch.tensor([[0, 5], [5, 0]])), seed=0, num_parts=2)
+    assert [batch.num_nodes for batch in loader] == [3, 3]
 
 
 def test_without_edges_nothing_is_known_of_them():

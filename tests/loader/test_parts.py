@@ -1,8 +1,10 @@
+import inspect
 from itertools import combinations
 
 import pytest
 import torch
 from torch_geometric.data import Data
+from torch_geometric.loader import ClusterData as PyGClusterData
 from torch_geometric.loader import ClusterLoader
 
 from graphsparse.loader import ClusterData, parts
@@ -119,7 +121,7 @@ def test_whatever_changes_the_parts_changes_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"nothing", "cannot be read as a partition"),
+        (b"nothing", "it is a partition"),
         (torch.zeros(59).long(), "holds no partition of 60 nodes"),
         (torch.zeros(60), "holds no partition of 60 nodes"),
         (torch.full((60,), 4), "holds other than 4 parts"),
@@ -224,9 +226,89 @@ def test_a_stored_partition_serves_both_formats(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_takes_the_arguments_of_pyg_in_their_order(tmp_path, capfd):
+    data = directed()
+    expected = ClusterData(data, 5, keep_inter_cluster_edges=True, sparse_format="csc")
+    for _ in range(2):
+        clusters = ClusterData(data, 5, False, str(tmp_path), "metis.pt", True, True, "csc")
+        assert torch.equal(clusters.partition.index, expected.partition.index)
+        assert clusters.keep_inter_cluster_edges
+    assert [path.name.split("-")[0] for path in tmp_path.iterdir()] == ["metis"]
+    ClusterData(directed(1), 5, save_dir=tmp_path, filename="metis.pt")
+    assert len(list(tmp_path.iterdir())) == 2
+    assert capfd.readouterr() == ("", "")
+    assert set(inspect.signature(PyGClusterData).parameters) < set(inspect.signature(ClusterData).parameters)
+
+
+def few_edges(num_nodes, *edges, **more):
+    edge_index = torch.tensor(edges, dtype=torch.int64).view(-1, 2).t()
+    return Data(x=torch.ones(num_nodes, 1), edge_index=edge_index, **more)
+
+
 @pytest.mark.parametrize(
-    ("data", "options"), [(directed(), {"num_parts": 0}), (Data(x=torch.ones(3, 1)), {"num_parts": 2})]
+    ("data", "num_parts", "options", "error", "message"),
+    [
+        (few_edges(6), 3, {"keep_inter_cluster_edges": True}, ValueError, "cluster 0 of 3 has no edge"),
+        (few_edges(0), 1, {}, ValueError, "'data' is an empty graph: it has no nodes"),
+        (few_edges(3, (0, 1)), 4, {}, ValueError, "'num_parts' must be between 1 and the number of nodes, 3"),
+        (directed(), 0, {}, ValueError, "'num_parts' must be at least 1"),
+        (directed(), 2.5, {}, TypeError, "'num_parts' must be an integer"),
+        (directed(), 2, {"recursive": True}, ValueError, "'recursive' must be False"),
+        (directed(), 2, {"sparse_format": "coo"}, ValueError, "'sparse_format' must be 'csr' or 'csc'"),
+        (Data(x=torch.ones(3, 1)), 2, {}, ValueError, "'data' must hold 'edge_index'"),
+    ],
 )
-def test_bad_clusters(data, options):
-    with pytest.raises(ValueError, match=r"'num_parts'|'data' must hold 'edge_index'"):
-        ClusterData(data, **options)
+def test_bad_clusters(data, num_parts, options, error, message):
+    with pytest.raises(error, match=message):
+        ClusterData(data, num_parts, **options)
+
+
+@pytest.mark.parametrize("sparse_format", ["csr", "csc"])
+@pytest.mark.parametrize("batch_size", [1, 2, 6])
+@pytest.mark.parametrize(
+    "edges", [[], [(0, 1), (1, 0)], [(2, 2), (5, 0), (5, 0)], [(0, 5), (1, 5), (2, 5), (3, 5), (4, 5)]]
+)
+def test_clusters_without_edges(edges, batch_size, sparse_format):
+    data = few_edges(6, *edges, edge_attr=torch.arange(float(len(edges))), edge_time=torch.ones(len(edges), 2))
+    data.x = torch.arange(6.0)[:, None]
+    for num_parts in (1, 3, 6):
+        clusters = ClusterData(data, num_parts, sparse_format=sparse_format)
+        nodes = []
+        for batch in [*ClusterLoader(clusters, batch_size=batch_size), *clusters]:
+            inside = set(batch.x[:, 0].long().tolist())
+            expected = [(i, u, v) for i, (u, v) in enumerate(edges) if u in inside and v in inside]
+            assert edges_of(batch) == expected
+            assert torch.equal(batch.edge_time, torch.ones(len(expected), 2))
+            nodes += inside
+        assert sorted(nodes) == sorted([*range(6), *range(6)])
+
+
+def test_clusters_without_edges_that_make_as_many_entries_as_nodes():
+    data = few_edges(6, (0, 1), (1, 0), (2, 3), (3, 2), (2, 2), edge_attr=torch.arange(5.0), time=torch.arange(5))
+    data.x = torch.arange(6.0)[:, None]
+    with pytest.warns(UserWarning, match="'time' is in no cluster"):
+        clusters = ClusterData(data, 3)
+    assert clusters.partition.edge_perm.numel() == 6
+    for batch in ClusterLoader(clusters):
+        assert "time" not in batch
+        edges_of(batch)
+
+
+def test_isolated_nodes_of_a_graph_without_features_are_in_clusters():
+    data = Data(edge_index=torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]]), num_nodes=9)
+    assert [batch.num_nodes for batch in ClusterLoader(ClusterData(data, 1))] == [9]
+    assert sorted(batch.num_nodes for batch in ClusterLoader(ClusterData(data, 2))) in ([4, 5], [3, 6])
+
+
+def test_clusters_hold_nothing_that_pyg_would_cut_wrongly():
+    data = directed()
+    data.neg_edge_index, data.split_edge = data.edge_index.flip(0), {"train": {"edge": data.edge_index.t()}}
+    data.edge_label, data.names, data.y = torch.ones(300), ["n"] * 60, torch.arange(60)
+    with pytest.warns(UserWarning, match="is in no") as caught:
+        clusters = ClusterData(data, 3)
+    left_out = {str(warning.message).split("'")[1] for warning in caught}
+    assert left_out == {"neg_edge_index", "split_edge", "edge_label", "names"}
+    for batch in ClusterLoader(clusters, batch_size=2):
+        assert not left_out & set(batch.keys())
+        assert torch.equal(batch.y, batch.x[:, 0].long())
+        edges_of(batch)

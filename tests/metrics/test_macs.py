@@ -155,14 +155,14 @@ def test_attention_and_convolution(x, edge_index):
 
 
 @pytest.mark.cuda
-def test_same_count_on_a_gpu(x, edge_index):
+def test_same_count_on_a_gpu(x, edge_index, device):
     for make_model, expected in HAND.values():
-        assert count_macs(make_model().cuda(), x.cuda(), edge_index.cuda()) == expected
+        assert count_macs(make_model().to(device), x.to(device), edge_index.to(device)) == expected
     adj_t = ToSparseTensor(layout=torch.sparse_csr)(Data(x=x, edge_index=edge_index)).adj_t
-    assert count_macs(GCNConv(8, 4).cuda(), x.cuda(), adj_t.cuda()) == N * 8 * 4 + (E + N) * 4
+    assert count_macs(GCNConv(8, 4).to(device), x.to(device), adj_t.to(device)) == N * 8 * 4 + (E + N) * 4
     sparse = (x * (x > 0.3)).to_sparse_csr()
     expected = count_macs(GCNConv(8, 4), sparse, edge_index)
-    assert count_macs(GCNConv(8, 4).cuda(), sparse.cuda(), edge_index.cuda()) == expected
+    assert count_macs(GCNConv(8, 4).to(device), sparse.to(device), edge_index.to(device)) == expected
 
 
 def test_what_cannot_be_counted_is_refused(x):

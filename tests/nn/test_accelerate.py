@@ -129,7 +129,9 @@ def test_scripted_and_compiled_modules_stay():
     with pytest.warns(UserWarning, match=r"0 \(scripted\), 1 \(compiled\)"):
         quick = accelerate(model)
     assert quick[0] is model[0]
-    assert quick[1] is model[1]
+    assert type(quick[1]._orig_mod) is pyg.GCNConv
+    assert quick[1].eval()._orig_mod.lin.weight is model[1].lin.weight
+    assert model[1].training
 
 
 def test_refuses():
@@ -287,3 +289,17 @@ def test_copies_and_pickles():
         close([twin(DATA.x, DATA.edge_index)], [expected])
         assert twin.convs[0].lin.weight is not quick.convs[0].lin.weight
     assert spmm(adj.gcn_norm(), DATA.x).shape == DATA.x.shape
+
+
+def test_a_model_inside_another_one_ignores_weights_as_before():
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = pyg.GAT(8, 16, 2, 3)
+
+        def forward(self, x, edge_index, edge_weight=None):
+            return self.inner(x, edge_index, edge_weight)
+
+    model, weight = Outer(), torch.rand(DATA.num_edges)
+    assert not accelerate(model.inner)(DATA.x, DATA.edge_index, weight).equal(model.inner(DATA.x, DATA.edge_index))
+    close([accelerate(model)(DATA.x, DATA.edge_index, weight)], [model(DATA.x, DATA.edge_index, weight)])

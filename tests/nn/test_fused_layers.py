@@ -26,6 +26,7 @@ from layers import (
 from sparse_reference import edge_lists
 from torch import nn
 from torch_geometric.explain import Explainer, GNNExplainer
+from torch_geometric.utils import coalesce
 
 import graphsparse.nn as ours_module
 from graphsparse.nn import FUSED, FusedConv, accelerate
@@ -637,3 +638,40 @@ def test_what_layers_declare():
     assert {name for name, layer in layers.items() if layer.normalises} == normalising
     rooted = {"SAGE", "SAGE, wide", "SAGE, max", "GIN", "GIN, min"}
     assert {name for name, layer in layers.items() if layer.has_root} == rooted
+
+
+@pytest.mark.parametrize("kind", ["GCNConv", "GCN2Conv"])
+@pytest.mark.parametrize("order", [(False, False), (True, False), (False, True)])
+def test_a_cached_graph_is_dropped_where_pyg_drops_it(kind, order):
+    edge_index, _, x = unsorted_graph(simple=True)
+    other = coalesce((edge_index + 3) % 12)
+    more = {"x_0": x.clone()} if kind == "GCN2Conv" else {}
+    attributes = {"edge_index": "_cached_edge_index", "CSR": "_cached_edge_index", "SparseTensor": "_cached_adj_t"}
+    for name in ("edge_index", *(known for known in ("CSR", "SparseTensor") if known in MATRICES)):
+        theirs, ours = twins(kind, *SIMPLE[kind], cached=True)
+        for edges in (edge_index, other, edge_index[:, :9], other):
+            graph = form(name, edges, (12, 12))
+            first = edges is edge_index
+            for traced in order:
+                with edge_by_edge() if traced else nullcontext():
+                    close([ours(x, edge_index=graph, **more)], [theirs(x, edge_index=graph, **more)])
+            for layer in (theirs, ours) if not first else ():
+                setattr(layer, attributes[name], None)
+    if "SparseTensor" in MATRICES:  # which has a cache of its own
+        theirs, ours = twins(kind, *SIMPLE[kind], cached=True)
+        for name, edges in (("edge_index", edge_index), ("SparseTensor", other), ("edge_index", other)):
+            graph = form(name, edges, (12, 12))
+            close([ours(x, edge_index=graph, **more)], [theirs(x, edge_index=graph, **more)])
+    theirs, ours = twins(kind, *SIMPLE[kind], cached=True)
+    for edges in (edge_index, other):
+        for layer in (theirs, ours):
+            layer(x, edge_index=edges, **more)
+            layer.reset_parameters()
+        ours.load_state_dict(theirs.state_dict())
+    close([ours(x, edge_index=other, **more)], [theirs(x, edge_index=other, **more)])
+    ours._cached_edge_index = theirs._cached_edge_index = None
+    close([ours(x, edge_index=edge_index, **more)], [theirs(x, edge_index=edge_index, **more)])
+    fast = accelerate(theirs)
+    close([fast(x, edge_index=other, **more)], [theirs(x, edge_index=other, **more)])  # both know the first graph
+    fast._cached_edge_index = theirs._cached_edge_index = None
+    close([fast(x, edge_index=other, **more)], [theirs(x, edge_index=other, **more)])

@@ -1,7 +1,18 @@
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GAT, GCN, BatchNorm, GATv2Conv, GENConv, GraphNorm, PNAConv, TransformerConv
+from torch_geometric.nn import (
+    GAT,
+    GCN,
+    BatchNorm,
+    GATv2Conv,
+    GENConv,
+    GraphNorm,
+    PNAConv,
+    SAGPooling,
+    TopKPooling,
+    TransformerConv,
+)
 
 from graphsparse.nn.parameter_roles import parameter_roles
 
@@ -124,3 +135,21 @@ def test_bad_arguments():
         parameter_roles(GCN(-1, 16, 2, 3))
     with pytest.raises(ValueError, match="'weight' of type torch.complex64, which cannot be masked"):
         parameter_roles(nn.Linear(2, 2, dtype=torch.complex64))
+
+
+def test_single_numbers_and_what_is_divided_by_its_length_are_trained():
+    model = nn.ModuleDict(
+        {
+            "sag": SAGPooling(8),
+            "top": TopKPooling(8),
+            "one": nn.Linear(1, 1),
+            "scales": nn.ParameterList([torch.ones(()), torch.ones(1), torch.ones(1, 1), torch.ones(1, 1, 1)]),
+            "layer_scale": nn.ParameterList([torch.ones(8)]),
+            "attention": nn.ParameterList([torch.ones(1, 8)]),
+        }
+    )
+    masked = [entry.names[0] for entry in parameter_roles(model) if entry.role == "weights"]
+    assert sorted(masked) == ["attention.0", "sag.gnn.lin_rel.weight", "sag.gnn.lin_root.weight"]
+    trained = {entry.names[0] for entry in parameter_roles(model) if entry.role == "trained"}
+    scales = {f"scales.{i}" for i in range(4)}
+    assert trained == {"sag.select.weight", "top.select.weight", "one.weight", "layer_scale.0", *scales}

@@ -166,15 +166,15 @@ def fresh_compiler():
 
 
 @pytest.mark.cuda
-def test_on_cuda():
+def test_on_cuda(device):
     here = Supermask(GCN(8, 16, 2, 3), 0.7, law="kaiming_normal", transform="abs", coats=2).eval()
-    there = Supermask(GCN(8, 16, 2, 3).cuda(), 0.7, law="kaiming_normal", transform="abs", coats=2).eval()
+    there = Supermask(GCN(8, 16, 2, 3).to(device), 0.7, law="kaiming_normal", transform="abs", coats=2).eval()
     assert torch.equal(there.frozen.cpu(), here.frozen)
     assert torch.equal(there.scores.cpu(), here.scores)
     assert all(torch.equal(mask.cpu(), here.masks()[name]) for name, mask in there.masks().items())
-    data = random_graph().to("cuda")
+    data = random_graph().to(device)
     torch.testing.assert_close(run(there, data).cpu(), run(here), rtol=1e-3, atol=1e-4)
-    assert torch.equal(run(here.cuda(), data), run(there, data))
+    assert torch.equal(run(here.to(device), data), run(there, data))
 
 
 @pytest.mark.usefixtures("fresh_compiler")

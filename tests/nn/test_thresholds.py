@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_device import count_syncs
 
 from graphsparse.nn import thresholds as module
 from graphsparse.nn.thresholds import (
@@ -249,14 +250,12 @@ def test_bad_plans():
 @pytest.mark.cuda
 @pytest.mark.parametrize("transform", ["identity", "abs"])
 @pytest.mark.parametrize("scope", ["global", "layer", "2:4"])
-def test_on_cuda_without_waiting(scope, transform):
+def test_on_cuda_without_waiting(scope, transform, device):
     scores = (torch.randn(5000, generator=torch.Generator().manual_seed(0)) * 20).round()
     plan = ThresholdPlan((4000, 1000), (8, 10), (0.5,) if scope == "2:4" else (0.3, 0.6), scope, transform)
-    on_device = scores.cuda()
+    on_device = scores.to(device)
     count_coats(on_device, plan)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with count_syncs() as waits:
         counts = count_coats(on_device, plan)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    assert not waits, waits
     assert torch.equal(counts.cpu(), count_coats(scores, plan))

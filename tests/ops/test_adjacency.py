@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sparse_reference import dense, edge_lists, of
 from torch_geometric import EdgeIndex
+from torch_geometric.data import Batch, Data, HeteroData
 
 from graphsparse.ops import Adjacency, pattern
 from graphsparse.testing import toy_edge_index
@@ -205,14 +206,14 @@ def test_to_the_same_device_is_itself():
 
 
 @pytest.mark.cuda
-def test_cuda():
+def test_cuda(device):
     weight = torch.rand(10)
     adj = Adjacency.from_edge_index(toy_edge_index().flip(1), weight)
-    moved = adj.to("cuda")
-    built = Adjacency.from_edge_index(toy_edge_index().flip(1).cuda(), weight.cuda())
+    moved = adj.to(device)
+    built = Adjacency.from_edge_index(toy_edge_index().flip(1).to(device), weight.to(device))
     for other in (moved, built):
-        assert other.device.type == "cuda"
-        assert other.to("cuda") is other
+        assert other.device == device
+        assert other.to(device) is other
         for name in ("rowptr", "col", "value"):
             assert torch.equal(getattr(other, name).cpu(), getattr(adj, name))
         torch.testing.assert_close(other.gcn_norm().to("cpu").value, adj.gcn_norm().value)
@@ -336,3 +337,47 @@ def test_edges_keep_the_history_of_their_values():
     probe = torch.arange(10.0)
     (grad,) = torch.autograd.grad((back * probe).sum(), weight)
     assert torch.equal(grad, probe)
+
+
+@pytest.mark.parametrize("move", ["to", "cpu", "pin_memory"])
+@pytest.mark.parametrize("kind", ["Data", "HeteroData", "Batch"])
+@pytest.mark.cuda
+def test_a_graph_of_pyg_moves_its_adjacency(kind, move, device):
+    adj = Adjacency.from_edge_index(EDGES, torch.tensor([1.0, 2.0]), 3)
+    data = {
+        "Data": lambda: Data(x=torch.ones(3, 1), adj=adj),
+        "HeteroData": lambda: HeteroData({"a": {"x": torch.ones(3, 1)}, ("a", "to", "a"): {"adj": adj}}),
+        "Batch": lambda: Batch.from_data_list([Data(x=torch.ones(3, 1), adj=adj)] * 2),
+    }[kind]()
+    if move == "pin_memory":
+        if device.type != "cuda":
+            pytest.skip("memory is pinned for a real GPU only")
+        data = data.pin_memory()
+
+    def held():
+        found = data["a", "to", "a"].adj if kind == "HeteroData" else data.adj
+        return found if isinstance(found, list) else [found]
+
+    data = data.to(device, non_blocking=True)
+    assert all(one.device == device for one in held())
+    if move == "cpu":
+        data = data.cpu()
+        assert all(one.device.type == "cpu" for one in held())
+    assert all(torch.equal(of(one.to("cpu")), of(adj)) for one in held())
+
+
+def test_values_with_gaps_become_a_matrix():
+    value = torch.rand(2, 2)[:, 0]
+    adj = Adjacency(Adjacency.from_edge_index(EDGES, None, 3).pattern, value)
+    assert adj.to_torch_csr().values().is_contiguous()
+    assert torch.equal(adj.to_torch_csr().to_dense(), of(adj).float())
+
+
+@pytest.mark.cuda
+def test_rows_on_a_device_begin_where_kernels_can_read(device):
+    edge_index = torch.stack([torch.arange(9), torch.arange(9)])
+    adj = Adjacency.from_edge_index(edge_index, torch.rand(9), 9).to(device)
+    for start in range(9):
+        block = adj.rows(start, 9)
+        assert block.col.data_ptr() % 16 == block.value.data_ptr() % 16 == 0
+        assert torch.equal(block.value.cpu(), adj.value.cpu()[start:])

@@ -66,9 +66,9 @@ def test_kth_smallest_agrees_with_torch():
 
 
 @pytest.mark.cuda
-def test_cuda_agrees_with_cpu():
+def test_cuda_agrees_with_cpu(device):
     score = torch.randint(50, (100_000,)).float()
-    assert torch.equal(smallest_k_mask(score.cuda(), 33_333).cpu(), smallest_k_mask(score, 33_333))
+    assert torch.equal(smallest_k_mask(score.to(device), 33_333).cpu(), smallest_k_mask(score, 33_333))
 
 
 BAD = {

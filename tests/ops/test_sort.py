@@ -78,11 +78,11 @@ def test_blocks_do_not_change_the_order(block, monkeypatch):
 
 
 @pytest.mark.cuda
-def test_cuda_equals_cpu():
+def test_cuda_equals_cpu(device):
     row, col = edges(1000, 60, 60, 0)
-    assert torch.equal(sort.stable_order(row.cuda(), 60).cpu(), sort.stable_order(row, 60))
-    assert torch.equal(sort.edge_order(row.cuda(), col.cuda(), 60, 60).cpu(), sort.edge_order(row, col, 60, 60))
+    assert torch.equal(sort.stable_order(row.to(device), 60).cpu(), sort.stable_order(row, 60))
+    assert torch.equal(sort.edge_order(row.to(device), col.to(device), 60, 60).cpu(), sort.edge_order(row, col, 60, 60))
     row, col = row * 2**29, col * 2**29
     assert torch.equal(
-        sort.edge_order(row.cuda(), col.cuda(), 2**36, 2**36).cpu(), sort.edge_order(row, col, 2**36, 2**36)
+        sort.edge_order(row.to(device), col.to(device), 2**36, 2**36).cpu(), sort.edge_order(row, col, 2**36, 2**36)
     )

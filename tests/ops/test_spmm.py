@@ -300,7 +300,7 @@ def test_bad_arguments(arguments, options, error, message):
 @pytest.mark.cuda
 @pytest.mark.parametrize("reduce", REDUCTIONS)
 @pytest.mark.parametrize("backend", [None, *BACKENDS])
-def test_cuda_equals_cpu(backend, reduce):
+def test_cuda_equals_cpu(backend, reduce, device):
     if backend == "torch" and reduce in ("min", "max"):
         pytest.skip("torch has no such kernel")
     data = random_graph(seed=4)
@@ -309,10 +309,10 @@ def test_cuda_equals_cpu(backend, reduce):
     grad = torch.randn(60, 8, generator=generator)
     adj = Adjacency.from_edge_index(data.edge_index, num_nodes=60)
     ours = run(
-        lambda x, v: spmm(adj.to("cuda"), x, reduce, value=v, backend=backend),
-        data.x.cuda(),
-        value.cuda(),
-        grad.cuda(),
+        lambda x, v: spmm(adj.to(device), x, reduce, value=v, backend=backend),
+        data.x.to(device),
+        value.to(device),
+        grad.to(device),
     )
     theirs = run(lambda x, v: spmm(adj, x, reduce, value=v), data.x, value, grad)
     close([part.cpu() for part in ours], theirs)

@@ -5,7 +5,8 @@ from soup_helpers import random_states
 from torch_geometric.nn import GCN
 
 from graphsparse.metrics import accuracy
-from graphsparse.soups import Evaluator, ensemble
+from graphsparse.replication import released_learned_soup
+from graphsparse.soups import Evaluator, diagnose, ensemble, learned_soup
 from graphsparse.testing import random_graph
 from graphsparse.training import predict
 
@@ -83,3 +84,36 @@ def test_scores_must_be_numbers():
     evaluator = Evaluator(MODELS["GCN"](), random_graph(), metric=lambda logits, y: float("nan"))
     with pytest.raises(ValueError, match="'evaluator' gives no number for ingredient 0"):
         ensemble(random_states(MODELS["GCN"], 2), evaluator)
+
+
+def test_what_has_no_probabilities():
+    data, model = random_graph(), GCN(8, 16, 2, 1)
+    data.y = torch.randn(60, 1)
+    states = random_states(lambda: GCN(8, 16, 2, 1), 2)
+    evaluator = Evaluator(model, data, metric=lambda logits, y: -float((logits - y).square().mean()))
+    with pytest.raises(ValueError, match="'mean' cannot be 'probabilities' for labels that are neither classes"):
+        ensemble(states, evaluator, mean="probabilities")
+    model.load_state_dict(states[0])
+    first = predict(model, data)
+    model.load_state_dict(states[1])
+    mean = (first + predict(model, data)) / 2
+    torch.testing.assert_close(ensemble(states, evaluator).logits, mean[data.val_mask])
+    with pytest.raises(ValueError, match="there is no loss for these labels, give 'loss'"):
+        learned_soup(states, evaluator, epochs=1)
+    with pytest.raises(ValueError, match="learns by cross-entropy"):
+        released_learned_soup(states, evaluator, epochs=1)
+    mse = torch.nn.functional.mse_loss
+    assert learned_soup(states, evaluator, epochs=2, loss=mse).val >= max(ensemble(states, evaluator).ingredient_scores)
+
+
+class Broken(GCN):
+    def forward(self, x, edge_index):
+        return super().forward(x, edge_index) * float("nan")
+
+
+def test_logits_that_are_not_numbers():
+    states = random_states(lambda: Broken(8, 16, 2, 3), 2)
+    evaluator = Evaluator(Broken(8, 16, 2, 3), random_graph())
+    for use in (ensemble, diagnose):
+        with pytest.raises(ValueError, match="ingredient 0 gives logits that are not numbers"):
+            use(states, evaluator)

@@ -37,6 +37,7 @@ from graphsparse.training import GraphTask, L0Projection, Masks, NodeTask, Train
 TRAINED = {
     "teddy": METHODS["teddy"],
     "random": METHODS["random"],
+    "random, uniform": OneShot("random", Fixed("uniform")),
     "random, global": OneShot("random", Fixed("global")),
     "magnitude": METHODS["magnitude"],
     "iterative_magnitude": METHODS["iterative_magnitude"],
@@ -74,10 +75,7 @@ def test_exact_counts(name, model):
         ticket = find_ticket(MODELS[model], data, method=method, training=SHORT, **sparsities(method, value, value))
         sparse = ticket.sparsify(data)
         removed = sum(int((~ticket.weight_masks[n]).sum()) for n in named if n in ticket.weight_masks)
-        # Where every tensor loses the same fraction, each rounds down by itself.
-        alike = isinstance(method, OneShot) and method.weights == Fixed()
-        each = sum(int(value * p.numel()) for p in named.values())
-        assert removed == (each if alike else int(value * total))
+        assert removed == int(value * total)
         assert sparse.edge_index.size(1) // 2 == edges - (int(value * edges) if "edges" in method.prunes else 0)
         assert_undirected(sparse.edge_index)
         counted = edge_sparsity(data.edge_index, sparse.edge_index)
@@ -251,7 +249,7 @@ def test_edges_are_those_of_the_score(score):
     assert torch.equal(ticket.edge_mask, expected)
 
 
-@pytest.mark.parametrize("ratio", ["uniform", "global"])
+@pytest.mark.parametrize("ratio", ["erk", "uniform", "global"])
 def test_random_choice_follows_the_seed_and_not_the_training(ratio):
     masks = [
         find_ticket(MODELS["GCN"], random_graph(), method=OneShot(None, Fixed(ratio)), weight_sparsity=0.6, training=t)
@@ -501,7 +499,6 @@ BAD = {
     "no method": ({"method": 3}, TypeError, "'method' must be a name or an object with find"),
     "edges of a method for weights": ({"method": "magnitude"}, ValueError, "prunes no edges.*got 0.4"),
     "weights of a method for edges": ({"method": OneShot("teddy")}, ValueError, "prunes no weights.*got 0.6"),
-    "score": ({"method": OneShot("tedy", L0())}, ValueError, "'score'"),
     "score of the wrong length": (
         {"method": OneShot(lambda e, n: torch.ones(3), L0())},
         ValueError,
@@ -531,6 +528,7 @@ def test_bad_options_of_methods():
     for make, message in [
         (lambda: L0("layer"), "'scope' must be"),
         (lambda: Fixed("tensor"), "'ratio' must be"),
+        (lambda: OneShot("tedy", L0()), "'score' must be"),
         (lambda: Magnitude(0.0), "'per_round' must be"),
         (lambda: Magnitude(1.5), "'per_round' must be"),
     ]:
@@ -587,6 +585,11 @@ def test_bad_data(case):
     make, error, message = BAD_DATA[case]
     with pytest.raises(error, match=message):
         find_ticket(MODELS["GCN"], make(), training=SHORT, **SPARSE)
+
+
+def test_an_unknown_score_is_refused_where_it_is_named():
+    with pytest.raises(ValueError, match="'score' must be .*got 'tedy'"):
+        OneShot("tedy", L0())
 
 
 def test_bad_models():

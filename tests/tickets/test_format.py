@@ -254,9 +254,9 @@ def test_nan_in_the_header_is_refused_and_the_old_file_stays(tmp_path):
 
 
 @pytest.mark.cuda
-def test_every_device_draws_the_same():
+def test_every_device_draws_the_same(device):
     for law in WEIGHT_LAWS:
         ticket = untrained(law, coats=3, mean_square=0.9)
         stored = ticket.frozen.stored_masks(ticket.weight_masks)
-        on_gpu = {k: v.cpu() for k, v in ticket.frozen.state(stored, device="cuda").items()}
+        on_gpu = {k: v.cpu() for k, v in ticket.frozen.state(stored, device=device).items()}
         assert same(on_gpu, dict(ticket.state_dict))

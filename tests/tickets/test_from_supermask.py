@@ -222,10 +222,10 @@ def test_bad_input_is_refused():
 
 
 @pytest.mark.cuda
-def test_ticket_found_on_a_gpu_is_drawn_on_cpu(tmp_path):
+def test_ticket_found_on_a_gpu_is_drawn_on_cpu(tmp_path, device):
     torch.manual_seed(0)
     for law in ("kaiming_uniform", "kaiming_normal", "signed_constant"):
-        supermask = Supermask(GCN(8, 64, 3, 3).cuda(), 0.9, law=SupermaskLaw(law, scaled=True))
+        supermask = Supermask(GCN(8, 64, 3, 3).to(device), 0.9, law=SupermaskLaw(law, scaled=True))
         Ticket.from_supermask(supermask).save(tmp_path / "t")
         state = supermask.materialize().state_dict()
         for name, tensor in Ticket.load(tmp_path / "t").state_dict.items():

@@ -40,13 +40,11 @@ def test_evaluation_and_end_are_those_of_one_large_batch():
     assert found.val == mean_auroc(logits[24:32], y[24:32])
 
 
-def test_checks_read_no_test_label():
+@pytest.mark.parametrize("index", [0, 24, 39])
+def test_labels_of_every_part_are_checked(index):
     graphs = copy.deepcopy(GRAPHS)
-    for graph in graphs[32:]:
-        graph.y = "secret"
-    task(graphs).check(PoolNet())
-    graphs[0].y = "secret"
-    with pytest.raises(ValueError, match="must hold labels"):
+    graphs[index].y = "secret"
+    with pytest.raises(ValueError, match=rf"'dataset\[{index}\].y' must hold labels"):
         task(graphs).check(PoolNet())
 
 

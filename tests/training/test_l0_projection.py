@@ -207,6 +207,22 @@ def test_support_is_fixed_after_freeze():
     assert zeros(tensors) == 50
 
 
+def test_a_kept_weight_that_is_0_stays_kept():
+    (weight,) = tensors = random_parameters((4, 5))
+    optimizer = torch.optim.SGD(tensors, lr=0.1)
+    projection = L0Projection(optimizer, 0.5)
+    list(steps(optimizer, tensors, 1))
+    kept = weight.ne(0)
+    weight.data.zero_()
+    assert torch.equal(projection.support()[0], kept)
+    again = torch.optim.SGD(tensors, lr=0.1)
+    other = L0Projection(again, 0.5)
+    again.load_state_dict(optimizer.state_dict())
+    assert torch.equal(other.support()[0], kept)
+    other.project()  # of equal ones the first go: chosen anew, with the same count
+    assert int(other.support()[0].sum()) == 10
+
+
 def test_remove_detaches():
     tensors = random_parameters((4, 4))
     optimizer = torch.optim.SGD(tensors, lr=0.1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GCN
 
@@ -102,3 +103,8 @@ def test_bad_input():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_single_numbers_of_any_shape_are_not_masked():
+    model = nn.ParameterDict({"weight": torch.ones(2, 3), "scale": torch.ones(1, 1), "shift": torch.ones(1)})
+    assert list(Masks.everything(model).weights) == ["weight"]

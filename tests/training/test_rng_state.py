@@ -45,8 +45,8 @@ def test_generators_that_are_missing():
 
 
 @pytest.mark.cuda
-def test_gpus_go_on_too():
-    state = rng_state()
-    first = torch.rand(3, device="cuda")
-    restore_rng_state(state)
-    assert torch.equal(torch.rand(3, device="cuda"), first)
+def test_the_device_of_the_model_goes_on_too(device):
+    state = rng_state(device=device)
+    first = torch.rand(3, device=device)
+    restore_rng_state(state, device=device)
+    assert torch.equal(torch.rand(3, device=device), first)

@@ -50,6 +50,7 @@ def test_tied_and_frozen_parameters():
 
 def test_runs_after_every_step_until_removed():
     parameter = torch.nn.Parameter(torch.ones(2, 2))
+    parameter.grad = torch.ones(2, 2)
     optimizer = torch.optim.SGD([parameter])
     projection = Count(optimizer)
     for expected in (1, 2):

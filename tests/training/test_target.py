@@ -44,6 +44,9 @@ def test_forms_of_labels():
         assert read_labels(form, 2, "multiclass").tolist() == [2, 0]
         assert read_labels(form, 2, "multiclass").dtype == torch.int64
     assert read_labels(torch.tensor([0.5, NAN]), 2, "regression").shape == (2, 1)
+    for none in (torch.tensor([2, -1, -100]), torch.tensor([[2.0], [NAN], [-1.0]])):  # as PyTorch's losses leave out
+        assert read_labels(none, 3, "multiclass").tolist() == [2, -100, -100]
+    assert read_labels(torch.tensor([2, -1]), 2, "regression").tolist() == [[2], [-1]]
 
 
 BAD = {
@@ -51,9 +54,10 @@ BAD = {
     "too many": (torch.ones(5), "binary", r"the same number for each of 2 .got \[5\]"),
     "none": (torch.ones(0), "binary", "must hold labels"),
     "two": (torch.tensor([0, 2]), "binary", "binary labels must be 0, 1 or NaN .got 0.0 to 2.0"),
-    "not known": (torch.tensor([0.0, NAN]), "multiclass", "one integer from 0 for each of them"),
     "half": (torch.tensor([0.0, 0.5]), "multiclass", "one integer from 0"),
-    "negative": (torch.tensor([0, -1]), "multiclass", "one integer from 0"),
+    "negative": (torch.tensor([0, -2]), "multiclass", "one integer from 0.*got -2"),
+    "bools": (torch.tensor([False, True]), "multiclass", "one integer from 0"),
+    "no answer": (torch.tensor([0, -1]), "binary", "binary labels must be 0, 1 or NaN .got -1.0 to 0.0"),
     "several": (torch.ones(2, 2), "multiclass", r"one integer from 0 .*\[2, 2\]"),
     "infinite": (torch.tensor([0.0, math.inf]), "regression", "infinite label"),
 }

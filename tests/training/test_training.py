@@ -2,10 +2,11 @@ import dataclasses
 
 import pytest
 import torch
+from resuming import Kill, kill_in, no_kill
 from torch_geometric.nn import GCN
 
 from graphsparse.testing import random_graph
-from graphsparse.training import L0Projection, NodeTask, Training, build_model, fit
+from graphsparse.training import FixedMask, HeldMask, L0Projection, NodeTask, Training, build_model, fit
 
 
 def gcn(dropout=0.0):
@@ -91,9 +92,78 @@ def test_no_epoch_within_a_ramp_is_the_best(steps):
 
 
 def test_a_ramp_that_never_ends_is_an_error():
+    """Before the first step where the number of steps is known, else at the end."""
+
+    class Late(FixedMask):
+        holds = False
+
     project = lambda optimizer: L0Projection(optimizer, 0.9, schedule="cubic", total_steps=11)  # noqa: E731
-    with pytest.raises(ValueError, match="no evaluated epoch of 10 counts: a projection had not reached its sparsity"):
-        fit(gcn(), random_graph(), epochs=10, project=project)
+    two = lambda optimizer: (FixedMask(optimizer, 0.5), project(optimizer))[1]  # noqa: E731
+    steps = []
+    for given, options in ((project, {}), (two, {}), (project, {"eval_every": 4, "patience": 2})):
+        with pytest.raises(ValueError, match="the ramp of a projection takes 11 steps, but 10 epochs have at most 10"):
+            fit(gcn(), random_graph(), epochs=10, project=given, after_step=[lambda *_: steps.append(1)], **options)
+    assert not steps
+    batches = [random_graph(seed=seed) for seed in range(2)]
+    fit(gcn(), random_graph(), epochs=6, loader=batches, project=project)  # 12 steps
+    batches[0].train_mask[:] = False  # is passed over, so that there are 6 of 12 steps
+    for given, options in ((project, {"loader": batches}), (lambda optimizer: Late(optimizer, 0.5), {})):
+        with pytest.raises(ValueError, match="no evaluated epoch of 6 counts: a projection had not reached its spars"):
+            fit(gcn(), random_graph(), epochs=6, project=given, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"eval_every": 3}, {"patience": 2}])
+def test_no_epoch_counts_before_every_projection_holds(options, tmp_path):
+    """The best figures come first, and the one that is chosen is the best of those at the full sparsity."""
+
+    def both(optimizer):
+        L0Projection(optimizer, 0.5, schedule="cubic", total_steps=4)
+        return L0Projection(optimizer, 0.9, schedule="cubic", total_steps=7)
+
+    def run(hook=no_kill, **more):
+        values = iter(range(100, 0, -1))
+        return fit(
+            gcn(),
+            random_graph(),
+            epochs=12,
+            project=both,
+            metric=lambda *_: next(values),
+            after_step=[hook],
+            **options,
+            **more,
+        )
+
+    whole = run()
+    assert whole.best_epoch == (8 if "eval_every" in options else 6)
+    total = sum(mask.numel() for mask in whole.weight_masks.values())
+    assert sum(int((~mask).sum()) for mask in whole.weight_masks.values()) == int(0.9 * total)
+    with pytest.raises(Kill):
+        run(kill_in(5), checkpoint=tmp_path / "a", checkpoint_every=1)
+    assert run(checkpoint=tmp_path / "a").best_epoch == whole.best_epoch
+
+
+def test_a_kept_weight_that_is_0_is_no_removed_one():
+    """The mask of every projection is a state of its own, which is not read off the zeros."""
+
+    def stop(model, epoch):
+        model.convs[0].lin.weight.data[0] = 0  # after the projection
+
+    masks = {
+        "random": lambda o: FixedMask(o, 0.5),
+        "held": lambda o: HeldMask(o, [torch.rand(p.shape) < 0.5 for p in o.param_groups[0]["params"] if p.dim() > 1]),
+    }
+    for name, project in masks.items():
+        made = []
+
+        def attach(optimizer, project=project, made=made):
+            made.append(project(optimizer))
+            return made[0]
+
+        result = fit(gcn(), random_graph(), epochs=6, project=attach, after_step=[stop])
+        kept = result.weight_masks["convs.0.lin.weight"]
+        assert not result.state_dict["convs.0.lin.weight"][0].any(), name
+        assert kept[0].any()
+        assert torch.equal(kept, made[0].support()[0])
 
 
 def test_patience_begins_when_the_ramp_is_over():

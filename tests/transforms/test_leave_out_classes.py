@@ -192,3 +192,29 @@ def test_too_few_classes_for_the_fraction():
         LeaveOutClasses(0.7)(random_graph())
     with pytest.raises(ValueError, match="'fraction' 0.4 of 2 classes leaves none out"):
         LeaveOutClasses()(random_graph(num_classes=2))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train_idx", torch.tensor([1, 2])),
+        ("train_index", torch.tensor([1, 2])),
+        ("split_idx", {"train": torch.tensor([1, 2])}),
+        ("folds", [torch.tensor([1, 2])]),
+        ("numbers", {"train": torch.tensor([1, 2]).numpy()}),
+        ("val_nodes", [1, 2]),
+    ],
+)
+def test_a_split_that_would_keep_left_out_nodes_is_refused(key, value):
+    data = random_graph()
+    data[key] = value
+    with pytest.raises(ValueError, match=f"'{key}' may hold nodes of left-out classes"):
+        LeaveOutClasses(0.4)(data)
+
+
+def test_links_stay_as_they_are():
+    data = random_graph()
+    data.split_edge, data.edge_label_index = {"train": {"edge": data.edge_index.t()}}, data.edge_index[:, :4]
+    out = LeaveOutClasses(0.4)(data)
+    assert out.split_edge is data.split_edge
+    assert out.edge_label_index is data.edge_label_index

@@ -1,5 +1,7 @@
 import copy
 import pickle
+import warnings
+from collections import OrderedDict, namedtuple
 
 import networkx as nx
 import numpy as np
@@ -257,6 +259,19 @@ def test_torch_csr_follows(transform):
     assert "n_id" not in back
 
 
+@pytest.mark.parametrize("to", ["to_sparse_coo", "to_sparse_csc"])
+def test_other_sparse_matrices_follow(to):
+    data = random_graph()
+    data.edge_weight = torch.rand(data.num_edges)
+    sparse = ToSparseTensor(layout=torch.sparse_csr)(data)
+    dense = sparse.adj_t.to_dense()
+    sparse.adj_t = getattr(sparse.adj_t, to)()
+    out = ReorderNodes("rcm")(sparse)
+    assert out.adj_t.layout == sparse.adj_t.layout
+    assert torch.equal(out.adj_t.to_dense(), dense[out.n_id][:, out.n_id])
+    assert torch.equal(ReorderNodes.inverse(out).adj_t.to_dense(), dense)
+
+
 @needs_torch_sparse
 @pytest.mark.parametrize("attr", ["edge_weight", None])
 @each_method
@@ -319,13 +334,112 @@ def test_as_many_edges_as_nodes():
     assert out.edge_name == [f"{a}-{b}" for a, b in zip(u.tolist(), v.tolist(), strict=True)]
 
 
-def test_what_is_not_known_as_node_numbers_is_named():
+def with_links():
+    """A graph with OGB's dictionary of links; those to train on are its edges."""
     data = random_graph()
-    data.train_idx = torch.tensor([1, 2])
-    with pytest.warns(UserWarning, match="'train_idx' is not renumbered.*'train_index'"):
+    links = data.edge_index[:, data.edge_index[0] < data.edge_index[1]].t().contiguous()
+    other = torch.randint(60, (9, 2), generator=torch.Generator().manual_seed(0))
+    data.split_edge = {
+        "train": {"edge": links, "weight": torch.ones(len(links)), "year": torch.arange(len(links))},
+        "valid": {"edge": links[:5], "edge_neg": other},
+        "test": {"source_node": other[:, 0], "target_node": other[:, 1], "target_node_neg": other[:4].numpy()},
+    }
+    return data
+
+
+@each_method
+def test_links_in_dictionaries_stay_the_edges_they_were(transform):
+    data = with_links()
+    out = transform(data)
+    assert_undirected(out.edge_index)
+    edges = set(map(tuple, out.edge_index.t().tolist()))
+    assert all(tuple(link) in edges for link in out.split_edge["train"]["edge"].tolist())
+    for part, files in data.split_edge.items():
+        for name, old in files.items():
+            new, old = torch.as_tensor(out.split_edge[part][name]), torch.as_tensor(old)
+            assert torch.equal(new if name in ("weight", "year") else out.n_id[new], old), name
+    assert isinstance(out.split_edge["test"]["target_node_neg"], np.ndarray)
+    back = ReorderNodes.inverse(out)
+    assert torch.equal(back.split_edge["train"]["edge"], data.split_edge["train"]["edge"])
+
+
+Pair = namedtuple("Pair", "first second")
+NODES = torch.tensor([1, 5, 59])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [NODES, NODES + 0],
+        (NODES, torch.ones(2)),
+        Pair(NODES, NODES.numpy()),
+        [[NODES], [NODES, NODES.view(3, 1)]],
+        {"train_index": NODES, "weight": torch.ones(3)},
+        OrderedDict(a={"root_index": 5}),
+        7,
+        NODES[0],
+    ],
+)
+def test_node_numbers_by_the_rule_of_pyg(value):
+    """Names with 'index' in them: that of a list, the inner one in a dictionary, as PyG joins graphs."""
+    data = random_graph()
+    data.some_index = value
+    out = ReorderNodes("rcm")(data)
+    back = ReorderNodes.inverse(out)
+    assert type(out.some_index) is type(value)
+    assert repr(back.some_index) == repr(value)
+    assert repr(out.some_index) != repr(value)
+    shifted = Batch.from_data_list([data, data])  # PyG's own word: what it moves by the number of nodes is one
+    if isinstance(value, torch.Tensor) and value.dim() > 0:
+        assert torch.equal(shifted.some_index[len(value) :], value + 60)
+
+
+def test_node_numbers_that_a_class_of_the_user_declares():
+    class Anchored(Data):
+        def __inc__(self, key, value, *args, **kwargs):
+            return self.num_nodes if key == "anchors" else super().__inc__(key, value, *args, **kwargs)
+
+    data = Anchored(**random_graph().to_dict(), anchors=[NODES])
+    out = ReorderNodes("rcm")(data)
+    assert torch.equal(out.n_id[out.anchors[0]], NODES)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train_idx", NODES),
+        ("split_idx", {"train": NODES, "valid": NODES, "test": NODES}),
+        ("split_edge", {"train": {"pairs": NODES}}),
+        ("paths", [NODES, NODES]),
+        ("paths", (NODES.numpy(), 1.0)),
+        ("folds", [{"train": NODES}]),
+        ("train_nodes", [1, 5, 59]),
+        ("train_nodes", {1, 5, 59}),
+        ("seeds", NODES.int()),
+        ("pos_edges", NODES.view(3, 1)),
+        ("nearest_idx", torch.arange(60)),
+        ("ptr", torch.tensor([0, 30, 60])),
+    ],
+)
+def test_what_may_be_node_numbers_is_refused_by_name(key, value):
+    data = random_graph()
+    data[key] = value
+    with pytest.raises(ValueError, match=f"'{key}' may hold node numbers"):
+        ReorderNodes("rcm")(data)
+
+
+def test_other_attributes_stay_and_doubtful_ones_are_named():
+    data = random_graph()
+    data.names, data.scale, data.flags = {"a": "b", "sizes": (3, 4)}, [torch.ones(3)], {"m": torch.ones(3).bool()}
+    data.edge_label, data.kept_classes = torch.arange(7), torch.arange(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         out = ReorderNodes("rcm")(data)
-    assert out.train_idx.tolist() == [1, 2]
-    data = random_graph()
+    for key in ("names", "scale", "flags", "edge_label", "kept_classes"):
+        assert out[key] is data[key]
+    data.queries = NODES
+    with pytest.warns(UserWarning, match="'queries' is left as it is"):
+        assert ReorderNodes("rcm")(data).queries is NODES
     data.train_index = torch.tensor([60])
     with pytest.raises(ValueError, match=r"'train_index' must hold node numbers below 60 \(got 60\)"):
         ReorderNodes("rcm")(data)
@@ -439,7 +553,12 @@ def test_bad_graphs():
     with pytest.raises(ValueError, match="'data' must hold 'edge_index' or 'adj_t'"):
         transform(Data(x=torch.ones(3, 1)))
     with pytest.raises(ValueError, match="'adj_t' must be a torch CSR"):
-        transform(Data(adj_t=torch.eye(3).to_sparse(), num_nodes=3))
+        transform(Data(adj_t=torch.eye(3), num_nodes=3))
+    with pytest.raises(ValueError, match="'edge_weight' must have one entry for each of"):
+        transform(Data(x=torch.ones(3, 1), edge_weight=torch.ones(3), edge_index=torch.tensor([[0], [1]])))
+    csc = Data(adj_t=torch.eye(3).to_sparse_csc(), edge_type=torch.arange(3), num_nodes=3)
+    with pytest.raises(ValueError, match="'edge_type' is in the order of rows or of columns of 'adj_t'"):
+        transform(csc)
     with pytest.raises(ValueError, match="'x' must be dense or CSR"):
         transform(Data(x=torch.eye(3).to_sparse_csc(), edge_index=torch.tensor([[0], [1]])))
     with pytest.raises(ValueError, match="'n_id' must be an integer tensor of shape"):

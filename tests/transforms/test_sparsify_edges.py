@@ -1,5 +1,6 @@
 import copy
 import pickle
+import warnings
 
 import pymetis
 import pytest
@@ -9,11 +10,15 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import Data, HeteroData, InMemoryDataset
 from torch_geometric.loader import ClusterData, ClusterLoader, NeighborLoader
 from torch_geometric.transforms import ToSparseTensor, ToUndirected
+from torch_geometric.utils import to_edge_index
 
 from graphsparse.edges import sparsify_edge
+from graphsparse.ops import Adjacency
 from graphsparse.testing import assert_undirected, random_graph
 from graphsparse.transforms import SparsifyEdges
 from graphsparse.typing import has_module
+
+needs_torch_sparse = pytest.mark.skipif(not has_module("torch_sparse"), reason="needs torch-sparse")
 
 
 def reversed_score(edge_index, num_nodes):
@@ -167,6 +172,149 @@ def test_sparse_tensor_equals_edge_index():
     assert torch.equal(no_value.coo()[0], dst)
 
 
+def beside_adj_t(edge_index, remove_edge_index=True, layout=torch.sparse_csr, attr="edge_weight"):
+    """A graph as a matrix, with attributes beside it that name the edge they belong to, and the graph it was."""
+    u, v = edge_index
+    data = Data(edge_index=edge_index, edge_type=u * 100 + v, time=u * 100 + v, edge_attr=edge_index.t().float())
+    data.edge_weight, data.num_nodes, data.edge_label = (u * 100 + v).float() + 1, 60, torch.ones(7)
+    return ToSparseTensor(attr, remove_edge_index, layout=layout)(data.clone()), data
+
+
+LAYOUTS = [torch.sparse_csr, torch.sparse_coo, pytest.param(None, marks=needs_torch_sparse)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize(("remove", "attr"), [(True, "edge_weight"), (True, None), (False, "edge_weight")])
+def test_attributes_beside_a_matrix_follow_in_its_order(layout, directed, remove, attr):
+    edge_index = random_graph().edge_index
+    if directed:
+        edge_index = edge_index[:, torch.randperm(edge_index.size(1), generator=torch.Generator().manual_seed(1))[:98]]
+    sparse, data = beside_adj_t(edge_index, remove, layout, attr)
+    out = SparsifyEdges(0.37)(sparse)
+    (dst, src), value = to_edge_index(out.adj_t)
+    expected = SparsifyEdges(0.37)(data).edge_index
+    assert len(src) < edge_index.size(1)
+    assert sorted(zip(src.tolist(), dst.tolist(), strict=True)) == sorted(map(tuple, expected.t().tolist()))
+    assert torch.equal(out.edge_type, src * 100 + dst)
+    assert torch.equal(out.time, out.edge_type)
+    assert torch.equal(out.edge_attr, torch.stack([src, dst], dim=1).float())
+    assert torch.equal(value if attr else out.edge_weight, (src * 100 + dst).float() + 1)
+    assert out.edge_label.numel() == 7
+    assert remove or torch.equal(out.edge_index, torch.stack([src, dst]))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_hetero_attributes_beside_a_matrix_follow_in_its_order(layout):
+    data = hetero()
+    writes = data["author", "writes", "paper"]
+    writes.edge_index = writes.edge_index.unique(dim=1)  # a CSR matrix would add repeated ones up
+    writes.edge_attr = writes.edge_index.t().float()
+    writes.weight = writes.edge_index[0] * 100 + writes.edge_index[1]
+    writes.edge_label_index = writes.edge_index.flip(1)
+    data = ToUndirected()(data)
+    del data["paper", "cites", "paper"]
+    out = SparsifyEdges(0.5)(ToSparseTensor(layout=layout)(copy.copy(data)))
+    expected = SparsifyEdges(0.5)(data)
+    for edge_type in data.edge_types:
+        (dst, src), _ = to_edge_index(out[edge_type].adj_t)
+        kept = expected[edge_type].edge_index
+        assert sorted(zip(src.tolist(), dst.tolist(), strict=True)) == sorted(map(tuple, kept.t().tolist()))
+        author, paper = (src, dst) if edge_type[0] == "author" else (dst, src)
+        assert torch.equal(out[edge_type].weight, author * 100 + paper)
+        assert torch.equal(out[edge_type].edge_attr, torch.stack([author, paper], dim=1).float())
+    assert out["author", "writes", "paper"].edge_label_index.size(1) == writes.edge_index.size(1)
+
+
+def test_other_sparse_matrices():
+    dense = torch.zeros(60, 60)
+    u, v = random_graph().edge_index
+    dense[v, u] = torch.arange(1.0, u.numel() + 1)
+    expected = SparsifyEdges(0.4)(Data(adj_t=dense.to_sparse_csr())).adj_t.to_dense()
+    assert 0 < expected.count_nonzero() < u.numel()
+    for matrix in (
+        dense.to_sparse_csc(),
+        dense.to_sparse_coo(),
+        torch.sparse_coo_tensor(torch.stack([v, u]), dense[v, u]),
+    ):
+        out = SparsifyEdges(0.4)(Data(adj_t=matrix)).adj_t
+        assert out.layout == matrix.layout
+        assert torch.equal(out.to_dense(), expected)
+    with pytest.raises(ValueError, match="'edge_type' is in the order of rows or of columns of 'adj_t', a CSC tensor"):
+        SparsifyEdges(0.4)(Data(adj_t=dense.to_sparse_csc(), edge_type=torch.arange(u.numel())))
+
+
+# Seven nodes and twelve entries.
+TREE = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 0]])
+TWELVE = torch.arange(12.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "doubt"),
+    [
+        ("y", TWELVE, True),
+        ("y", TWELVE.numpy(), True),
+        ("y", TWELVE.view(1, 12), False),
+        ("fingerprint", TWELVE.view(12, 1).repeat(1, 4), True),
+        ("symbols", tuple("CCCCCCNNNNNO"), True),
+        ("neg_edge_index", TREE.flip(0), False),
+        ("edge_label_index", TREE.flip(0), False),
+        ("edge_label", TWELVE, False),
+        ("train_pos_edge_index", TREE, False),
+        ("train_edges", TREE.t(), True),
+        ("edge_index_of_view", TREE, False),
+        ("train_index", torch.arange(12) % 7, True),
+        ("edge_feature_names", list("abcdefghijkl"), True),
+        ("class_weight", TWELVE, True),
+        ("edge_features", {"length": TWELVE}, True),
+        ("split_edge", {"train": {"edge": TREE.t()}}, False),
+        ("smiles", "CCCCCCNNNNNO", False),
+    ],
+)
+def test_what_has_as_many_entries_as_there_are_edges_by_chance_stays(key, value, doubt):
+    data = Data(x=torch.ones(7, 2), edge_index=TREE)
+    data[key] = value
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        out = SparsifyEdges(0.5)(data)
+    assert out.num_edges == 6
+    assert out[key] is value
+    assert [f"'{key}'" in str(warning.message) for warning in caught] == [True] * doubt
+    # PyG would remember that it had as many entries as there were edges.
+    assert not out.is_edge_attr(key)
+
+
+@pytest.mark.parametrize("num_nodes", [7, 12])
+@pytest.mark.parametrize(
+    "make", [torch.Tensor.clone, torch.Tensor.numpy, lambda t: tuple(t.tolist()), torch.Tensor.tolist]
+)
+def test_what_belongs_to_edges_keeps_its_type(make, num_nodes):
+    data = Data(x=torch.ones(num_nodes, 2), edge_index=TREE, edge_note=make(TWELVE))
+    out = SparsifyEdges(0.5)(data)
+    kept = sparsify_edge(TREE, 0.5, num_nodes=num_nodes)[1]
+    assert type(out.edge_note) is type(data.edge_note)
+    assert list(out.edge_note) == TWELVE[kept].tolist()
+
+
+def test_as_many_nodes_as_edges_is_told_by_the_name():
+    data = Data(x=torch.ones(12, 2), edge_index=TREE, y=TWELVE, edge_attr=TWELVE, train_mask=TWELVE > 3, rank=TWELVE)
+    with pytest.warns(UserWarning, match="'rank' has as many entries, 12, as there are nodes and edges") as caught:
+        out = SparsifyEdges(0.5)(data)
+    assert len(caught) == 1
+    assert out.y is data.y
+    assert out.rank is data.rank
+    assert out.train_mask is data.train_mask
+    assert out.edge_attr.numel() == out.num_edges == 6
+
+
+def test_sizes_that_cannot_be_right_and_second_copies_are_refused():
+    with pytest.raises(ValueError, match=r"'edge_attr' must have one entry for each of 12 edges \(got 6\)"):
+        SparsifyEdges(0.5)(Data(edge_index=TREE, edge_attr=torch.ones(6, 2), num_nodes=7))
+    for copy_ in (Adjacency.from_edge_index(TREE, num_nodes=7), torch.eye(7).to_sparse_csr()):
+        with pytest.raises(ValueError, match="'adj' holds the edges of 'edge_index' a second time"):
+            SparsifyEdges(0.5)(Data(edge_index=TREE, adj=copy_, num_nodes=7))
+
+
 def hetero():
     generator = torch.Generator().manual_seed(0)
     data = HeteroData()
@@ -230,7 +378,9 @@ def test_bad_input():
     with pytest.raises(ValueError, match="'edge_index' or 'adj_t'"):
         SparsifyEdges(0.5)(Data(x=torch.ones(3, 1)))
     with pytest.raises(ValueError, match="'adj_t' must be a torch CSR"):
-        SparsifyEdges(0.5)(Data(adj_t=torch.eye(3).to_sparse(), num_nodes=3))
+        SparsifyEdges(0.5)(Data(adj_t=torch.eye(3), num_nodes=3))
+    with pytest.raises(ValueError, match="'edge_types' must be edge types of 'data'"):
+        SparsifyEdges(0.5, edge_types=[("author", "reads", "paper")])(hetero())
     with pytest.raises(ValueError, match="'score' must be"):
         SparsifyEdges(0.5, "tedy")(random_graph())
 

@@ -14,7 +14,6 @@ rounding:
 Source: the ideas are those of SGC and SIGN (arXiv 1902.07153, 2004.11198) for constant sums, applied to soups.
 """
 
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +28,7 @@ from graphsparse.nn.inference import Layers, Step
 from graphsparse.nn.linear import is_plain
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.blocks import blocks
+from graphsparse.ops.remember import remember
 from graphsparse.soups.evaluation.judge import Judge
 from graphsparse.soups.states import State, mix_tensors
 
@@ -105,8 +105,6 @@ class CachedForward:
                 adj, rows = _edges_into(layers.operator(self._steps[number - 1]), rows)
                 self._convs.insert(0, _Conv(number, self._steps[number - 1], adj))
         self._prepare(layers.x[rows])
-        #: The tensors of the last soup with their versions, and the outputs of linear steps for it.
-        self._soup: tuple[list[tuple[weakref.ref[Tensor], int]], dict[int, Tensor]] = ([], {})
         #: Bytes that are held of one mixture.
         self._held = 0
 
@@ -172,17 +170,7 @@ class CachedForward:
 
     def _at_soup(self, soup: State) -> dict[int, Tensor]:
         """Return the outputs of linear steps for the soup, which stays the same from scan to scan until it grows."""
-        seen, outputs = self._soup
-        values = list(soup.values())
-        if any(value.is_inference() for value in values):  # changes of these are not counted
-            return self._linear_outputs(soup)
-        if len(seen) != len(values) or any(
-            tensor() is not value or version != value._version
-            for (tensor, version), value in zip(seen, values, strict=True)
-        ):
-            outputs = self._linear_outputs(soup)
-            self._soup = ([(weakref.ref(value), value._version) for value in values], outputs)
-        return outputs
+        return remember([*soup.values(), self], ("linear outputs", *soup), lambda: self._linear_outputs(soup))
 
     def _linear_outputs(self, state: State) -> dict[int, Tensor]:
         self._load(_Mixture(state, state, 1.0), self._names(self._linear))

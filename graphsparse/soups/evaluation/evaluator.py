@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
@@ -14,7 +15,8 @@ from graphsparse.soups.evaluation.judge import Judge, Judged, halves, judged_nod
 from graphsparse.soups.evaluation.plain_forward import PlainForward, estimate_statistics, running_norms
 from graphsparse.soups.states import State, mix
 from graphsparse.training.check import check_callable
-from graphsparse.utils.call_model import Call, call_model
+from graphsparse.utils.call_model import Call, call_model, check_device
+from graphsparse.utils.copy_model import copy_model
 
 #: A figure of merit, higher is better, from the logits ``[n, C]`` and the labels of the judged nodes.
 NodeMetric: TypeAlias = Callable[[Tensor, Tensor], float]
@@ -36,7 +38,8 @@ class Evaluator:
         model: Any PyG model; its weights do not matter. A copy of it is kept, in evaluation mode.
         data: The graph, as in :func:`~graphsparse.training.fit`.
         mask: The judged nodes: a bool mask ``[N]``, or the name of one that ``data`` holds. Only their labels are
-            kept, so nothing that is chosen with an evaluator can have seen another one, of the test nodes say.
+            kept, so nothing that is chosen with an evaluator can have seen another one, of the test nodes say. Nodes
+            without a label, -1 or -100 among classes and NaN else, are not judged.
         metric: Higher is better; accuracy when ``None``, as the number of correct nodes divided by their number.
         mode: ``plain`` for one pass over the whole graph with the layers of this package; ``cached`` for what
             :mod:`~graphsparse.soups.evaluation.cached_forward` does for the models that
@@ -84,11 +87,13 @@ class Evaluator:
             raise ValueError(f"'batch_norm' must be one of {BATCH_NORMS} (got {batch_norm!r})")
         check_callable(call, "call")
         judged = judged_nodes(data, mask)
+        if call is call_model:
+            check_device(model, data)
         if metric is None:
             _check_classes(judged.y)
         else:
             check_callable(metric, "metric")
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model = copy_model(model).eval().requires_grad_(False)
         self.metric, self.batch_norm, self.call = metric, batch_norm, call
         #: Which mode is active, and why it is not ``"cached"``.
         self.mode, self.reason = "plain", "another mode was asked for"
@@ -242,5 +247,5 @@ def _check_classes(y: Tensor) -> None:
         raise ValueError(
             f"'data.y' must hold one class per node, [N], where 'metric' is None (got {['N', *y.shape[1:]]})"
         )
-    if y.is_floating_point() or bool((y < 0).any()):
-        raise ValueError(f"'data.y' must hold a class from 0 on for each judged node (got {y.min().item()}, {y.dtype})")
+    if y.is_floating_point() or y.dtype == torch.bool:
+        raise ValueError(f"'data.y' must hold classes, as integers, where 'metric' is None (got {y.dtype})")

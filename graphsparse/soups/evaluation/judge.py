@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.metrics.labels import is_labelled
+from graphsparse.training.check import check_finite, check_graph, check_part
+
 
 @dataclass(frozen=True, eq=False)
 class Judged:
@@ -16,7 +19,7 @@ class Judged:
 
     Args:
         data: The graph without masks; ``y`` is hidden but for the judged nodes, which ``mask`` marks.
-        nodes: The judged nodes in ascending order, ``[n]``.
+        nodes: The judged nodes in ascending order, ``[n]``: those with a label.
         y: Their labels, ``[n]`` or ``[n, T]``.
     """
 
@@ -34,10 +37,9 @@ def judged_nodes(data: Data, mask: str | Tensor) -> Judged:
 
     Raises:
         TypeError: If the mask is none of bools, or ``data`` is no graph.
-        ValueError: If the mask is missing, has another length, or marks no node.
+        ValueError: If the mask is missing, has another length, or marks no node with a label.
     """
-    if not isinstance(data, Data):
-        raise TypeError(f"'data' must be a torch_geometric Data (got {type(data).__name__})")
+    check_graph(data)
     found = data.get(mask) if isinstance(mask, str) else mask
     if found is None:
         raise ValueError(f"'data' has no {mask!r} to judge models on (it holds {sorted(data.keys())})")
@@ -49,7 +51,12 @@ def judged_nodes(data: Data, mask: str | Tensor) -> Judged:
         raise ValueError(f"'data.y' and 'mask' must have one entry per node (mask has {list(found.shape)})")
     if not bool(found.any()):
         raise ValueError("'mask' marks no node")
-    return _restrict(data, y, found.to(y.device).nonzero().view(-1))
+    check_finite(data, "data")
+    if data.y.is_floating_point() and bool(data.y[found.to(y.device)].isinf().any()):
+        raise ValueError("'data.y' holds infinity")
+    found = found.to(y.device)
+    check_part(y[found], "'mask'", "node", "binary" if y.is_floating_point() or y.dim() > 1 else "multiclass")
+    return _restrict(data, y, (found & is_labelled(y)).nonzero().view(-1))
 
 
 def halves(judged: Judged, seed: int) -> tuple[Judged, Judged]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphsparse.ops.check import check_count
 from graphsparse.soups.evaluation.evaluator import Evaluator
-from graphsparse.soups.recipes.soup import Acceptance, Ingredients, checked_score, soup
+from graphsparse.soups.recipes.soup import Acceptance, Ingredients, checked_logits, checked_score, soup
 from graphsparse.soups.states import States, mix
 
 MEANS = ("logits", "probabilities")
@@ -59,8 +59,8 @@ def ensemble(ingredients: States, evaluator: Evaluator, *, mean: str = "logits")
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If ``mean`` is unknown, there is no ingredient, or one does not fit the model or holds values that
-            are not numbers.
+        ValueError: If ``mean`` is unknown, there is no ingredient, one does not fit the model or holds values or gives
+            logits that are not numbers, or outputs are numbers to be met and no logits of which ``probabilities`` are.
 
     Example:
         >>> from torch_geometric.nn import GCN
@@ -76,10 +76,13 @@ def ensemble(ingredients: States, evaluator: Evaluator, *, mean: str = "logits")
     if mean not in MEANS:
         raise ValueError(f"'mean' must be one of {MEANS} (got {mean!r})")
     states = Ingredients(ingredients, evaluator)
+    y = evaluator.y
+    if mean == "probabilities" and y.is_floating_point() and bool(((y != 0) & (y != 1) & ~y.isnan()).any()):
+        raise ValueError("'mean' cannot be 'probabilities' for labels that are neither classes nor 0, 1 or NaN")
     total: Tensor | None = None
     scores = []
     for i in range(len(states)):
-        logits = evaluator.logits(states[i])
+        logits = checked_logits(evaluator.logits(states[i]), i)
         scores.append(checked_score(evaluator.score_logits(logits), i))
         wide = logits.double() if mean == "logits" else _log_probabilities(logits.double(), evaluator.y)
         add = torch.add if mean == "logits" else torch.logaddexp

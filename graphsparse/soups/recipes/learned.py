@@ -40,6 +40,10 @@ def node_loss(logits: Tensor, y: Tensor) -> Tensor:
     """
     if y.dim() == 2 and y.shape == logits.shape:
         known = ~y.isnan() if y.is_floating_point() else torch.ones_like(y, dtype=torch.bool)
+        if bool(((y != 0) & (y != 1))[known].any()):
+            raise ValueError(
+                "there is no loss for these labels, give 'loss': several labels per node must be 0, 1 or NaN"
+            )
         return F.binary_cross_entropy_with_logits(logits[known], y[known].to(logits.dtype))
     if y.dim() != 1 or y.is_floating_point() or logits.dim() != 2:
         raise ValueError(

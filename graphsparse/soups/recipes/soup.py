@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from graphsparse.ops import constant
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.states import (
     Mixture,
@@ -119,6 +120,13 @@ def checked_score(score: float, index: int) -> float:
     if math.isnan(score):
         raise ValueError(f"'evaluator' gives no number for ingredient {index}")
     return score
+
+
+def checked_logits(logits: Tensor, index: int) -> Tensor:
+    """Return the logits of an ingredient, or refuse such as are not numbers."""
+    if bool(logits.isnan().any()):
+        raise ValueError(f"ingredient {index} gives logits that are not numbers")
+    return logits
 
 
 class Acceptance:
@@ -335,8 +343,9 @@ def soup(name: str, source: str = "") -> Callable[[Callable[..., None]], Soup]:
             states = Ingredients(ingredients, evaluator)
             common = {"split_validation": split_validation, "seed": seed, "progress": progress, "log": log}
             acceptance = Acceptance(states, evaluator, name=name, **common)  # type: ignore[arg-type]
-            recipe(states, acceptance, **options)
-            return acceptance.result()
+            with constant(getattr(evaluator, "data", None)):
+                recipe(states, acceptance, **options)
+                return acceptance.result()
 
         common = list(inspect.signature(make).parameters.values())[:-1]
         made = cast(Any, functools.update_wrapper(make, recipe))

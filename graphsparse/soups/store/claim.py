@@ -108,7 +108,7 @@ class Claims:
             path.rename(aside)
         except FileNotFoundError:
             return
-        if aside.read_text() != text:
+        if _read(aside) != text:
             with contextlib.suppress(OSError):
                 path.hardlink_to(aside)
         aside.unlink()
@@ -121,7 +121,7 @@ def token_of(folder: Path) -> str | None:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_text(errors="replace")
     except FileNotFoundError:
         return None
 
@@ -130,7 +130,7 @@ def _note(text: str | None) -> dict[str, Any]:
     """Return what a claim says; nothing if it is gone or not yet written to its end."""
     try:
         found = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -171,7 +171,7 @@ def _runs(pid: Any, start: Any) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no number of a process is that large
         return False
     except OSError:
         pass

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.digest import digest
-from graphsparse.utils.files import atomic_write
+from graphsparse.utils.files import ContentError, FileError, atomic_write, read_torch, reading
 
 #: After so many failures an ingredient is not tried again.
 MOST_FAILURES = 3
+#: What ``meta.json`` must hold for a store to be opened, and of which type; the rest is for people.
+_META: dict[str, Any] = {"index": int, "val": int | float, "weights": str}
 #: Files that were found to hold what is known of them, each as it was then.
 _INTACT: set[tuple[str, int, int, int, str]] = set()
 
@@ -56,11 +58,14 @@ class IngredientFolder:
         return self.given_up.exists() and not self.is_done()
 
     def write_spec(self, spec: Mapping[str, Any]) -> None:
-        """Note what to train, unless that is known; a damaged note is written anew."""
+        """Note what to train, unless that is known; a note that is damaged or was edited is written anew."""
         try:
-            self.read_spec()
+            saved = self.read_spec()
+            if all(saved.get(name) == value for name, value in spec.items() if name not in ("index", "seed")):
+                return
         except ValueError:
-            write_json(self.spec, spec)
+            pass
+        write_json(self.spec, spec)
 
     def read_spec(self) -> dict[str, Any]:
         """Return what to train."""
@@ -69,21 +74,26 @@ class IngredientFolder:
     def read_meta(self) -> dict[str, Any]:
         """Return what is known of the finished ingredient; an error says how to train it anew."""
         try:
-            return read_json(self.meta)
+            meta = read_json(self.meta)
+            with reading(self.meta):
+                for name, kinds in _META.items():
+                    if not isinstance(meta[name], kinds) or meta[name] != meta[name]:  # NaN is not itself
+                        raise ContentError(f"{name!r} cannot be {meta[name]!r}")
         except ValueError as error:
-            raise ValueError(f"{error}; delete {str(self.mark)!r} to train the ingredient anew") from error
+            raise ValueError(f"{error}; delete {str(self.mark)!r} to train the ingredient anew") from None
+        return meta
 
     def read_weights(self) -> dict[str, Tensor]:
         """Map the state dict from its file, which is compared with its digest the first time."""
+        known = self.read_meta()["weights"]
         try:
-            state: dict[str, Tensor] = torch.load(self.weights, map_location="cpu", mmap=True, weights_only=True)
-            if not is_intact(self.weights, self.read_meta()["weights"], lambda: digest(state.values())):
-                raise ValueError("it does not have the digest that 'meta.json' holds")
-        except Exception as error:  # a damaged file may raise anything
+            state = read_state(self.weights, mmap=True)
+            if not is_intact(self.weights, known, lambda: digest(state.values())):
+                raise FileError(f"{str(self.weights)!r} cannot be read: it has another digest than 'meta.json' says")
+        except (OSError, ValueError) as error:
             raise ValueError(
-                f"{str(self.weights)!r} cannot be read as weights of this ingredient; delete {str(self.mark)!r} and "
-                "call train_ingredients once more to train it anew"
-            ) from error
+                f"{error}; delete {str(self.mark)!r} and call train_ingredients once more to train the ingredient anew"
+            ) from None
         return state
 
     def publish(self, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -109,7 +119,10 @@ class IngredientFolder:
             temporary.write_text(report)
         if not lasting and number < MOST_FAILURES:
             return False
-        told = [f"attempt {k}\n{path.read_text().strip()}\n" for k, path in enumerate(self.failures(), start=1)]
+        told = [
+            f"attempt {k}\n{path.read_text(errors='replace').strip()}\n"
+            for k, path in enumerate(self.failures(), start=1)
+        ]
         with atomic_write(self.given_up) as temporary:
             temporary.write_text("\n".join(told))
         # Who deletes FAILED begins to count anew.
@@ -143,12 +156,21 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read plain values; a file that is missing or damaged is named."""
     try:
-        found = json.loads(path.read_text())
+        with reading(path):
+            found = json.loads(path.read_text())
     except (FileNotFoundError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is missing or damaged ({error})") from error
+        raise ValueError(f"{str(path)!r} is missing or damaged ({error})") from None
     if not isinstance(found, dict):
         raise ValueError(f"{str(path)!r} is damaged: it holds no dictionary")
     return found
+
+
+def read_state(path: Path, *, mmap: bool = False) -> dict[str, Tensor]:
+    """Return a state dict from its file, and refuse a file of anything else."""
+    state = read_torch(path, mmap=mmap)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise FileError(f"{str(path)!r} cannot be read: it holds no tensors by name")
+    return state
 
 
 def is_intact(path: Path, known: str, look: Callable[[], str]) -> bool:

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.failures import writing
-from graphsparse.soups.store.ingredient_folder import IngredientFolder, read_json, sweep_store
+from graphsparse.soups.store.ingredient_folder import IngredientFolder, read_json, read_state, sweep_store
 from graphsparse.soups.store.key import differences
 from graphsparse.soups.store.stored_graph import STRUCTURE, graph_digests, read_graph, write_graph
 from graphsparse.utils.files import atomic_write
@@ -197,9 +197,9 @@ def write_initial(path: Path, state: Mapping[str, Tensor], name: str) -> None:
     """Write initial weights, named by their digest, unless they are there and whole."""
     file = path / "initial" / f"{name}.pt"
     try:
-        if digest(torch.load(file, map_location="cpu", weights_only=True).values()) == name:
+        if digest(read_state(file).values()) == name:
             return
-    except Exception:  # missing, or damaged in any way
+    except (OSError, ValueError):  # missing, or damaged in any way
         pass
     with writing(path), atomic_write(file) as temporary:
         torch.save({key: value.detach().cpu().clone() for key, value in state.items()}, temporary)

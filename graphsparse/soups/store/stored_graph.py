@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphsparse.ops.check import check_edge_index
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.ingredient_folder import is_intact
 from graphsparse.training.node_task import hide_test
 from graphsparse.typing import optional_module
-from graphsparse.utils.files import atomic_write
+from graphsparse.utils.files import ContentError, atomic_write, read_torch, reading
 
 #: All that a training reads; whatever else a graph holds, such as its test mask, stays behind.
 KEYS = ("x", "edge_index", "adj_t", "edge_weight", "edge_attr", "y", "train_mask", "val_mask")
@@ -69,15 +70,16 @@ def read_graph(path: Path, digests: Mapping[str, str] | None = None) -> Data:
         digests: What :func:`graph_digests` returned for the graph, which is compared with the file the first time.
     """
     try:
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        graph = Data(**{key: _whole(value) for key, value in content.items()})
-        if digests is not None and not is_intact(path, _text(digests), lambda: _text(graph_digests(graph))):
-            raise ValueError("it does not have the digests that 'store.json' holds")
-        return graph
-    except OSError:
-        raise
-    except Exception as error:  # a damaged file may raise anything
-        raise ValueError(f"{str(path)!r} cannot be read as the graph of a store; delete it to write it anew") from error
+        content = read_torch(path, mmap=True)
+        with reading(path):
+            graph = Data(**{key: _whole(content[key]) for key in KEYS if key in content})
+            if "edge_index" in graph:
+                check_edge_index(graph.edge_index, graph.num_nodes)
+            if digests is not None and not is_intact(path, _text(digests), lambda: _text(graph_digests(graph))):
+                raise ContentError("it does not have the digests that 'store.json' holds")
+    except ValueError as error:
+        raise ValueError(f"{error}; it is the graph of a store: delete it to write it anew") from None
+    return graph
 
 
 def _text(digests: Mapping[str, str]) -> str:
@@ -97,5 +99,7 @@ def _whole(value: Tensor | Mapping[str, Any]) -> Any:
     if isinstance(value, Tensor):
         return value
     rowptr, col, weight = value["parts"]
+    # Products with an index that is too large read memory that is not theirs.
+    torch.sparse_csr_tensor(rowptr, col, col, value["sizes"], check_invariants=True)
     sparse_tensor = optional_module("torch_sparse").SparseTensor
     return sparse_tensor(rowptr=rowptr, col=col, value=weight, sparse_sizes=tuple(value["sizes"]), is_sorted=True)

@@ -1,7 +1,6 @@
 """Train an ingredient in another process: what it is given, and what it does."""
 
 import contextlib
-import copy
 import functools
 import os
 import pickle
@@ -22,13 +21,14 @@ import torch
 from graphsparse.soups.store.failures import is_transient
 from graphsparse.soups.workers.recipe import Recipe
 from graphsparse.soups.workers.run_ingredient import AGAIN, LASTING, Outcome, attempt
+from graphsparse.utils.copy_model import copy_model
 
 
 def dump_recipe(recipe: Recipe) -> bytes:
     """Return a recipe as bytes, with the model in place of what builds it, and what is set in this process."""
     training = replace(recipe.training, fast=False, log=None)  # the model comes in its faster form
     try:
-        make_model = functools.partial(copy.deepcopy, recipe.model())
+        make_model = functools.partial(copy_model, recipe.model())
         payload = cloudpickle.dumps(replace(recipe, make_model=make_model, training=training))
     except Exception as error:  # what cannot be pickled may raise anything
         raise TypeError(
@@ -84,10 +84,22 @@ def main(arguments: Sequence[str]) -> int:
     file, store, key, token, threads, parent = arguments
     signal.signal(signal.SIGTERM, _leave)
     _leave_with(int(parent))
-    outcome = attempt_elsewhere(Path(file).read_bytes(), store, key, token, int(threads))
+    outcome = attempt_elsewhere(_read_own(Path(file)), store, key, token, int(threads))
     with contextlib.suppress(OSError):
         sys.stderr.write(outcome.told)
     return outcome.code
+
+
+def _read_own(file: Path) -> bytes:
+    """Return a file that runs code, and refuse one that anybody else could have written, or put in its place."""
+    for path in (file, file.parent):
+        status = path.stat()
+        if os.name != "nt" and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
+            raise PermissionError(
+                f"{str(path)!r} could be written by others, and what it holds would be run; name a folder of your own "
+                "for temporary files in TMPDIR"
+            )
+    return file.read_bytes()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

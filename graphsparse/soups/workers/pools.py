@@ -80,6 +80,7 @@ class LocalPool:
         self._private = tempfile.TemporaryDirectory(prefix="graphsparse-", ignore_cleanup_errors=True)
         self._file = Path(self._private.name) / "recipe.pkl"
         try:
+            self._file.touch(0o600)  # in a folder that only this user may enter
             self._file.write_bytes(content)
         except OSError as error:  # no file of the store: say which disk is full
             self._private.cleanup()

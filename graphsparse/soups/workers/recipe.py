@@ -12,8 +12,9 @@ from torch_geometric.data import Data
 
 from graphsparse.loader import make_loader
 from graphsparse.loader.batches import check_sums_weighted_messages
-from graphsparse.nn import layerwise_inference
+from graphsparse.nn import Supermask, layerwise_inference
 from graphsparse.nn.accelerate import accelerate
+from graphsparse.nn.inference import why_not_by_layers
 from graphsparse.nn.linear import set_dropout
 from graphsparse.ops.check import check_count, check_list, check_number
 from graphsparse.ops.digest import digest
@@ -117,10 +118,16 @@ class Recipe:
         model = self.build(0)
         if self.jitter is not None and "dropout" in self.jitter and set_dropout(model, 0.0) == 0:
             raise ValueError("'jitter' draws 'dropout', but the model has none that could be set")
+        by_layers = self.inference == "layerwise"
+        if by_layers:
+            trained = self.model()
+            trained = trained.materialize() if isinstance(trained, Supermask) else trained
+            if (why := why_not_by_layers(trained)) is not None:
+                raise ValueError(f"'inference' cannot be 'layerwise' here: {why}")
         edges = graph.get("edge_index")
         if edges is not None and edges.size(1) <= _SMALL:
             with seeded(0):
-                NodeTask(graph).check(model)
+                NodeTask(graph, inference=self.infer if by_layers else None).check(model)
 
     def start(self, model: nn.Module) -> dict[str, str]:
         """Say where ingredients start, which all of a store have in common."""

@@ -17,7 +17,7 @@ from graphsparse.nn.linear import set_dropout
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.claim import token_of
 from graphsparse.soups.store.failures import is_storage_error, is_transient
-from graphsparse.soups.store.ingredient_folder import IngredientFolder
+from graphsparse.soups.store.ingredient_folder import IngredientFolder, read_state
 from graphsparse.soups.store.store import read_content
 from graphsparse.soups.store.stored_graph import read_graph
 from graphsparse.soups.workers.recipe import Recipe
@@ -126,9 +126,9 @@ def _initial_model(store: Path, recipe: Recipe, spec: dict[str, Any]) -> nn.Modu
         set_dropout(model, spec["dropout"])
     path = store / "initial" / f"{spec['initial']}.pt"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file may raise anything
-        raise ValueError(f"{str(path)!r} cannot be read as initial weights; delete it to write it anew") from error
+        state = read_state(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{error}; it holds initial weights: delete it to write it anew") from None
     if digest(state.values()) != spec["initial"]:
         raise ValueError(f"{str(path)!r} does not hold the initial weights of this name; delete it to write it anew")
     model.load_state_dict(state)

@@ -94,18 +94,21 @@ class Report:
 
     Args:
         folders: All ingredients of a call, in their order.
-        progress: Whether to show a bar.
+        progress: Whether to show a bar; a string names it.
         log: Receives a dictionary for each ingredient that is finished from now on.
     """
 
-    def __init__(self, folders: Sequence[IngredientFolder], progress: bool = False, log: Log | None = None) -> None:
+    def __init__(
+        self, folders: Sequence[IngredientFolder], progress: bool | str = False, log: Log | None = None
+    ) -> None:
         self._index = {folder.key: index for index, folder in enumerate(folders)}
         self._log = log
         self._failed: list[IngredientFolder] = []
         #: Ingredients that are neither finished nor given up.
         self.open = [folder for folder in folders if not folder.is_done()]
         done = len(folders) - len(self.open)
-        self._bar = tqdm(total=len(folders), initial=done, disable=not progress, unit="ingredient")
+        name = progress if isinstance(progress, str) else "ingredients"
+        self._bar = tqdm(total=len(folders), initial=done, disable=not progress, desc=name, unit="network")
         self._shown = (-1, -1)
         for folder in list(self.open):
             self.settle(folder)
@@ -140,18 +143,18 @@ class Report:
         meta = folder.read_meta()
         index = self._index[folder.key]
         self._bar.update()
-        for note in meta["notes"]:
+        for note in meta.get("notes") or ():
             warnings.warn(f"ingredient {index} ({folder.key}): {note}", UserWarning, stacklevel=2)
         if self._log is not None:
             names = ("val", "train", "best_epoch", "epochs_run", "seconds", "attempts")
-            self._log({"index": index, **{name: meta[name] for name in names}})
+            self._log({"index": index, **{name: meta[name] for name in names if name in meta}})
 
     def check(self) -> None:
         """Raise an error that names the ingredients that were given up and shows what happened to the first."""
         if not self._failed:
             return
         first = self._failed[0]
-        text = first.given_up.read_text().strip().splitlines()
+        text = first.given_up.read_text(errors="replace").strip().splitlines()
         shown = "\n".join(f"    {line}" for line in text[-_TOLD:])
         numbers = ", ".join(str(self._index[folder.key]) for folder in self._failed)
         places = "\n".join(f"    {folder.given_up}" for folder in self._failed)

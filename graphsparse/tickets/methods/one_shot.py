@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from torch.optim import Optimizer
 
+from graphsparse.edges.score import check_score
 from graphsparse.tickets.run import Found, TicketRun, WeightRule
 from graphsparse.training import FixedMask, L0Projection
 from graphsparse.training.step_projection import check_scope
@@ -45,29 +46,32 @@ class Fixed:
     """Weights that are drawn by chance are 0 from the first step to the last.
 
     Args:
-        ratio: ``"uniform"`` removes the same fraction of every tensor, ``"global"`` draws from all of them together.
+        ratio: How many weights of each tensor are kept: ``"erk"`` more of small ones, by Erdos-Renyi ratios;
+            ``"uniform"`` the same share of all, which leaves next to nothing of a small last layer; ``"global"`` as it
+            comes when drawing from all of them together. The number of all together is exact with each.
 
     Raises:
         ValueError: If the ratio is unknown.
 
     Example:
         >>> Fixed()
-        Fixed(ratio='uniform')
+        Fixed(ratio='erk')
 
     Source: the random baseline of Chen et al., *A Unified Lottery Ticket Hypothesis for Graph Neural Networks*,
-    arXiv 2102.06790, Section 4; see :class:`~graphsparse.training.FixedMask`.
+    arXiv 2102.06790, Section 4; the ratios of Evci et al., *Rigging the lottery*, arXiv 1911.11134, Section 3; see
+    :class:`~graphsparse.training.FixedMask`.
     """
 
-    ratio: Literal["uniform", "global"] = "uniform"
+    ratio: Literal["erk", "uniform", "global"] = "erk"
     nested: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.ratio not in ("uniform", "global"):
-            raise ValueError(f"'ratio' must be 'uniform' or 'global' (got {self.ratio!r})")
+        if self.ratio not in ("erk", "uniform", "global"):
+            raise ValueError(f"'ratio' must be 'erk', 'uniform' or 'global' (got {self.ratio!r})")
 
     def __call__(self, optimizer: Optimizer, sparsity: float, *, seed: int) -> FixedMask:
         """Attach the mask to an optimiser."""
-        return FixedMask(optimizer, sparsity, scope="tensor" if self.ratio == "uniform" else "global", seed=seed)
+        return FixedMask(optimizer, sparsity, scope="tensor" if self.ratio == "uniform" else self.ratio, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,10 @@ class OneShot:
         edges: Edge score, by name or callable, see :func:`~graphsparse.edges.edge_score`; ``None`` keeps all edges.
         weights: :class:`L0`, :class:`Fixed`, or any other ``(optimizer, sparsity, seed=...) -> StepProjection``;
             ``None`` keeps all weights.
+
+    Raises:
+        TypeError: If ``edges`` is neither a name nor callable.
+        ValueError: If there is no score of that name.
 
     Example:
         >>> from torch_geometric.nn import GCN
@@ -99,6 +107,10 @@ class OneShot:
 
     edges: str | EdgeScore | None = None
     weights: WeightRule | None = None
+
+    def __post_init__(self) -> None:
+        if self.edges is not None:
+            check_score(self.edges)
 
     @property
     def prunes(self) -> frozenset[str]:

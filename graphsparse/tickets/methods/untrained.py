@@ -149,7 +149,9 @@ class Untrained:
                 config={"weight_sparsity": target.weights, **described},
                 metrics={"val": result.val, "best_epoch": result.best_epoch},
             )
+            logits = result.logits
             del masked, result  # what they keep of the graph would stay while the ticket is judged
+            run.check(ticket, logits)
             yield ticket
 
     def _published(self) -> _Published:
@@ -181,6 +183,7 @@ class Untrained:
             total_steps=published.epochs if published.lr > 0 else None,
         )
         del model  # the wrapper has a copy without weights
+        run.check(Ticket.from_supermask(masked, data=run.graph), run.logits(masked))
         result = run.train(
             masked,
             tag,

@@ -30,6 +30,10 @@ class EgoHop:
     nodes: Tensor
     root: Tensor
 
+    def to(self, device: torch.device) -> "EgoHop":
+        """Return the same on a device."""
+        return EgoHop(*(part.to(device) for part in (self.parent, self.child, self.nodes, self.root)))
+
 
 def ego_rings(graph: InGraph, roots: Tensor, hops: int, fan_out: int, generator: torch.Generator) -> list[EgoHop]:
     """Draw the surroundings of some nodes, ring by ring: from each node up to ``fan_out`` links to nodes not met yet.
@@ -125,6 +129,10 @@ class EgoObjective(nn.Module):
         near, place = torch.unique(torch.cat([roots, *(ring.nodes for ring in rings)]), return_inverse=True)
         # A node that is near many roots is there once.
         x = constant_features(take_rows(graph.x, near), reuse=False)
+        # Drawn on the CPU, where the seed gives the same, and learned where the graph is.
+        device = graph.x.device
+        roots, permuted, place = (part.to(device) for part in (roots, permuted, place))
+        rings = [ring.to(device) for ring in rings]
         start, *places = place.split([roots.numel(), *(ring.nodes.numel() for ring in rings)])
         real_root = self.of_root(self.encoder(graph.x, graph.edge_index)[roots])
         features, message = self.of_features(x), self.own[0](x).relu()[start]

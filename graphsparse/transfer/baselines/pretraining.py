@@ -19,7 +19,7 @@ from graphsparse.training.link_task import LinkTask, check_features
 from graphsparse.transfer.baselines.registry import BaselineOptions, register_baseline
 from graphsparse.transfer.data.node_features import take_rows
 from graphsparse.transfer.data.split import check_dense_x
-from graphsparse.transfer.models.link_model import LinkModel
+from graphsparse.transfer.models.link_model import LinkModel, message_graph
 from graphsparse.transfer.models.predictor import VectorPredictor
 from graphsparse.transfer.models.student import NodeMLP, encode_rows
 
@@ -149,7 +149,7 @@ class PretrainedLinkPredictor(VectorPredictor):
             check_dense_x(pair)
         options = self.settings
         source = self._with_inputs(pair.graph("source", without=split))
-        objective = build_model(partial(self._objective, source, seed), seed)
+        objective = build_model(partial(self._objective, source, seed), seed).to(source.x.device)
         free = partial(clipped_adam, clip=math.inf)
         training = link_training(epochs=options.pretraining_epochs, lr=1e-2, eval_every=1, patience=20, optimizer=free)
         task = PretrainTask(source.x, getattr(objective, "generators", ()))
@@ -159,9 +159,11 @@ class PretrainedLinkPredictor(VectorPredictor):
         sizes = [z.size(1), *[options.student_hidden] * (options.num_layers - 1), options.hidden]
         network = build_model(partial(NodeMLP, sizes, options.dropout), seed)
         decoder = build_model(partial(make_decoder, sizes[-1], directed=pair.directed), seed)
-        model = LinkModel(network, decoder)
+        model = LinkModel(network, decoder).to(z.device)
+        target = message_graph(pair.graph("target", without=split, features=False))
+        target.x = z
         second = LinkTask(
-            Data(x=z, edge_index=pair.graph("target", without=split, features=False).edge_index),
+            target,
             {"val": (split.val, split.val_neg)},
             links_per_epoch=options.links_per_epoch,
             directed=pair.directed,

@@ -17,6 +17,8 @@ from graphsparse.ops.pairs import find_sorted
 NodeKeys: TypeAlias = Tensor | list[str]
 #: Names of the graphs that can be derived from a pair.
 GRAPHS = ("target", "intersection", "enriched_intersection", "enriched_target", "union", "source")
+#: Types whose values stand for a key that is not there.
+_MISSING = ("NoneType", "NAType", "NaTType")
 #: Roles of nodes.
 SOURCE_ONLY, TARGET_ONLY, BOTH = 0, 1, 2
 
@@ -75,8 +77,8 @@ def read_keys(keys: Any, store: Any, num_nodes: int, name: str) -> NodeKeys:
     """Return the keys of the nodes of a graph, checked.
 
     Args:
-        keys: An integer tensor or array ``[N]``, a sequence of ``N`` strings or integers, or the name of the attribute
-            of ``store`` that holds one of these.
+        keys: ``N`` integers, strings or bytes in UTF-8 as a tensor, an array, a sequence, or a column of pandas or
+            Arrow; or the name of the attribute of ``store`` that holds one of these.
         store: The graph.
         num_nodes: Number of its nodes ``N``.
         name: Name of the argument, for the error messages.
@@ -89,8 +91,10 @@ def read_keys(keys: Any, store: Any, num_nodes: int, name: str) -> NodeKeys:
         if keys not in store:
             raise ValueError(f"'{name}' names the attribute {keys!r}, which the graph does not have")
         keys = store[keys]
-    found = _integers(keys, name) if isinstance(keys, (Tensor, np.ndarray)) else None
-    found = _strings(keys, name) if found is None else found
+    keys = _as_array(keys, name)
+    if isinstance(keys, np.ndarray) and keys.dtype.kind in "USO":
+        keys = keys.tolist()
+    found = _integers(keys, name) if isinstance(keys, np.ndarray) else _listed(keys, name)
     if len(found) != num_nodes:
         raise ValueError(f"'{name}' must hold one key per node (got {len(found)} keys for {num_nodes} nodes)")
     _refuse_repeated(found, name)
@@ -154,39 +158,64 @@ def _join_by_dictionary(target: Sequence[str], sources: Sequence[Sequence[str]])
     return numbers, len(number)
 
 
-def _integers(keys: Any, name: str) -> NodeKeys | None:
-    """Return integer keys as int64, string arrays as a list; ``None`` for an array of objects."""
-    if isinstance(keys, np.ndarray) and keys.dtype.kind in "UO" and keys.ndim == 1:
-        return None
-    kind = keys.dtype
-    if isinstance(keys, np.ndarray):
-        wrong = kind.kind not in "iu" or kind == np.uint64
-    else:
-        wrong = kind.is_floating_point or kind.is_complex or kind == torch.bool or keys.layout != torch.strided
-    if wrong or kind == torch.uint64:
-        raise TypeError(f"'{name}' must hold integers of at most 64 bits with sign, or strings (got {kind})")
-    if keys.ndim == 2 and keys.shape[1] == 1:  # as OGB keeps what there is one of per node
-        keys = keys.reshape(-1)
-    if keys.ndim != 1:
-        raise ValueError(f"'{name}' must have one dimension (got shape {list(keys.shape)})")
-    return torch.as_tensor(keys).detach().to(device="cpu", dtype=torch.int64)
+#: What is said of keys that are no keys.
+_REMEDY = "give integers of at most 64 bits with sign, or write each key as a string"
 
 
-def _strings(keys: Any, name: str) -> NodeKeys:
-    if isinstance(keys, np.ndarray):
-        keys = keys.tolist()
-    if not isinstance(keys, Sequence):
+def _as_array(keys: Any, name: str) -> Any:
+    """Return tensors and columns as an array of one dimension, and any other sequence as it is."""
+    if isinstance(keys, Tensor):
+        if keys.layout != torch.strided:
+            raise TypeError(f"'{name}' must be dense (got the layout {keys.layout})")
+        if keys.dtype == torch.bfloat16:  # which NumPy does not have
+            raise TypeError(f"'{name}' must hold integers or strings (got {keys.dtype}): {_REMEDY}")
+        keys = keys.detach().cpu().numpy()
+    elif hasattr(keys, "to_pylist"):  # a column of Arrow, whose strings are no NumPy array
+        return keys.to_pylist()
+    elif hasattr(keys, "to_numpy"):  # a column, an index or categories of pandas
+        keys = keys.to_numpy()
+    if isinstance(keys, (bytes, bytearray, memoryview)) or not isinstance(keys, (np.ndarray, Sequence)):
         raise TypeError(f"'{name}' must hold integers or strings, or name an attribute (got {type(keys).__name__})")
+    if isinstance(keys, np.ndarray):
+        if keys.ndim == 2 and keys.shape[1] == 1:  # as OGB keeps what there is one of per node
+            keys = keys.reshape(-1)
+        if keys.ndim != 1:
+            raise ValueError(f"'{name}' must have one dimension (got shape {list(keys.shape)})")
+    return keys
+
+
+def _integers(keys: "np.ndarray[Any, Any]", name: str) -> NodeKeys:
+    if keys.dtype.kind == "f" and np.isnan(keys).any():  # as pandas writes integers of which one is missing
+        raise ValueError(f"'{name}' holds missing keys (NaN): every node needs one")
+    if keys.dtype.kind not in "iu":
+        raise TypeError(f"'{name}' must hold integers or strings (got {keys.dtype}): {_REMEDY}")
+    if len(keys) and keys.dtype.kind == "u" and int(keys.max()) >= 2**63:
+        raise ValueError(f"'{name}' holds {int(keys.max())}, which is more than 64 bits with sign: {_REMEDY}")
+    return torch.from_numpy(keys.astype(np.int64))
+
+
+def _listed(keys: Sequence[Any], name: str) -> NodeKeys:
+    """Return integers as int64, strings as a list, bytes as the strings that they are in UTF-8."""
     kinds = set(map(type, keys))
+    missing = sorted(kind.__name__ for kind in kinds if kind.__name__ in _MISSING)
+    if not missing and any(issubclass(kind, float) for kind in kinds) and any(key != key for key in keys):
+        missing.append("NaN")
+    if missing:
+        raise ValueError(f"'{name}' holds missing keys ({', '.join(missing)}): every node needs one")
     if kinds and bool not in kinds and all(issubclass(kind, numbers.Integral) for kind in kinds):
         try:
             return torch.from_numpy(np.fromiter(map(int, keys), np.int64, len(keys)))
         except OverflowError:
             far = max(map(int, keys), key=abs)
-            raise ValueError(f"'{name}' must hold integers of at most 64 bits with sign (got {far})") from None
+            raise ValueError(f"'{name}' holds {far}, which is more than 64 bits with sign: {_REMEDY}") from None
+    if kinds and all(issubclass(kind, bytes) for kind in kinds):
+        try:
+            return [key.decode() for key in keys]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"'{name}' holds bytes that are no UTF-8 ({error.object!r}): {_REMEDY}") from None
     if not all(issubclass(kind, str) for kind in kinds):
         got = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise TypeError(f"'{name}' must hold integers or strings, one kind only (got {got})")
+        raise TypeError(f"'{name}' must hold integers or strings, one kind only (got {got}): {_REMEDY}")
     return list(keys)
 
 

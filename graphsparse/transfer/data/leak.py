@@ -6,21 +6,26 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from graphsparse.ops.blocks import blocks
-from graphsparse.ops.pairs import is_among, pair_keys, sort_keys, unique_keys
+from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, sort_keys, unique_keys
+from graphsparse.transfer.data.edge_lists import edge_lists, feature_pairs
 from graphsparse.transfer.data.negatives import marked_first
+from graphsparse.transfer.data.node_features import equal_rows, take_rows
 from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.data.relation import read_pairs
+from graphsparse.transfer.data.sides import across
 from graphsparse.transfer.data.split import PARTS, LinkSplit
+
+#: Held-out links from which on, and share of them above which, what is found in features is no accident.
+_FEW, _SHARE = 3, 0.1
 
 
 def assert_no_leak(
     split: LinkSplit,
     pair: SharedNodePair,
     *,
-    graph: Data | None = None,
+    graph: Any = None,
     positives: Tensor | None = None,
     anchors: Tensor | None = None,
     negatives: Tensor | None = None,
@@ -30,22 +35,33 @@ def assert_no_leak(
     """Raise an error if a rule against leaks is broken.
 
     ==== ======================================================================================================
-    L1   No held-out link, in either direction, is among messages, positives or anchors, whichever graph it is from.
+    L1   No held-out link, in either direction, is among messages, positives or anchors, whichever graph it is from,
+         nor in any other list of edges of ``graph``. Features are no rows of an adjacency that holds them, and the
+         source does not have them between copies of the target's nodes, with other keys and the same features.
     L2   The split is of this pair's target, and all of its links are in it: one split serves every method.
     L3   Both directions of a pair are in one part, and every pair is there once.
-    L4   No negative is a positive: stored non-links are no link of the whole target, given ones no known link.
+    L4   No negative is a positive: stored non-links are no link of the whole target, ``negatives`` no known link.
     L5   Validation links serve the choice of a model only, unless ``use_valid_as_anchor`` says otherwise.
-    L6   Stored non-links are of the same kind as the held-out links, and there are ``num_neg`` of them for each. None
+    L6   Stored non-links are of the same kind as the held-out links: with an end that only the target has, and between
+         the two sides, where those are. There are ``num_neg`` of them for each link, if we drew them. None
          is an edge of a graph either: as no held-out link is one, what a source says of them would tell them apart.
     L7   Pairs that are asked for do not influence one another: none is an anchor, and each has the score it has alone.
     ==== ======================================================================================================
 
-    The split is always checked; what else is given is checked as well.
+    The split is always checked; what else is given is checked as well. **That source and target have links in common
+    is no leak**: the method lives on it. Training links of the target, and links of a source that are not held out, may
+    be anywhere. A leak is a pair that is held out, in a graph that is trained on or sends messages; so
+    ``pair.graph(name, without=split)`` leaves those pairs out of all graphs, the source's own included. Non-links that
+    were given (:func:`given_split`) may be as many as they are, come twice and be in both parts.
 
     Args:
         split: The split.
         pair: The graphs.
-        graph: A graph whose edges are messages or are learned from, with ``n_id`` where its nodes are not the target's.
+        graph: A graph whose edges are messages or are learned from: a ``Data`` or ``HeteroData``, with ``n_id`` where
+            its nodes are not the target's (nodes of several types are numbered type by type otherwise, as PyG's
+            ``to_homogeneous`` does), an ``Adjacency``, a ``SparseTensor`` or a sparse tensor. All types of edges are
+            looked at, ``adj_t``, and pairs of nodes in all other attributes, dictionaries and lists, except where the
+            last part of their name holds "neg".
         positives: Pairs that a model learns to be links, ``[2, P]`` in the target's numbers.
         anchors: Pairs with known labels that labels are spread from, ``[2, C]``.
         negatives: Pairs that a model learns to be none, ``[2, Q]``. One may be a held-out link by chance: who draws
@@ -58,8 +74,9 @@ def assert_no_leak(
         ValueError: If a rule is broken; the message begins with it.
 
     Example:
-        >>> ring = torch.stack([torch.arange(40), (torch.arange(40) + 1) % 40])
-        >>> target = Data(edge_index=ring, key=torch.arange(40), num_nodes=40)
+        >>> from torch_geometric.data import Data
+        >>> ring = torch.stack([torch.arange(41), (torch.arange(41) + 1) % 41])
+        >>> target = Data(edge_index=ring, key=torch.arange(41), num_nodes=41)
         >>> pair = SharedNodePair(target, target)
         >>> from graphsparse.transfer.data.split import split_links
         >>> split = split_links(pair, hold_out="all")
@@ -67,7 +84,7 @@ def assert_no_leak(
         >>> assert_no_leak(split, pair, graph=pair.union())
         Traceback (most recent call last):
         ...
-        ValueError: rule L1: 'graph' has 32 of the held-out links as edges, such as ...
+        ValueError: rule L1: 'graph' has 33 of the held-out links as edges, such as ...
     """
     for name, value, kind in (("split", split, LinkSplit), ("pair", pair, SharedNodePair)):
         if not isinstance(value, kind):
@@ -78,6 +95,8 @@ def assert_no_leak(
     check.stored_negatives()
     check.parts()
     check.kinds()
+    check.features()
+    check.copies()
     if graph is not None:
         check.graph(graph)
     for name, given in (("positives", positives), ("anchors", anchors)):
@@ -102,12 +121,13 @@ class _Check:
 
     def __init__(self, split: LinkSplit, pair: SharedNodePair) -> None:
         self.split, self.pair = split, pair
-        self.num_nodes = pair.num_nodes
+        self.num_nodes, self.sizes = pair.num_nodes, (pair.num_nodes, pair.num_union_nodes)
+        self.given = split.options.get("non_links") == "given"
         self.pairs = {name: read_pairs(getattr(split, name), self.num_nodes, f"split.{name}") for name in PARTS}
         self.keys = {name: self.sorted(pairs) for name, pairs in self.pairs.items()}
 
-    def sorted(self, pairs: Tensor) -> Tensor:
-        return sort_keys(pair_keys(pairs, self.num_nodes))
+    def sorted(self, pairs: Tensor, *, directed: bool = False) -> Tensor:
+        return sort_keys(pair_keys(pairs, self.num_nodes, directed=directed))
 
     def read(self, pairs: Any, name: str) -> Tensor:
         return self.sorted(read_pairs(pairs, self.num_nodes, name))
@@ -122,10 +142,13 @@ class _Check:
             _broken(rule, f"{what.format(both.numel())}, such as {self.example(both)}")
 
     def stored_negatives(self) -> None:
-        links = self.sorted(self.pair.target_links())
+        # Of given non-links one may be the opposite of a link, as a citation is that nobody returned.
+        directed = self.given and self.pair.directed
+        links = torch.cat([self.pair.target_links(), self.split.heldout.cpu()], 1)
+        known = unique_keys(self.sorted(links, directed=directed))
         for name in ("val_neg", "test_neg"):
-            count = self.keys[name].numel()
-            self.refuse("L4", f"{{}} of {count} pairs in '{name}' are links of the target", self.keys[name], links)
+            keys = self.sorted(self.pairs[name], directed=directed)
+            self.refuse("L4", f"{{}} of {keys.numel()} pairs in '{name}' are links of the target", keys, known)
 
     def parts(self) -> None:
         directed = self.pair.directed
@@ -136,13 +159,19 @@ class _Check:
             if not directed and bool((pairs[0] > pairs[1]).any()):
                 _broken("L3", f"'split.{name}' has pairs with the larger end first")
             twice = exact[name][1:][exact[name][1:] == exact[name][:-1]]
-            if twice.numel():
+            if twice.numel() and not (self.given and "neg" in name):
                 _broken("L3", f"'split.{name}' has pairs more than once, such as {self.example(twice)}")
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test"), ("val_neg", "test_neg")):
+        together = [("train", "val"), ("train", "test"), ("val", "test"), ("val_neg", "test_neg")]
+        for one, other in together[: 3 if self.given else 4]:
             what = f"'{one}' and '{other}' have {{}} pairs in common"
             self.refuse("L4" if "neg" in one else "L3", what, self.keys[one], self.keys[other])
         links = pair_keys(self.pair.target_links(), self.num_nodes, directed=directed)
         stored = sort_keys(torch.cat([exact[name] for name in ("train", "val", "test")]))
+        if self.given:
+            # What is held out may be none of the target's edges, as in OGB's data; what is known must be.
+            stored = sort_keys(
+                torch.cat([exact["train"], stored[is_among(stored, links) & ~is_among(stored, exact["train"])]])
+            )
         if not torch.equal(stored, links):
             strange = stored[~is_among(stored, links)]
             hint = f"; {self.example(strange)} is none" if strange.numel() else ""
@@ -157,17 +186,26 @@ class _Check:
         only = self.split.options.get("hold_out") == "target_only_end"
         for part in ("val", "test"):
             links, negatives = (self.pairs[name].size(1) for name in (part, f"{part}_neg"))
-            if negatives != num_neg * links:
+            if negatives != num_neg * links and not self.given:
                 _broken("L6", f"'{part}' has {links} links and {negatives} non-links, not {num_neg} for each")
             for name in (part, f"{part}_neg"):
                 between = int(shared[self.pairs[name]].all(0).count_nonzero())
                 if only and between:
                     _broken("L6", f"{between} pairs in '{name}' have no end that only the target has, as others have")
-        if self.pair.directed:
-            self.directions(~shared)
+                side = self.split.side
+                within = 0 if side is None else int((~across(self.pairs[name], side.cpu())).count_nonzero())
+                if within:
+                    _broken(
+                        "L6",
+                        f"{within} of {self.pairs[name].size(1)} pairs in '{name}' are not between the two sides that "
+                        "the links of the target are between: who knows the sides alone tells them from links; "
+                        "between='any' lets them be",
+                    )
+        if self.pair.directed and not self.given:
+            self.directions(~shared if self.split.side is None else self.split.side == 0)
 
     def directions(self, marked: Tensor) -> None:
-        """Compare how often links and non-links begin with a node that only the target has, where one end is one."""
+        """Compare how often links and non-links begin with a marked node, where one end is one."""
         shares, counts = zip(
             *(
                 marked_first(torch.cat([self.pairs[f"val{kind}"], self.pairs[f"test{kind}"]], 1), marked)
@@ -180,30 +218,82 @@ class _Check:
         pooled = sum(share * count for share, count in zip(shares, counts, strict=True)) / sum(counts)
         # Five standard deviations of what chance alone would do.
         if abs(shares[0] - shares[1]) > 5 * sqrt(pooled * (1 - pooled) * (1 / counts[0] + 1 / counts[1])):
+            ends = ("a shared and another node", "latter") if self.split.side is None else ("the sides", "first one")
             _broken(
                 "L6",
-                f"of the held-out links between a shared and another node {shares[0]:.0%} begin with the latter, of "
-                f"the stored non-links {shares[1]:.0%}",
+                f"of the held-out links between {ends[0]} {shares[0]:.0%} begin with the {ends[1]}, of the stored "
+                f"non-links {shares[1]:.0%}",
             )
 
-    def graph(self, graph: Any) -> None:
-        """Look for held-out pairs among the edges, in blocks."""
-        if not isinstance(graph, Data):
-            raise TypeError(f"'graph' must be a Data (got {type(graph).__name__})")
-        ids = graph.n_id.cpu() if "n_id" in graph else torch.arange(int(graph.num_nodes))
-        if bool((ids >= self.pair.num_union_nodes).any()):
-            raise ValueError("'graph' has nodes that this pair does not have")
-        asked = unique_keys(torch.cat([self.keys[name] for name in PARTS[1:]]))
-        found = [asked[:0]]
-        for where in blocks(graph.edge_index.size(1)):
-            ends = ids[graph.edge_index[:, where].cpu().long()]
-            keys = pair_keys(ends[:, (ends < self.num_nodes).all(0)], self.num_nodes)
-            found.append(keys[is_among(keys, asked)])
-        seen = unique_keys(torch.cat(found))
+    def found(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which held-out links and which stored non-links are among pairs ``[2, E]``, as keys."""
         held = unique_keys(torch.cat([self.keys["val"], self.keys["test"]]))
-        self.refuse("L1", "'graph' has {} of the held-out links as edges", seen, held)
-        if seen.numel():
-            _broken("L6", f"'graph' has {seen.numel()} of the stored non-links as edges, such as {self.example(seen)}")
+        rest = unique_keys(torch.cat([self.keys["val_neg"], self.keys["test_neg"]]))
+        parts: list[list[Tensor]] = [[held[:0]], [rest[:0]]]
+        for where in blocks(pairs.size(1)):
+            ends = pairs[:, where]
+            keys = pair_keys(ends[:, (ends < self.num_nodes).all(0)], self.num_nodes)
+            for known, part in zip((held, rest), parts, strict=True):
+                part.append(keys[is_among(keys, known)])
+        return unique_keys(torch.cat(parts[0])), unique_keys(torch.cat(parts[1]))
+
+    def no_chance(self, links: Tensor, non_links: Tensor) -> bool:
+        """Say whether more held-out links than stored non-links were found than chance would find."""
+        total, others = (sum(self.keys[f"{part}{kind}"].numel() for part in ("val", "test")) for kind in ("", "_neg"))
+        share = links.numel() / max(total, 1)
+        return links.numel() >= _FEW and share > max(_SHARE, 2 * non_links.numel() / max(others, 1))
+
+    def graph(self, graph: Any) -> None:
+        """Look for held-out pairs among the edges, and for held-out links in all other lists of pairs."""
+        for part in edge_lists(graph, self.sizes):
+            links, non_links = self.found(part.pairs)
+            if links.numel() and (part.sure or part.messages or self.no_chance(links, non_links)):
+                where = "as edges" if part.messages else f"in '{part.name}'"
+                _broken(
+                    "L1", f"'graph' has {links.numel()} of the held-out links {where}, such as {self.example(links)}"
+                )
+            if part.messages and non_links.numel():
+                count = non_links.numel()
+                _broken(
+                    "L6", f"'graph' has {count} of the stored non-links as edges, such as {self.example(non_links)}"
+                )
+
+    def features(self) -> None:
+        """Look for held-out links in features that have a column for each node."""
+        ids = [torch.arange(self.num_nodes), *self.pair.nodes().source_ids]
+        for i, (graph, numbers) in enumerate(zip((self.pair.target, *self.pair.source), ids, strict=True)):
+            part = feature_pairs(graph.get("x"), numbers, self.sizes)
+            if part is None:
+                continue
+            links, non_links = self.found(part.pairs)
+            if self.no_chance(links, non_links):
+                name = f"source {i - 1}" if i else "target"
+                _broken("L1", f"'x' of the {name} has a column for each node, and {links.numel()} held-out links in it")
+
+    def copies(self) -> None:
+        """Look for held-out links that the source has between nodes whose features, and no others', are the same."""
+        match, own = self.pair.nodes(), self.pair.target.get("x")
+        number = torch.arange(match.num_nodes)
+        if own is None or own.layout != torch.strided:
+            return
+        start = match.num_target
+        for graph, ids in zip(self.pair.source, match.source_ids, strict=True):
+            new = (ids >= start).nonzero().view(-1)
+            start += new.numel()
+            if new.numel() and graph.get("x") is not None:
+                node, place = equal_rows(own, take_rows(graph.x, new))
+                number[ids[new[place]]] = node
+        if bool((number == torch.arange(match.num_nodes)).all()):
+            return
+        links = key_pairs(self.pair.relation().source, match.num_nodes)
+        links = links[:, (links >= self.num_nodes).any(0)]
+        links, non_links = self.found(number[links])
+        if self.no_chance(links, non_links):
+            _broken(
+                "L1",
+                f"the source has {links.numel()} of the held-out links between nodes that have other keys than those "
+                f"of the target and the same features, such as {self.example(links)}: give them the same keys",
+            )
 
     def learned(self, name: str, keys: Tensor, valid_allowed: bool) -> None:
         self.refuse("L1", f"{{}} '{name}' are test links", keys, self.keys["test"])

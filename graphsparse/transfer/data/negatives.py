@@ -8,13 +8,21 @@ from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_edge_index
 from graphsparse.ops.pairs import Pairs, is_among, key_blocks, key_pairs, pair_keys, sort_keys, unique_keys
 from graphsparse.ops.sort import stable_order
+from graphsparse.transfer.data.sides import across
 from graphsparse.utils.counter_random import CounterRandom, check_seed
 
 #: Permutations after which links whose partner was refused are given up.
 _PERMUTATIONS = 20
 
 
-def degree_matched_negatives(positives: Tensor, num_nodes: int, exclude: Tensor | None = None, seed: int = 0) -> Tensor:
+def degree_matched_negatives(
+    positives: Tensor,
+    num_nodes: int,
+    exclude: Tensor | None = None,
+    seed: int = 0,
+    *,
+    side: Tensor | None = None,
+) -> Tensor:
     r"""Return pairs that are no links, in which each node occurs about as often as in the links.
 
     One end of every link stays, which of them is tossed for, and the other is permuted among the links:
@@ -28,13 +36,15 @@ def degree_matched_negatives(positives: Tensor, num_nodes: int, exclude: Tensor 
         num_nodes: Number of nodes.
         exclude: More pairs that must not come, ``[2, X]``: held-out links, other links of the graph.
         seed: Of the permutations, an integer from 0 to :math:`2^{63} - 1`.
+        side: Side 0 or 1 of each node ``[N]`` where all links are between two sides, users and items, say: then so are
+            the pairs, as the end on side 0 stays.
 
     Returns:
         Pairs ``[2, M]``, int64, ``M <= P``, the smaller end first, sorted, each once.
 
     Raises:
         TypeError: If a tensor of pairs is not an integer tensor, or the seed no integer.
-        ValueError: If a shape, an index or the seed is out of range.
+        ValueError: If a shape, an index or the seed is out of range, or a link is not between the sides.
 
     Example:
         >>> star_and_ring = torch.tensor([[0, 0, 0, 4, 5, 6], [1, 2, 3, 5, 6, 4]])
@@ -50,7 +60,14 @@ def degree_matched_negatives(positives: Tensor, num_nodes: int, exclude: Tensor 
     generator = torch.Generator().manual_seed(check_seed(seed))
     known = unique_keys(torch.cat([pair_keys(pairs.cpu(), num_nodes) for pairs in refused.values()]))
     first, second = positives.cpu().long()
-    coin = torch.rand(first.numel(), generator=generator) < 0.5
+    if side is None:
+        coin = torch.rand(first.numel(), generator=generator) < 0.5
+    else:
+        if side.shape != (num_nodes,) or not bool(across(positives.cpu().long(), side.cpu()).all()):
+            raise ValueError(
+                f"'side' must tell the sides of {num_nodes} nodes, with both ends of a link on different ones"
+            )
+        coin = side.cpu()[first] == 1
     first, second = torch.where(coin, second, first), torch.where(coin, first, second)
     taken = first.new_empty(0)
     for _ in range(_PERMUTATIONS):
@@ -106,6 +123,42 @@ class PairSpace:
         return self.marked[pairs[0]] | self.marked[pairs[1]]
 
 
+class PairsBetween:
+    r"""All pairs of a node on side 0 and one on side 1 of which at least one is marked, numbered without gaps.
+
+    With :math:`S_i` side :math:`i` and :math:`M` the marked nodes, these are
+    :math:`(S_0 \cap M) \times S_1 \cup (S_0 \setminus M) \times (S_1 \cap M)`.
+
+    Example:
+        >>> space = PairsBetween(torch.tensor([True, False, True]), torch.tensor([0, 0, 1]))
+        >>> space.decode(torch.arange(space.size))
+        tensor([[0, 1],
+                [2, 2]])
+    """
+
+    def __init__(self, marked: Tensor, side: Tensor) -> None:
+        self.marked, self.side = marked, side
+        near, far = side == 0, side == 1
+        sets = ((near & marked, far), (near & ~marked, far & marked))
+        self._parts = [(one.nonzero().view(-1), other.nonzero().view(-1)) for one, other in sets]
+        self.size = sum(one.numel() * other.numel() for one, other in self._parts)
+
+    def decode(self, index: Tensor) -> Tensor:
+        """Return the pairs ``[2, n]`` of numbers in ``[0, size)``, the smaller end first."""
+        pairs, start = torch.empty(2, index.numel(), dtype=torch.int64), 0
+        for one, other in self._parts:
+            stop = start + one.numel() * other.numel()
+            inside = (index >= start) & (index < stop)
+            row, column = key_pairs(index[inside] - start, other.numel())
+            pairs[0, inside], pairs[1, inside] = one[row], other[column]
+            start = stop
+        return torch.stack([pairs.amin(0), pairs.amax(0)])
+
+    def holds(self, pairs: Pairs) -> Tensor:
+        """Say of pairs whether they are of this space."""
+        return across(torch.stack([*pairs]), self.side) & (self.marked[pairs[0]] | self.marked[pairs[1]])
+
+
 def _triangle_row(index: Tensor) -> Tensor:
     """Return the largest h with h (h - 1) / 2 <= index."""
     row = ((1 + (1 + 8 * index.double()).sqrt()) / 2).floor().long()
@@ -115,7 +168,7 @@ def _triangle_row(index: Tensor) -> Tensor:
     return row
 
 
-def draw_non_links(space: PairSpace, num: int, links: Tensor, *, seed: int) -> Tensor:
+def draw_non_links(space: PairSpace | PairsBetween, num: int, links: Tensor, *, seed: int) -> Tensor:
     """Draw different pairs of a space, none of them a link, uniformly: int64 ``[2, num]`` in the order of the draws.
 
     Where most pairs of the space are free, numbers are drawn and those of links or drawn before dropped; where few are,
@@ -135,6 +188,7 @@ def draw_non_links(space: PairSpace, num: int, links: Tensor, *, seed: int) -> T
         raise ValueError(
             f"{num} different non-links are needed, but the target has only {free} pairs of the kind of the held-out "
             "links that are no link: take fewer with 'num_neg', or hold out fewer links"
+            + ("; or draw them from all pairs of nodes with between='any'" if isinstance(space, PairsBetween) else "")
         )
 
     def no_links(index: Tensor) -> Tensor:

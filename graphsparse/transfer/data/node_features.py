@@ -6,15 +6,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphsparse.ops.blocks import row_blocks
+from graphsparse.ops.csr import csr_tensor
+from graphsparse.ops.pairs import find_sorted
 from graphsparse.transfer.data.keys import NodeMatch
+from graphsparse.utils.counter_random import mix64
 
 
 def check_x(x: Any, num_nodes: int, name: str) -> None:
     """Refuse what is no matrix with a row per node."""
     if not isinstance(x, Tensor) or x.layout not in (torch.strided, torch.sparse_csr):
-        raise TypeError(f"{name} must be a dense or CSR tensor (got {type(x).__name__})")
+        got = x.layout if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name} must be a dense or CSR tensor (got {got})")
     if x.dim() != 2 or x.size(0) != num_nodes:
         raise ValueError(f"{name} must have shape [N, F], a row for each of {num_nodes} nodes (got {list(x.shape)})")
+    if x.is_floating_point():
+        values = x.values()[:, None] if x.layout == torch.sparse_csr else x
+        for where in row_blocks(*values.shape):
+            if not bool(values[where].isfinite().all()):
+                what = "NaN" if bool(values[where].isnan().any()) else "infinity"
+                raise ValueError(f"{name} holds {what}: fill it in, or leave 'x' out where nothing reads it")
 
 
 def check_features(xs: Sequence[Any], sizes: Sequence[int]) -> None:
@@ -74,6 +85,35 @@ def take_rows(x: Tensor, rows: Tensor) -> Tensor:
     return _csr(new_ptr, x.col_indices()[entry], x.values()[entry], x)
 
 
+def equal_rows(x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows of two dense matrices that are equal, where each is the only one of its kind in its matrix.
+
+    Example:
+        >>> equal_rows(torch.tensor([[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 2.0]]))
+        (tensor([0]), tensor([1]))
+    """
+    single, places = [], []
+    for hashes in (_row_hashes(x), _row_hashes(other)):
+        kept, inverse, count = torch.unique(hashes, return_inverse=True, return_counts=True)
+        place = torch.empty_like(kept)
+        place[inverse] = torch.arange(hashes.numel())
+        single.append(kept[count == 1])
+        places.append(place[count == 1])
+    at = find_sorted(single[1], single[0])
+    both = at >= 0
+    return places[0][at[both]], places[1][both]
+
+
+def _row_hashes(x: Tensor) -> Tensor:
+    """Return an integer of 64 bits for each row that is equal for equal rows, and nearly always another for others."""
+    found = torch.empty(x.size(0), dtype=torch.int64)
+    for where in row_blocks(x.size(0), x.size(1)):
+        part = x[where].detach().cpu().double().contiguous().view(torch.int64)
+        factor = mix64(torch.arange(part.size(1))) | 1
+        found[where] = mix64(part ^ factor).mul(factor).sum(1)
+    return found
+
+
 def _stack_rows(parts: Sequence[Tensor]) -> Tensor:
     if parts[0].layout == torch.strided:
         return torch.cat(list(parts))
@@ -85,4 +125,4 @@ def _stack_rows(parts: Sequence[Tensor]) -> Tensor:
 
 def _csr(ptr: Tensor, col: Tensor, values: Tensor, like: Tensor) -> Tensor:
     size = (ptr.numel() - 1, like.size(1))
-    return torch.sparse_csr_tensor(ptr.to(col.dtype), col, values, size, check_invariants=False)
+    return csr_tensor(ptr.to(col.dtype), col, values, size)

@@ -14,6 +14,7 @@ from graphsparse.ops.pairs import key_pairs
 from graphsparse.transfer.data.keys import GRAPHS, NodeMatch, match_nodes, read_keys
 from graphsparse.transfer.data.node_features import check_features, check_x, features_of, take_rows
 from graphsparse.transfer.data.relation import FROM_SOURCE, Relation, read_pairs, read_relation
+from graphsparse.transfer.data.sides import extend_sides
 
 
 @runtime_checkable
@@ -23,6 +24,11 @@ class HeldOut(Protocol):
     @property
     def queries(self) -> Tensor:
         """All held-out pairs, links and non-links, ``[2, Q]``."""
+        ...
+
+    @property
+    def side(self) -> Tensor | None:
+        """Side of each of the target's nodes, int8, where links are between two sides alone."""
         ...
 
     def check(self, pair: "SharedNodePair") -> None:
@@ -62,8 +68,8 @@ class SharedNodePair:
     Args:
         source: The source graph, or a list of source graphs.
         target: The target graph.
-        source_key: Keys of the source's nodes: the name of an attribute, integers ``[N]``, or ``N`` strings; one entry
-            per source where there is a list of sources.
+        source_key: Keys of the source's nodes: the name of an attribute, or ``N`` integers or strings as a tensor, an
+            array, a list, or a column of pandas or Arrow; one entry per source where there is a list of sources.
         target_key: Keys of the target's nodes, in the same way.
         directed: Whether ``(u, v)`` and ``(v, u)`` are different links.
         min_shared: Fewer shared nodes than this are an error.
@@ -173,7 +179,8 @@ class SharedNodePair:
             without: Pairs of the target's nodes ``[2, P]`` whose links are left out in both directions, whichever
                 graph they come from. With a :class:`~graphsparse.transfer.LinkSplit` every validation and test pair is
                 left out, non-links too: a source's opinion is hidden of links and non-links alike, else its presence
-                would tell them apart.
+                would tell them apart. Where all links of the graph are between the two sides of the split, ``side``
+                holds that of each node, int8 ``[N]``, -1 where no link tells it.
             source_weight: Adds ``edge_weight`` ``[E]``: this for edges that only sources have, 1 for all others.
             features: Whether to add ``x``.
 
@@ -193,6 +200,12 @@ class SharedNodePair:
         x = features_of(name, self._match, self._xs()) if features else None
         if x is not None:
             graph.x = x
+        if isinstance(without, HeldOut) and without.side is not None and edge_index.size(1):
+            side = torch.full((self.num_union_nodes,), -1, dtype=torch.int8)
+            side[: self.num_nodes] = without.side
+            found = extend_sides(side[n_id], edge_index)
+            if found is not None:
+                graph.side = found
         # Sets of links are joined on the CPU; what comes out is where the target is.
         return graph.to(self.target.edge_index.device)
 

@@ -13,13 +13,14 @@ from graphsparse.ops.check import check_count, check_edge_index
 from graphsparse.ops.digest import digest
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
 from graphsparse.ops.sort import index_dtype, stable_order
-from graphsparse.transfer.data.negatives import PairSpace, draw_non_links, turn_non_links
+from graphsparse.transfer.data.negatives import PairsBetween, PairSpace, draw_non_links, turn_non_links
 from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.data.relation import read_pairs
+from graphsparse.transfer.data.sides import across, find_sides, read_sides
 from graphsparse.utils.counter_random import CounterRandom, check_seed
-from graphsparse.utils.files import read_tensors, write_tensors
+from graphsparse.utils.files import ContentError, read_tensors, reading, write_tensors
 
-_KIND, VERSION = "link split", "3"
+_KIND, VERSION = "link split", "4"
 #: Names of the tensors, in the order in which they are digested.
 PARTS = ("train", "val", "test", "val_neg", "test_neg")
 HOLD_OUT = ("target_only_end", "all")
@@ -36,10 +37,15 @@ class LinkSplit:
         val: Links held out for validation, ``[2, P]``.
         test: Links held out for the test, ``[2, P]``.
         val_neg: Non-links for validation, ``[2, k * P]``: entries ``i * k`` to ``i * k + k - 1`` are link ``i``'s.
+            Where they were given (:func:`given_split`), as many as were given.
         test_neg: Non-links for the test, in the same way.
         seed: What the split was drawn with.
         fingerprint: Of the pair, see :attr:`SharedNodePair.fingerprint`.
-        options: How it was drawn: ``ratios``, ``hold_out``, ``num_neg``, ``directed``.
+        options: How it was drawn: ``ratios``, ``hold_out``, ``num_neg``, ``directed``; ``between``, ``"found"``,
+            ``"given"`` or ``"any"``; ``non_links`` is ``"given"`` where they were.
+        side: Where links are between two sides alone, users and items, say: the side 0 or 1 of each target node, int8
+            ``[N_t]``, -1 on neither. Then non-links are too, those that methods draw for themselves included, in
+            graphs whose links are all between the sides; a derived graph says so in its own ``side``.
     """
 
     train: Tensor
@@ -50,6 +56,7 @@ class LinkSplit:
     seed: int
     fingerprint: str
     options: dict[str, Any] = field(default_factory=dict)
+    side: Tensor | None = None
 
     @property
     def heldout(self) -> Tensor:
@@ -63,13 +70,14 @@ class LinkSplit:
 
     @property
     def num_neg(self) -> int:
-        """Number of stored non-links per held-out link."""
+        """Number of stored non-links per held-out link, 0 where as many were given as there are."""
         return int(self.options.get("num_neg", 0))
 
     @property
     def hash(self) -> str:
         """A digest of all pairs and of how they were drawn: equal splits have equal ones."""
-        return digest([self._header(), *(getattr(self, name) for name in PARTS)])
+        side = [] if self.side is None else [self.side]
+        return digest([self._header(), *(getattr(self, name) for name in PARTS), *side])
 
     def check(self, pair: SharedNodePair) -> None:
         """Refuse a pair that the split was not made for.
@@ -96,7 +104,7 @@ class LinkSplit:
         Raises:
             OSError: If the file cannot be written.
         """
-        tensors = {}
+        tensors = {} if self.side is None else {"side": self.side}
         for name in PARTS:
             pairs = getattr(self, name)
             largest = int(pairs.max()) if pairs.numel() else 0
@@ -117,8 +125,13 @@ class LinkSplit:
         """
         remedy = "'split_links' with the same arguments draws the same pairs again"
         tensors, header = read_tensors(path, _KIND, VERSION, remedy)
-        pairs: dict[str, Any] = {name: tensors[name].long() for name in PARTS}
-        split = cls(**pairs, **header)
+        with reading(path):
+            if any(tensors[name].is_floating_point() for name in PARTS):
+                raise ContentError("it holds other than numbers of nodes")
+            pairs: dict[str, Any] = {name: tensors[name].long() for name in PARTS}
+            for name, found in pairs.items():
+                check_edge_index(found, None if pair is None else pair.num_nodes, name)
+            split = cls(**pairs, **header, side=tensors.get("side"))
         if pair is not None:
             split.check(pair)
         return split
@@ -128,6 +141,9 @@ class LinkSplit:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={getattr(self, name).size(1)}" for name in PARTS)
+        if self.side is not None:
+            one, other = (int((self.side == number).count_nonzero()) for number in (0, 1))
+            sizes += f", between={one} and {other} nodes ({self.options.get('between')})"
         return f"{type(self).__name__}({sizes}, seed={self.seed}, hash={self.hash!r})"
 
 
@@ -138,6 +154,7 @@ def split_links(
     *,
     hold_out: str | Tensor = "target_only_end",
     num_neg: int = 5,
+    between: str | Tensor | tuple[Tensor, Tensor] | None = None,
 ) -> LinkSplit:
     r"""Split the links of a pair's target once, for every method and every derived graph.
 
@@ -151,6 +168,15 @@ def split_links(
     kind alone would tell links from non-links. Where links are directed, so are non-links: those between a shared and
     another node begin with the latter as often as the held-out links do, all others have either direction as likely.
 
+    **Bipartite targets.** Where all links are between two sides, users and items, say, so are non-links: two users
+    would be told from a link by their sides alone. It is found out, and shown by the split, where it can be no accident
+    and the sides are sure: the nodes of one side all have smaller numbers than those of the other, as PyG's
+    ``to_homogeneous`` numbers them; or all edges are listed from one side to the other; or no cycle is odd, of at least
+    20 independent ones. In the last case links outside the largest component are for training, with a warning, because
+    sides cannot be told there; if these are more than a tenth of all it is an error. With fewer cycles, as in a tree,
+    there is a warning, and non-links are drawn from all pairs. ``between`` says it in place of all this. Where links
+    have a direction non-links begin on side 0 as often as held-out links do.
+
     Args:
         pair: The graphs.
         ratios: Shares of training, validation and test in the links that may be held out; their sum is 1.
@@ -159,19 +185,27 @@ def split_links(
             for all, or the pairs themselves, ``[2, P]``, such as those after a certain year. Non-links are drawn from
             all pairs of the target's nodes in the latter two cases.
         num_neg: Non-links per held-out link.
+        between: Between which nodes links can be: a bool tensor ``[N_t]``, True on one side, such as
+            ``data.node_type == 0``; two tensors with the nodes of each side; ``"any"`` for all nodes; found out when
+            ``None``.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, a pair of ``hold_out`` is no link of the target, there is nothing to
-            hold out, validation or test would be empty though their ratio is not 0, or there are too few non-links.
+            hold out, validation or test would be empty though their ratio is not 0, there are too few non-links, a link
+            is not between the sides of ``between``, or links are between two sides that cannot be told.
 
     Example:
         >>> from torch_geometric.data import Data
-        >>> ring = torch.stack([torch.arange(40), (torch.arange(40) + 1) % 40])
-        >>> target = Data(edge_index=ring, key=torch.arange(40), num_nodes=40)
+        >>> ring = torch.stack([torch.arange(41), (torch.arange(41) + 1) % 41])
+        >>> target = Data(edge_index=ring, key=torch.arange(41), num_nodes=41)
         >>> source = Data(edge_index=ring[:, :20], key=torch.arange(21), num_nodes=21)
         >>> split_links(SharedNodePair(source, target))
-        LinkSplit(train=24, val=8, test=8, val_neg=40, test_neg=40, seed=0, hash='...')
+        LinkSplit(train=24, val=8, test=9, val_neg=40, test_neg=45, seed=0, hash='...')
+        >>> bought = torch.cartesian_prod(torch.arange(8), torch.arange(8, 16)).t()[:, ::2]
+        >>> target = Data(edge_index=bought, key=torch.arange(16), num_nodes=16)
+        >>> split_links(SharedNodePair(target, target), hold_out="all", num_neg=1)
+        LinkSplit(train=6, val=13, test=13, val_neg=13, test_neg=13, between=8 and 8 nodes (found), seed=0, hash='...')
     """
     if not isinstance(pair, SharedNodePair):
         raise TypeError(f"'pair' must be a SharedNodePair (got {type(pair).__name__})")
@@ -182,14 +216,19 @@ def split_links(
     # Both directions of a pair have one key here and so fall into one part.
     keys = pair_keys(links, num_nodes)
     rule = hold_out if isinstance(hold_out, str) else "given"
-    candidates = unique_keys(keys[_may_be_held_out(pair, links, keys, hold_out)])
+    side, told = sides_of_target(pair, links, between)
+    may = _may_be_held_out(pair, links, keys, hold_out)
+    if side is not None:
+        may &= across(links, side)
+    candidates = unique_keys(keys[may])
     val, test = (is_among(keys, part) for part in _divide(candidates, shares, seed))
     held = torch.cat([links[:, val], links[:, test]], 1)
     only = ~pair.shared
-    space = PairSpace(only if rule == "target_only_end" else torch.ones_like(only))
+    marked = only if rule == "target_only_end" else torch.ones_like(only)
+    space = PairSpace(marked) if side is None else PairsBetween(marked, side)
     negatives = draw_non_links(space, num_neg * held.size(1), unique_keys(keys), seed=seed)
     if pair.directed:
-        negatives = turn_non_links(negatives, held, only, seed=seed)
+        negatives = turn_non_links(negatives, held, only if side is None else side == 0, seed=seed)
     num_val = int(val.count_nonzero())
     return LinkSplit(
         links[:, ~(val | test)],
@@ -199,8 +238,18 @@ def split_links(
         negatives[:, num_neg * num_val :],
         seed,
         pair.fingerprint,
-        {"ratios": list(shares), "hold_out": rule, "num_neg": num_neg, "directed": pair.directed},
+        {"ratios": list(shares), "hold_out": rule, "num_neg": num_neg, "directed": pair.directed, "between": told},
+        side,
     )
+
+
+def sides_of_target(pair: SharedNodePair, links: Tensor, between: Any) -> tuple[Tensor | None, str]:
+    """Return the side of each of the target's nodes, ``None`` for no sides, and who says so."""
+    if between is None:
+        side = find_sides(links, pair.target.edge_index.as_subclass(Tensor), pair.num_nodes)
+        return side, "any" if side is None else "found"
+    side = read_sides(between, pair.num_nodes, links)
+    return side, "any" if side is None else "given"
 
 
 def _check_ratios(ratios: Any) -> tuple[float, float, float]:

@@ -161,8 +161,8 @@ def encode_layerwise(model: nn.Module, graph: Data) -> Tensor:
 
 
 def message_graph(graph: Data) -> Data:
-    """Return what a model reads of a derived graph: features, edges and their weights, if any."""
-    return Data.from_dict({name: graph[name] for name in ("x", "edge_index", "edge_weight") if name in graph})
+    """Return what a training reads of a derived graph: features, edges, and their weights and sides, if any."""
+    return Data.from_dict({name: graph[name] for name in ("x", "edge_index", "edge_weight", "side") if name in graph})
 
 
 def featured(pair: "SharedNodePair", channels: int, seed: int) -> tuple["SharedNodePair", nn.Embedding | None]:

@@ -1,6 +1,8 @@
 """What teacher, student, chain and baselines have in common: they are fitted, score pairs, and are saved and loaded."""
 
+import copy
 import json
+import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -12,8 +14,9 @@ from torch import Tensor, nn
 from graphsparse.nn.link_decoders import make_decoder, score_in_chunks
 from graphsparse.ops.digest import digest
 from graphsparse.training import FitResult, Training, fit, link_training
+from graphsparse.transfer.data.leak import assert_no_leak
 from graphsparse.transfer.data.split import check_queries, check_split
-from graphsparse.utils.files import read_tensors, write_tensors
+from graphsparse.utils.files import read_tensors, reading, write_tensors
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair
@@ -106,12 +109,14 @@ class LinkPredictor:
 
         Raises:
             TypeError: If the graphs are heterogeneous, or their features no floating point numbers.
-            ValueError: If the split is that of another pair, or there is nothing to learn from.
+            ValueError: If the split is that of another pair, breaks a rule against leaks
+                (:func:`~graphsparse.transfer.assert_no_leak`), or there is nothing to learn from.
         """
         return self._fit(pair, split, seed)
 
     def _fit(self: P, pair: "SharedNodePair", split: "LinkSplit", seed: int | None, *given: Any) -> P:
         check_split(pair, split)
+        assert_no_leak(split, pair)
         self.forget()
         state = dict(self.learn(pair, split, self.training.seed if seed is None else seed, *given))
         return self.restore(state, origin_of(pair, split))
@@ -150,11 +155,20 @@ class LinkPredictor:
 
         Raises:
             RuntimeError: If nothing has been fitted.
+            TypeError: If what was learned is neither a tensor nor a plain value.
             OSError: If the file cannot be written.
         """
         header = {"class": type(self).__name__, "options": self.options(), "origin": dict(self.origin)}
         tensors = {name: value for name, value in self.state.items() if isinstance(value, Tensor)}
-        header["state"] = {name: value for name, value in self.state.items() if name not in tensors}
+        plain = {name: value for name, value in self.state.items() if name not in tensors}
+        header["state"] = plain
+        for name, value in plain.items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError) as error:
+                raise TypeError(
+                    f"a file holds tensors and plain values, and 'state[{name!r}]' is neither: {error}"
+                ) from None
         write_tensors(path, _KIND, tensors, header)
 
     @classmethod
@@ -170,17 +184,41 @@ class LinkPredictor:
             ValueError: If it holds something else, is damaged, or was fitted on another target.
         """
         tensors, header = read_tensors(path, _KIND)
-        kind = {kind.__name__: kind for kind in _kinds(cls)}.get(header["class"])
+        with reading(path):
+            name, options, origin, state = (header[key] for key in ("class", "options", "origin", "state"))
+            kind = {kind.__name__: kind for kind in _kinds(cls)}.get(name)
+            target = origin["target"]
         if kind is None:
-            raise ValueError(f"{path} holds a {header['class']}, and not a {cls.__name__} that is known here")
-        if header["origin"]["target"] != pair.fingerprint:
-            raise ValueError(
-                f"{path} was fitted on another target: {header['origin']['target']}, not {pair.fingerprint}"
-            )
-        found: P = kind.from_options(header["options"])
+            raise ValueError(f"{path} holds a {name}, and not a {cls.__name__} that is known here")
+        if target != pair.fingerprint:
+            raise ValueError(f"{path} was fitted on another target: {target}, not {pair.fingerprint}")
         device = pair.target.edge_index.device
-        state = header["state"] | {name: value.to(device) for name, value in tensors.items()}
-        return found.restore(state, header["origin"])
+        with reading(path):
+            found: P = kind.from_options(options)
+            return found.restore(state | {name: value.to(device) for name, value in tensors.items()}, origin)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds, and name what it cannot hold."""
+        for name, value in vars(self).items():
+            if isinstance(value, Training) or (callable(value) and not isinstance(value, nn.Module)):
+                try:
+                    pickle.dumps(value)
+                except (pickle.PicklingError, AttributeError, TypeError) as error:
+                    raise TypeError(
+                        f"'{name}' of this {type(self).__name__} cannot be pickled ({error}): give a function that a "
+                        "module defines, or write what scoring needs with 'save(path)'"
+                    ) from None
+        return dict(vars(self))
+
+    def __copy__(self: P) -> P:
+        new = object.__new__(type(self))
+        vars(new).update(vars(self))
+        return new
+
+    def __deepcopy__(self: P, memo: dict[int, Any]) -> P:
+        new = memo[id(self)] = object.__new__(type(self))
+        vars(new).update(copy.deepcopy(vars(self), memo))
+        return new
 
     def restore(self: P, state: dict[str, Any], origin: Mapping[str, Any]) -> P:
         """Take what was learned from elsewhere."""

@@ -131,7 +131,7 @@ class EdgeLabelPropagation:
         table = PairTable(anchors, num_nodes, "anchors")
         _check_probabilities(y, "y", len(table), nan=True)
         _check_probabilities(p, "p", len(table))
-        y, p = table.sorted(y), table.sorted(p)
+        y, p = (table.sorted(values.to(table.device)) for values in (y, p))
         if self.mode == "residual":
             start = seed = (y - p).float().nan_to_num_(0.0)
         else:
@@ -183,7 +183,7 @@ class EdgeLabelPropagation:
             lam = 0.0
         changed = p.detach().clone()
         if len(table) > 0 and lam > 0:
-            found, evidence = self._read(table, queries, p)
+            found, evidence = (part.to(p.device) for part in self._read(table, queries.to(table.device)))
             for where in blocks(p.numel(), CACHED):
                 changed[where] = _mix(self.mode, p[where], found[where], evidence[where], lam)
         return changed
@@ -218,9 +218,10 @@ class EdgeLabelPropagation:
             raise ValueError(f"'grid' must hold 0, so that nothing has to be changed (got {list(grid)})")
         if not isinstance(y, Tensor) or y.shape != p.shape or not bool(((y == 0) | (y == 1)).all()):
             raise ValueError(f"'y' must hold a label, 0 or 1, for each of {p.numel()} queries (got {y!r})")
+        queries, y = queries.to(table.device), y.to(p.device)
         if bool((table.find(queries) >= 0).any()):
             raise ValueError("'queries' holds an anchor, whose label is known already: it cannot validate")
-        found, evidence = self._read(table, queries, p)
+        found, evidence = (part.to(p.device) for part in self._read(table, queries))
         self.chosen_lambda = None
         self.tried = {lam: float(metric(_mix(self.mode, p, found, evidence, lam), y.bool())) for lam in weights}
         best = max((value for value in self.tried.values() if not math.isnan(value)), default=None)
@@ -229,11 +230,12 @@ class EdgeLabelPropagation:
         self.chosen_lambda = next(lam for lam, value in self.tried.items() if value == best)
         return self.chosen_lambda
 
-    def _read(self, table: PairTable, queries: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    def _read(self, table: PairTable, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Return the value that the anchors say for each query, float32, and whether they say anything, bool."""
-        found = torch.zeros(p.numel(), device=p.device)
-        evidence = torch.zeros(p.numel(), dtype=torch.bool, device=p.device)
-        for where in blocks(p.numel()):
+        num = queries.size(1)
+        found = torch.zeros(num, device=table.device)
+        evidence = torch.zeros(num, dtype=torch.bool, device=table.device)
+        for where in blocks(num):
             pairs = queries[:, where].long()
             place = table.find(pairs)
             count, total = _at(pairs, self._count), _at(pairs, self._sum)

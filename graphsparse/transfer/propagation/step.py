@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from graphsparse.training.link_task import LinkMetric, links_of
 from graphsparse.transfer.data.leak import assert_no_leak
@@ -62,7 +63,7 @@ class PropagationStep:
 
         propagation = self.propagation
         if isinstance(propagation, EdgeLabelPropagation):
-            self._fit_anchors(propagation, links_of(graph, directed=pair.directed)[0], pair, split, seed)
+            self._fit_anchors(propagation, graph, pair, split, seed)
             grid = LAMBDA_GRID if propagation.lam is None else sorted({0.0, propagation.lam})
             self.weight = propagation.choose_lambda(queries, positive, p, grid, judge)
             self.tried = propagation.tried
@@ -76,14 +77,15 @@ class PropagationStep:
     def _fit_anchors(
         self,
         propagation: EdgeLabelPropagation,
-        links: Tensor,
+        graph: Data,
         pair: "SharedNodePair",
         split: "LinkSplit",
         seed: int,
     ) -> None:
+        links = links_of(graph, directed=pair.directed)[0]
         links = torch.unique(links.sort(0).values, dim=1) if pair.directed else links  # anchors have no direction
         # Held-out pairs, links and non-links alike, are no anchors: which of them are links must not show.
-        rest = degree_matched_negatives(links, pair.num_nodes, split.queries, seed)
+        rest = degree_matched_negatives(links, pair.num_nodes, split.queries, seed, side=graph.get("side"))
         anchors = torch.cat([links, rest], 1)
         assert_no_leak(split, pair, anchors=anchors)
         labels = (torch.arange(anchors.size(1)) < links.size(1)).float()
@@ -110,7 +112,11 @@ class PropagationStep:
     def restored(cls, state: Mapping[str, Any], base: Callable[[Tensor], Tensor]) -> "PropagationStep":
         """Return the step that gave the state."""
         step = cls(KINDS[state["kind"]](**state["options"]), base, state["graph"])
-        fitted = {name.removeprefix("fitted."): value for name, value in state.items() if name.startswith("fitted.")}
+        fitted = {
+            name.removeprefix("fitted."): value.cpu() if isinstance(value, Tensor) else value  # as :meth:`fit` has it
+            for name, value in state.items()
+            if name.startswith("fitted.")
+        }
         step.propagation.restore(fitted)
         step.weight = state["weight"]
         return step

@@ -58,6 +58,12 @@ def test_loss_that_is_not_finite():
         (torch.zeros(4, 3, 1), torch.zeros(4).long(), r"logits \[4, 3, 1\]"),
         (torch.zeros(4, 3), torch.tensor([0, 1, 2, 3]), r"runs from 0 to 3, but the model returns 3 outputs"),
         (torch.zeros(4, 3), torch.tensor([0, 1, 2, -1]), r"runs from -1 to 2"),
+        (
+            torch.zeros(4, 1),
+            torch.tensor([[0.5], [1.0], [0.0], [2.0]]),
+            "give 'loss': several labels per node must be 0",
+        ),
+        (torch.zeros(4, 2), torch.tensor([[0, 1]] * 3 + [[0, 2]]), "several labels per node must be 0, 1 or NaN"),
         (torch.zeros(4, 1), torch.tensor([0, 1, 2, 1]), r"runs from 0 to 2, but the model returns 1 outputs"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     assert_same(graph, read_graph(tmp_path / "graph.pt", digests))
     graph.x.view(torch.int32)[3, 2] ^= 1
     write_graph(graph, tmp_path / "graph.pt")
-    with pytest.raises(ValueError, match="graph.pt' cannot be read as the graph of a store; delete it"):
+    with pytest.raises(ValueError, match="graph.pt' cannot be read: .* it is the graph of a store: delete it"):
         read_graph(tmp_path / "graph.pt", digests)
 
 
@@ -98,3 +98,20 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "graph.pt").write_bytes(b"no graph")
     with pytest.raises(ValueError, match="graph.pt' cannot be read"):
         read_graph(tmp_path / "graph.pt")
+
+
+def test_indices_beyond_the_graph_are_refused(tmp_path):
+    """Products would read memory that is not theirs, and digests do not tell: who edits a store can edit both files."""
+    path, graph = tmp_path / "graph.pt", training_graph(random_graph())
+    for edges in (graph.edge_index + 60, graph.edge_index - 60):
+        torch.save({**{key: graph[key] for key in ("x", "y")}, "edge_index": edges}, path)
+        with pytest.raises(ValueError, match="graph.pt' cannot be read: 'edge_index'"):
+            read_graph(path)
+    good = graph.x.t().to_sparse_csr()
+    parts = [good.crow_indices(), good.col_indices() + 60, good.values()]
+    torch.save({"adj_t": torch.sparse_csr_tensor(*parts, good.shape, check_invariants=False)}, path)
+    with pytest.raises(ValueError, match="graph.pt' cannot be read"):
+        read_graph(path)
+    torch.save({"adj_t": {"parts": parts, "sizes": list(good.shape)}}, path)
+    with pytest.raises(ValueError, match="graph.pt' cannot be read"):
+        read_graph(path)

@@ -1,3 +1,4 @@
+import copy
 import functools
 import os
 import subprocess
@@ -12,7 +13,7 @@ from torch import nn
 
 from graphsparse.loader.parts import ClusterBatches
 from graphsparse.nn import layerwise_inference
-from graphsparse.soups.workers.elsewhere import dump_recipe, load_recipe
+from graphsparse.soups.workers.elsewhere import _read_own, dump_recipe, load_recipe
 from graphsparse.soups.workers.recipe import Recipe
 from graphsparse.testing import random_graph
 from graphsparse.training import Training, predict
@@ -40,7 +41,10 @@ def test_comes_back_whole_in_another_process(tmp_path):
 
         model = Local()
         recipe = Recipe(
-            lambda: model, Training(epochs=3, fast=False), sampler=lambda data, seed: [data], inference=only_here.infer
+            lambda: copy.deepcopy(model),
+            Training(epochs=3, fast=False),
+            sampler=lambda data, seed: [data],
+            inference=only_here.infer,
         )
         content = dump_recipe(recipe)
     finally:
@@ -83,10 +87,13 @@ def test_inference_by_name_and_by_function():
 
 
 def test_what_cannot_be_sent_is_refused():
-    model = Net()
-    model.lock = threading.Lock()
+    def locked():
+        model = Net()
+        model.lock = threading.Lock()
+        return model
+
     with pytest.raises(TypeError, match="cannot be sent to another process .*lock.* workers=0"):
-        dump_recipe(Recipe(lambda: model))
+        dump_recipe(Recipe(locked))
 
 
 def test_settings_of_torch_travel():
@@ -104,3 +111,19 @@ def test_settings_of_torch_travel():
     finally:
         load_recipe(content)
     assert torch.get_default_dtype() is torch.float32
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has other rights")
+def test_a_job_that_others_could_have_written_is_refused(tmp_path):
+    folder = tmp_path / "job"
+    folder.mkdir(0o700)
+    file = folder / "recipe.pkl"
+    file.write_bytes(b"job")
+    assert _read_own(file) == b"job"
+    for path, mode in ((file, 0o666), (file, 0o620), (folder, 0o777), (folder, 0o770)):
+        before = path.stat().st_mode
+        path.chmod(mode)
+        with pytest.raises(PermissionError, match="could be written by others") as caught:
+            _read_own(file)
+        assert repr(str(path)) in str(caught.value)
+        path.chmod(before)

@@ -4,11 +4,13 @@ import functools
 import numpy as np
 import pytest
 import torch
+import torch_geometric.nn as pyg
 from ingredient_runs import TRAINING, Net, NotedBatches
 from torch import nn
 from torch_geometric.nn import GCN, GraphSAGE
 
 from graphsparse.loader import make_loader
+from graphsparse.soups import train_ingredients
 from graphsparse.soups.store.key import describe_model
 from graphsparse.soups.store.stored_graph import graph_digests, training_graph
 from graphsparse.soups.workers.recipe import Recipe, weights_name
@@ -278,3 +280,10 @@ def test_what_has_neither_a_name_nor_a_text_needs_a_tag():
         keys(sampler=Settings(2).make)
     assert keys(sampler=Settings(2).make, tag="2") != keys(sampler=Settings(6).make, tag="6")
     assert keys(sampler=lambda data, seed: [data], tag="2") != keys(sampler=lambda data, seed: [data], tag="3")
+
+
+@pytest.mark.parametrize("make_model", [lambda: pyg.TAGConv(8, 3, K=2), lambda: pyg.GCN(8, 16, 2, 3, act="softmax")])
+def test_layer_by_layer_is_refused_before_anything_is_written(make_model, tmp_path):
+    with pytest.raises(ValueError, match="'inference' cannot be 'layerwise' here: "):
+        train_ingredients(make_model, random_graph(), 1, tmp_path / "store", inference="layerwise", workers=0)
+    assert not (tmp_path / "store").exists()

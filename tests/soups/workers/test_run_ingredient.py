@@ -182,7 +182,7 @@ def test_says_that_the_store_cannot_be_written(open_store, monkeypatch):
 def test_damaged_initial_weights_are_named(open_store):
     initial = next((open_store.store / "initial").iterdir())
     initial.write_bytes(b"nothing")
-    assert f"{str(initial)!r} cannot be read as initial weights" in run(open_store, Recipe(Net)).told
+    assert f"{str(initial)!r} cannot be read" in run(open_store, Recipe(Net)).told
     torch.save(GCN(8, 16, 2, 3).state_dict(), initial)
     assert f"{str(initial)!r} does not hold the initial weights of this name" in run(open_store, Recipe(Net)).told
 

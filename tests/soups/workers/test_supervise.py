@@ -126,7 +126,7 @@ def folders(tmp_path):
 
 
 def finish(folder):
-    folder.publish({}, META)
+    folder.publish({}, {"index": 0, **META})
     return Outcome(0)
 
 
@@ -158,12 +158,12 @@ def test_a_failure_after_another_supervisor_took_over_is_not_noted(folders):
 
 
 def test_tells_of_each_ingredient_once(folders):
-    folders[1].publish({}, META)
+    folders[1].publish({}, {"index": 0, **META})
     log = []
     with Report(folders, log=log.append) as report:
         assert report.open == [folders[0], folders[2]]  # finished before
         assert not report.settle(folders[2])
-        folders[2].publish({}, META)
+        folders[2].publish({}, {"index": 0, **META})
         assert report.settle(folders[2])
         assert report.settle(folders[2])
         assert report.settle(folders[1])
@@ -174,7 +174,7 @@ def test_tells_of_each_ingredient_once(folders):
 
 def test_warns_of_what_was_noted(folders):
     with Report(folders) as report:
-        folders[0].publish({}, {**META, "notes": ["its saved state was damaged"]})
+        folders[0].publish({}, {"index": 0, **META, "notes": ["its saved state was damaged"]})
         with pytest.warns(UserWarning, match=r"ingredient 0 \(a\): its saved state was damaged"):
             report.settle(folders[0])
 
@@ -195,10 +195,10 @@ def test_error_names_ingredients_cause_and_remedy(folders):
 
 
 def test_bar_counts_done_running_and_failed(folders, capsys):
-    folders[0].publish({}, META)
+    folders[0].publish({}, {"index": 0, **META})
     with Report(folders, progress=True) as report:
         report.running(2)
-        folders[1].publish({}, META)
+        folders[1].publish({}, {"index": 0, **META})
         report.settle(folders[1])
         folders[2].record_failure("no", lasting=True)
         report.settle(folders[2])

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas  # which OGB brings along
 import pytest
 import torch
 from hypothesis import given, settings
@@ -60,8 +61,19 @@ def test_integers_and_strings_do_not_mix():
         np.array([3, 1, 2], dtype=np.uint8),
         [3, 1, 2],
         [np.int64(3), 1, np.uint8(2)],
+        (3, 1, 2),
+        np.array([3, 1, 2], dtype=np.uint64),
+        np.array([3, 1, 2], dtype=object),
+        torch.tensor([3, 1, 2], dtype=torch.uint8),
+        torch.tensor([3, 1, 2]).to(torch.uint64),
+        pandas.Series([3, 1, 2]),
+        pandas.Series([3, 1, 2], dtype="Int64"),
+        pandas.Index([3, 1, 2]),
+        pandas.Categorical([3, 1, 2]),
+        pandas.DataFrame({"key": [3, 1, 2]}),
         "id",
     ],
+    ids=repr,
 )
 def test_forms_of_integers(keys):
     found = read_keys(keys, Data(id=torch.tensor([3, 1, 2])), 3, "target_key")
@@ -69,7 +81,32 @@ def test_forms_of_integers(keys):
     assert found.tolist() == [3, 1, 2]
 
 
-@pytest.mark.parametrize("keys", [["b", "a"], ("b", "a"), np.array(["b", "a"]), np.array(["b", "a"], object), "id"])
+class ArrowColumn:
+    """What an array of Arrow has and NumPy has not."""
+
+    def to_pylist(self):
+        return ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["b", "a"],
+        ("b", "a"),
+        np.array(["b", "a"]),
+        np.array(["b", "a"], object),
+        np.array([["b"], ["a"]]),
+        np.array([b"b", b"a"]),
+        [b"b", b"a"],
+        pandas.Series(["b", "a"]),
+        pandas.Series(["b", "a"], dtype="string"),
+        pandas.Series(["b", "a"], dtype="category"),
+        pandas.Index(["b", "a"]),
+        ArrowColumn(),
+        "id",
+    ],
+    ids=lambda keys: f"{type(keys).__name__} {getattr(keys, 'dtype', '')}",
+)
 def test_forms_of_strings(keys):
     assert read_keys(keys, Data(id=["b", "a"]), 2, "target_key") == ["b", "a"]
 
@@ -82,14 +119,27 @@ def test_forms_of_strings(keys):
         (ValueError, "every key once .got 5 more than once", torch.tensor([5, 2, 5])),
         (ValueError, "every key once .got 'b' more than once", ["b", "b", "a"]),
         (ValueError, "must have one dimension .got shape .3, 2.", torch.ones(3, 2, dtype=torch.int64)),
-        (TypeError, "integers of at most 64 bits .* .got torch.float32", torch.ones(3)),
-        (TypeError, "got torch.bool", torch.ones(3, dtype=torch.bool)),
-        (TypeError, "got uint64", np.ones(3, dtype=np.uint64)),
-        (TypeError, "got float64", np.ones(3)),
-        (ValueError, "'source_key' must hold integers of at most 64 bits with sign .got -1180", [1, -(2**70)]),
+        (TypeError, "integers or strings .got float32.: give integers of at most 64 bits", torch.ones(3)),
+        (TypeError, "got torch.bfloat16", torch.ones(3, dtype=torch.bfloat16)),
+        (TypeError, "got bool", torch.ones(3, dtype=torch.bool)),
+        (TypeError, "got float64.: .* or write each key as a string", np.ones(3)),
+        (TypeError, "got datetime64", pandas.date_range("2020", periods=3)),
+        (TypeError, "one kind only .got tuple.: .* or write each key as a string", [("u", 1), ("u", 2), ("i", 1)]),
+        (TypeError, "one kind only .got bytes, str", [b"a", "b", "c"]),
+        (TypeError, "or name an attribute .got bytes", b"abc"),
+        (TypeError, "or name an attribute .got set", {"a", "b", "c"}),
+        (ValueError, "holds -1180591620717411303424, which is more than 64 bits with sign: give", [1, -(2**70)]),
+        (ValueError, "holds 9223372036854775808, which is more than 64 bits", np.array([1, 2**63, 2], np.uint64)),
+        (ValueError, "holds missing keys .NaN.", pandas.Series(["a", None, "b"])),
+        (ValueError, "holds missing keys .NAType.", pandas.Series(["a", pandas.NA, "b"], dtype="string")),
+        (ValueError, "holds missing keys", pandas.Series([1, pandas.NA, 2], dtype="Int64")),
+        (ValueError, "holds missing keys .NaN.", pandas.Series([1, None, 2])),
+        (ValueError, "holds missing keys .NoneType.", np.array(["a", None, "b"], object)),
+        (ValueError, "holds bytes that are no UTF-8", [b"a", b"\xff", b"b"]),
+        (ValueError, "every key once .got 'a' more than once", pandas.Index(["a", "a", "b"])),
         (TypeError, "got bool, int", [True, 3, 2]),
         (TypeError, "one kind only .got int, str", ["a", 1, "b"]),
-        (TypeError, "got NoneType", [None, None, None]),
+        (ValueError, "holds missing keys .NoneType.", [None, None, None]),
         (TypeError, "integers or strings, or name an attribute .got dict", {}),
     ],
 )

@@ -1,8 +1,13 @@
+import copy
+
 import pytest
 import torch
 from intersecting import plant, random_pair
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.typing import SparseTensor
 
+from graphsparse.ops import Adjacency
+from graphsparse.transfer import BASELINES, GITL, BaselineOptions, LinkTeacher, MLPStudent
 from graphsparse.transfer.data.keys import GRAPHS
 from graphsparse.transfer.data.leak import assert_no_leak
 from graphsparse.transfer.data.pair import SharedNodePair
@@ -73,6 +78,172 @@ def test_l1_through_the_source():
         with pytest.raises(ValueError, match="rule L1"):
             assert_no_leak(split, leaky, graph=planted_edges)
         assert_no_leak(split, leaky, graph=leaky.graph(name, without=split))
+
+
+def sparse(pairs, size):
+    return torch.sparse_coo_tensor(pairs, torch.ones(pairs.size(1)), (size, size))
+
+
+def square(pairs, size):
+    return sparse(pairs, size).to_dense()
+
+
+#: Forms in which a list of pairs may be among the attributes of a graph of some nodes.
+ATTRIBUTES = {
+    "edge_label_index": ("edge_label_index", lambda pairs, size: pairs),
+    "the other way": ("pos_edge_index", lambda pairs, size: pairs.flip(0).int()),
+    "columns": ("known_links", lambda pairs, size: pairs.t()),
+    "any name": ("something", lambda pairs, size: pairs),
+    "any name, columns": ("something", lambda pairs, size: pairs.t()),
+    "array": ("something", lambda pairs, size: pairs.numpy()),
+    "dictionary": ("something", lambda pairs, size: {"valid": {"edge": pairs.t()}}),
+    "list of lists": ("something", lambda pairs, size: [list(pair) for pair in pairs.t().tolist()]),
+    "set of tuples": ("something", lambda pairs, size: [set(map(tuple, pairs.t().tolist()))]),
+    "neighbours": ("something", lambda pairs, size: {u: [v] for u, v in pairs.t().tolist()}),
+    "sparse tensor": ("something", sparse),
+    "adj_t": ("adj_t", lambda pairs, size: sparse(pairs, size).to_sparse_csr()),
+    "Adjacency": ("adj", lambda pairs, size: Adjacency.from_edge_index(pairs, num_nodes=size)),
+    "rows of an adjacency": ("x", square),
+    "with the node itself": ("x", lambda pairs, size: (square(pairs, size) + torch.eye(size)).to_sparse_csr()),
+}
+
+
+@pytest.mark.parametrize("form", ATTRIBUTES)
+def test_l1_copies_of_the_relation(pair_and_split, form):
+    pair, split = pair_and_split
+    name, make = ATTRIBUTES[form]
+    graph = pair.graph("target", without=split)
+    graph[name] = make(split.train, graph.num_nodes)
+    assert_no_leak(split, pair, graph=graph)
+    graph[name] = make(split.test, graph.num_nodes)
+    with pytest.raises(ValueError, match="rule L1: 'graph' has .* of the held-out links"):
+        assert_no_leak(split, pair, graph=graph)
+
+
+def test_what_is_no_copy_of_the_relation(pair_and_split):
+    pair, split = pair_and_split
+    graph = pair.graph("target", without=split)
+    graph.x = torch.eye(graph.num_nodes)
+    graph.codes = torch.randint(graph.num_nodes, (graph.num_nodes, 2))
+    graph.edge_attr = torch.randint(graph.num_nodes, (graph.num_edges, 2))
+    graph.train_mask, graph.neg_edge_index = torch.ones(graph.num_nodes, dtype=torch.bool), split.test_neg
+    assert_no_leak(split, pair, graph=graph)
+
+
+@pytest.mark.parametrize("form", ["Adjacency", "coo", "csr", "csc", "SparseTensor"])
+def test_l1_matrices(pair_and_split, form):
+    pair, split = pair_and_split
+    if form == "SparseTensor":
+        pytest.importorskip("torch_sparse")
+
+    def matrix(pairs):
+        if form == "Adjacency":
+            return Adjacency.from_edge_index(pairs, num_nodes=pair.num_nodes)
+        if form == "SparseTensor":
+            return SparseTensor(row=pairs[0], col=pairs[1], sparse_sizes=(pair.num_nodes, pair.num_nodes))
+        tensor = sparse(pairs, pair.num_nodes)
+        return tensor if form == "coo" else getattr(tensor, f"to_sparse_{form}")()
+
+    assert_no_leak(split, pair, graph=matrix(pair.graph("target", without=split).edge_index))
+    with pytest.raises(ValueError, match="rule L1: 'graph' has 1 of the held-out links as edges"):
+        assert_no_leak(split, pair, graph=matrix(split.val[:, :1].flip(0)))
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_l1_every_type_of_edges(pair_and_split, numbered):
+    """The first half of the nodes are users; held-out links come back in other types, in both directions."""
+    pair, split = pair_and_split
+    half = pair.num_nodes // 2
+
+    def graph(edge_type=None, pairs=None, **attributes):
+        data = HeteroData()
+        data["item" if numbered else "user"].num_nodes = pair.num_nodes - half if numbered else half
+        data["user" if numbered else "item"].num_nodes = half if numbered else pair.num_nodes - half
+        if numbered:  # in whatever order the types are
+            data["user"].n_id, data["item"].n_id = torch.arange(half), torch.arange(half, pair.num_nodes)
+        data["user", "buys", "item"].edge_index = local(split.train)
+        if edge_type is not None:
+            data[edge_type].edge_index = pairs
+        for name, value in attributes.items():
+            data["user", "buys", "item"][name] = value
+        return data
+
+    def local(pairs):
+        return pairs[:, (pairs[0] < half) & (pairs[1] >= half)] - torch.tensor([[0], [half]])
+
+    held = local(split.test)
+    users = split.test[:, (split.test < half).all(0)]
+    assert min(held.size(1), users.size(1)) > 0
+    assert_no_leak(split, pair, graph=graph())
+    for leaky in (
+        graph(("item", "bought_by", "user"), held.flip(0)[:, :1]),
+        graph(("user", "likes", "item"), held),
+        graph(("user", "knows", "user"), users),
+        graph(edge_label_index=held),
+        graph(adj_t=torch.sparse_coo_tensor(held.flip(0), torch.ones(held.size(1)), (pair.num_nodes - half, half))),
+    ):
+        with pytest.raises(ValueError, match="rule L1: 'graph' has .* of the held-out links"):
+            assert_no_leak(split, pair, graph=leaky)
+
+
+def with_features(pair, target, source):
+    graphs = [copy.copy(graph) for graph in (pair.source[0], pair.target)]
+    graphs[0].x, graphs[1].x = source, target
+    return SharedNodePair(*graphs)
+
+
+def test_l1_features_that_are_rows_of_the_adjacency(pair_and_split):
+    pair, split = pair_and_split
+    size, links = pair.num_nodes, torch.cat([split.train, split.heldout], 1)
+    total = pair.source[0].num_nodes
+    for known, leaks in ((split.train, False), (links, True), (links.flip(0), True)):
+        leaky = with_features(pair, square(known, size), torch.zeros(total, size))
+        if not leaks:
+            assert_no_leak(split, leaky)
+            continue
+        with pytest.raises(ValueError, match="rule L1: 'x' of the target has a column for each node"):
+            assert_no_leak(split, leaky)
+        for method in (
+            GITL.small(1, 1),
+            LinkTeacher(),
+            MLPStudent(emb_weight=0.0),
+            BASELINES["cosine"].make(BaselineOptions()),
+        ):
+            with pytest.raises(ValueError, match="rule L1: 'x' of the target"):
+                method.fit(leaky, split)
+
+
+def test_l1_the_target_under_other_keys_in_the_source(pair_and_split):
+    """A source with a second copy of every target node: its links tell those of the target."""
+    pair, split = pair_and_split
+    source, target = pair.source[0], pair.target
+    size, total = pair.num_nodes, source.num_nodes
+
+    def doubled(links, x):
+        edges = torch.cat([source.edge_index, links + total], 1)
+        key = torch.cat([source.key, target.key + 10**6])
+        return SharedNodePair(
+            Data(x=torch.cat([source.x, x]), edge_index=edges, key=key, num_nodes=total + size), target
+        )
+
+    assert_no_leak(split, doubled(split.train, target.x))
+    assert_no_leak(split, doubled(split.heldout, torch.randn(size, 3)))
+    leaky = doubled(split.heldout.flip(0), target.x)
+    with pytest.raises(ValueError, match="rule L1: the source has .* that have other keys than those of the target"):
+        assert_no_leak(split, leaky)
+
+
+def test_links_in_common_are_no_leak():
+    """All links of the target are the source's, too; what is held out is hidden there, and nothing else."""
+    _, target = random_pair(7, num_keys=80)
+    pair = SharedNodePair(target, target)
+    split = split_links(pair, hold_out="all")
+    graph = pair.graph("enriched_target", without=split)
+    assert_no_leak(split, pair, graph=graph, positives=split.train, anchors=split.train)
+    assert set(map(tuple, split.train.t().tolist())) == set(
+        map(tuple, graph.edge_index[:, graph.edge_index[0] < graph.edge_index[1]].t().tolist())
+    )
+    assert (graph.edge_origin == 3).all()
 
 
 @pytest.mark.parametrize("name", ["positives", "anchors"])
@@ -253,8 +424,14 @@ def test_bad_arguments(pair_and_split):
     ):
         with pytest.raises(TypeError, match=match):
             assert_no_leak(*wrong)
-    with pytest.raises(TypeError, match="'graph' must be a Data"):
+    with pytest.raises(
+        TypeError, match="'graph' must be a Data, a HeteroData, an Adjacency, a SparseTensor or .*Tensor"
+    ):
         assert_no_leak(split, pair, graph=split.train)
+    bare = pair.graph("intersection", without=split)
+    bare = Data(edge_index=bare.edge_index, num_nodes=bare.num_nodes)
+    with pytest.raises(ValueError, match="'graph' has .* nodes, the target .*: 'n_id' must name them"):
+        assert_no_leak(split, pair, graph=bare)
     with pytest.raises(ValueError, match="'anchors' holds the index"):
         assert_no_leak(split, pair, anchors=torch.tensor([[0], [10**6]]))
     for wrong, match in (

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from intersecting import key_of_node, listed, random_pair
@@ -64,6 +65,17 @@ def test_a_source_without_features():
         (ValueError, "'x' of the source 0 must have shape", torch.ones(9, 2), torch.ones(8, 2)),
         (ValueError, "columns of torch.float64", torch.ones(9, 2), torch.ones(9, 2).double()),
         (TypeError, "'x' of the target must be a dense or CSR tensor .got list", [1.0] * 9, None),
+        (TypeError, "'x' of the target must be a dense or CSR tensor .got ndarray", np.ones((9, 2)), None),
+        (
+            TypeError,
+            "'x' of the source 0 must be .* .got torch.sparse_coo",
+            torch.ones(9, 2),
+            torch.ones(9, 2).to_sparse(),
+        ),
+        (ValueError, "'x' of the target holds NaN: fill it in", torch.full((9, 2), torch.nan), None),
+        (ValueError, "'x' of the source 0 holds NaN", torch.ones(9, 2), torch.full((9, 2), torch.nan)),
+        (ValueError, "'x' of the source 0 holds infinity", torch.ones(9, 2), torch.full((9, 2), -torch.inf)),
+        (ValueError, "'x' of the target holds NaN", torch.full((9, 2), torch.nan).to_sparse_csr(), None),
     ],
 )
 def test_bad_features(error, match, target, source):

@@ -222,7 +222,7 @@ def test_older_files_are_refused_by_their_version(split, tmp_path):
     }
     save_file({name: getattr(split, name).contiguous() for name in PARTS}, tmp_path / "split", metadata)
     with pytest.raises(
-        ValueError, match="is a link split of version 1, and only version 3 is read: 'split_links' with"
+        ValueError, match="is a link split of version 1, and only version 4 is read: 'split_links' with"
     ):
         LinkSplit.load(tmp_path / "split")
 

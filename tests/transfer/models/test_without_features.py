@@ -1,5 +1,7 @@
 """Pairs whose nodes have no features: networks on graphs train a vector for each node."""
 
+import pickle
+
 import pytest
 import torch
 from torch_geometric.data import Data
@@ -12,6 +14,7 @@ from graphsparse.transfer import (
     BASELINES,
     GITL,
     BaselineOptions,
+    LinkPredictor,
     LinkTeacher,
     MLPStudent,
     SharedNodePair,
@@ -94,17 +97,40 @@ def test_what_needs_features_says_so(bare):
     for scorer in (MLPStudent(emb_weight=0.0), GITL(teacher=False, student=MLPStudent(emb_weight=0.0))):
         with pytest.raises(ValueError, match="no features 'x' to learn from"):
             scorer.fit(*bare)
-    for name in ("cosine", "mlp_target", "dgi_features"):
-        with pytest.raises(ValueError, match="no features 'x' to learn from"):
-            BASELINES[name](*bare)
 
 
-@pytest.mark.parametrize("name", ["gnn_target", "gnn_union", "source_zero_shot", "fine_tune_last", "dgi"])
-def test_baselines_do_without_features(bare, name):
+@pytest.mark.parametrize("scope", [None, "enriched_target", "target"])
+@pytest.mark.parametrize("options", [{}, {"num_neighbors": [3, 3], "batch_size": 100}])
+@pytest.mark.parametrize("guard", [False, True])
+def test_every_scope(bare, scope, options, guard):
+    pair, split = bare
+    training = link_training(epochs=2, eval_every=1)
+    chain = GITL(teacher=teacher(scope=scope, training=training, **options), student=False, guard=guard)
+    chain.fit(pair, split)
+    assert list(chain.stages) == (["teacher", "teacher alone"] if guard else ["teacher"])
+    assert chain.score(split.test).isfinite().all()
+
+
+#: Baselines that read features, and nothing else or not without them.
+READ_FEATURES = ["cosine", "mlp_target", "mlp_enriched", "dgi_features", "egi_features"]
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_do_without_features(bare, name, tmp_path):
     pair, split = bare
     training = link_training(epochs=2)
     options = BaselineOptions(hidden=8, training=training, student_training=training, pretraining_epochs=2)
-    scores = BASELINES[name](pair, split, 0, options).score(split.test)
+    if name in READ_FEATURES:
+        with pytest.raises(
+            ValueError, match="the target has no features 'x' to learn from; 'pair.with_x' returns a pair"
+        ):
+            BASELINES[name](pair, split, 0, options)
+        return
+    scorer = BASELINES[name](pair, split, 0, options)
+    scores = scorer.score(split.test)
+    scorer.save(tmp_path / "scorer")
+    assert torch.equal(LinkPredictor.load(tmp_path / "scorer", pair).score(split.test), scores)
+    assert torch.equal(pickle.loads(pickle.dumps(scorer)).score(split.test), scores)
     assert scores.shape == (split.test.size(1),)
     assert bool(scores.isfinite().all())
 
