@@ -195,7 +195,8 @@ class FusedConv(MessagePassing):  # type: ignore[misc]
         operator = self.graph(source, target, edge_index, edge_weight, size)
         source, target = self.constants(source, target if self.has_root else None, self.reuse_constant)
         near, fresh = self.gather(operator, self.prepare(source))
-        return self.finish(near, target, fresh, **extra)
+        # What a subclass of a tensor gives may be a view, which must not be changed.
+        return self.finish(near, target, fresh and type(near) is Tensor, **extra)
 
     def constants(self, source: Any, target: Any, reuse: bool) -> tuple[Tensor, OptTensor]:
         """Return the features in the form in which they are multiplied, sparse where that is worth it."""

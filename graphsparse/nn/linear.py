@@ -111,7 +111,7 @@ def add_bias(out: Tensor, bias: Tensor, fresh: bool) -> Tensor:
     """Return ``out + bias`` in the type that a linear layer gives, in place if that is allowed."""
     if torch.is_autocast_enabled(out.device.type):
         bias = bias.to(out.dtype)
-    return out.add_(bias) if fresh and out.dtype == bias.dtype else out + bias
+    return out.add_(bias) if fresh and type(out) is Tensor and out.dtype == bias.dtype else out + bias
 
 
 def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:

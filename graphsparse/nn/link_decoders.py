@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphsparse.ops.traced import is_transformed
 from graphsparse.utils.call_model import eval_mode
 
 #: Pairs that are scored at a time.
@@ -26,8 +27,9 @@ class _PairwiseDot(torch.autograd.Function):
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         left, right, pairs = ctx.saved_tensors
         wanted = ctx.needs_input_grad
-        d_left = torch.zeros_like(left) if wanted[0] else None
-        d_right = torch.zeros_like(right) if wanted[1] else None
+        # Made of the gradient, since that may stand for many.
+        d_left = grad[0].new_zeros(left.shape) if wanted[0] else None
+        d_right = grad[0].new_zeros(right.shape) if wanted[1] else None
         start = 0
         for u, v in _few(pairs, left.size(1)):
             scale = grad[0][start : start + u.numel(), None]
@@ -63,6 +65,8 @@ def pairwise_dot(left: Tensor, right: Tensor, pairs: Tensor) -> Tensor:
         >>> pairwise_dot(h, h, torch.tensor([[0, 1], [1, 1]]))
         tensor([11., 25.])
     """
+    if is_transformed():
+        return (left[pairs[0]] * right[pairs[1]]).sum(1)
     score: Tensor = _PairwiseDot.apply(left, right, pairs)  # type: ignore[no-untyped-call]
     return score
 
