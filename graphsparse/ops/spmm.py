@@ -99,7 +99,7 @@ def spmm(
         out = _sum(adj, flat, backend)
         if reduce == "mean":
             scale = _inverse_sum(adj, x.dtype).unsqueeze(1)
-            out = out * scale if scale.requires_grad else out.mul_(scale)
+            out = out.mul_(scale) if type(out) is Tensor and not scale.requires_grad else out * scale
     return out if x.dim() == 2 else out.reshape(adj.num_dst, *x.shape[1:])
 
 
