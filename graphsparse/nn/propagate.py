@@ -78,7 +78,8 @@ def as_weighted(x: Tensor, adj: Adjacency) -> Tensor:
 
 def add(out: Tensor, other: Tensor, fresh: bool, scale: float = 1) -> Tensor:
     """Return ``out + scale * other``, in place if that is allowed: another large tensor costs as much as the sum."""
-    fresh = fresh and out.dtype == torch.promote_types(out.dtype, other.dtype)  # half precision and single give single
+    # Half precision and single give single. What a class of tensors makes of a result may be a view of it.
+    fresh = fresh and out.dtype == torch.promote_types(out.dtype, other.dtype) and type(out) is Tensor
     return out.add_(other, alpha=scale) if fresh else torch.add(out, other, alpha=scale)
 
 
