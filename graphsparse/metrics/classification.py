@@ -22,7 +22,7 @@ def accuracy(logits: Tensor, y: Tensor, mask: Tensor | None = None) -> float:
     Raises:
         TypeError: If ``logits`` is not floating point, ``y`` not of integers, or ``mask`` not a bool tensor.
         ValueError: If the shapes do not fit, no labelled node is counted, a label is no class, or a logit is NaN or
-            infinite.
+            infinite; that of a class that is never given may be -inf.
 
     Example:
         >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
@@ -180,7 +180,7 @@ def _checked(logits: Tensor) -> Tensor:
         raise TypeError(f"'logits' must be a floating point tensor (got {kind})")
     if logits.dim() != 2 or logits.size(1) == 0:
         raise ValueError(f"'logits' must be [N, C] with at least one class (got {list(logits.shape)})")
-    if not logits.isfinite().all():
+    if not logits.amax(1).isfinite().all():  # -inf beside a number is a class that is never given
         raise ValueError("'logits' holds NaN or infinity")
     return logits.detach()
 

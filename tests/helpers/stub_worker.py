@@ -10,7 +10,17 @@ import sys
 import time
 from pathlib import Path
 
-META = {"val": 0.5, "train": 0.5, "best_epoch": 0, "epochs_run": 1, "seconds": 0.1, "attempts": 1, "notes": []}
+META = {
+    "index": 0,
+    "weights": "none",
+    "val": 0.5,
+    "train": 0.5,
+    "best_epoch": 0,
+    "epochs_run": 1,
+    "seconds": 0.1,
+    "attempts": 1,
+    "notes": [],
+}
 
 
 def main(job_file, store, key, token, threads, parent):

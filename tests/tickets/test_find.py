@@ -576,7 +576,11 @@ BAD_DATA = {
     "no training nodes": (lambda: changed("train_mask", torch.zeros_like), ValueError, "marks no node"),
     "no validation mask": (lambda: without("val_mask"), ValueError, "'data.val_mask' is missing"),
     "labels out of range": (lambda: changed("y", lambda y: y + 1), ValueError, "out of range"),
-    "negative labels": (lambda: changed("y", lambda y: y - 1), ValueError, "out of range"),
+    "negative labels": (
+        lambda: changed("y", lambda y: y - 3),
+        ValueError,
+        "from -3 to -2: a class is an integer from 0",
+    ),
 }
 
 

@@ -246,7 +246,7 @@ def test_arguments_that_cannot_be(options, error, message):
     data = random_graph()
     for y, message in (
         (data.y.view(-1, 1), "one class per node, .N., where 'metric' is None .got .'N', 1.."),
-        (data.y - 1, "a class from 0 on for each judged node .got -1"),
+        (data.y - 3, "from -3 to -2: a class is an integer from 0"),
     ):
         data.y = y
         with pytest.raises(ValueError, match=message):

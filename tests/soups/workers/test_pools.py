@@ -158,7 +158,17 @@ def test_starts_nothing_that_another_call_works_on(tmp_path):
     assert folder.read_meta()["val"] == 0.7
 
 
-META = {"val": 0.5, "train": 0.5, "best_epoch": 0, "epochs_run": 1, "seconds": 0.1, "attempts": 1, "notes": []}
+META = {
+    "index": 0,
+    "weights": "none",
+    "val": 0.5,
+    "train": 0.5,
+    "best_epoch": 0,
+    "epochs_run": 1,
+    "seconds": 0.1,
+    "attempts": 1,
+    "notes": [],
+}
 
 
 def test_a_full_disk_ends_the_call_and_all_processes(tmp_path):
