@@ -102,15 +102,18 @@ def cache_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def device(request):
+def device(request, monkeypatch):
     """A device that is not the CPU: a GPU where there is one, else the simulated one where it was asked for."""
     if torch.cuda.is_available():
         yield torch.device("cuda", torch.cuda.current_device())
         return
     if not request.config.getoption("--simulated-device"):
         pytest.skip("no GPU; --simulated-device runs it on a simulated one")
-    from simulated_device import NAME, SimulatedDevice
+    from simulated_device import NAME, DeviceTensor, SimulatedDevice
 
+    from graphsparse.nn.linear import PLAIN
+
+    monkeypatch.setattr("graphsparse.nn.linear.PLAIN", {*PLAIN, DeviceTensor})
     with SimulatedDevice():
         yield torch.device(NAME, 0)
 

@@ -319,8 +319,6 @@ PARTS = {
     "to_hetero": Hetero,
     "Sequential": sequential,
     "weight_norm, old": lambda: normed(nn.utils.weight_norm),
-    "weight_norm": lambda: normed(parametrizations.weight_norm),
-    "spectral_norm": lambda: normed(parametrizations.spectral_norm),
     "tied": tied,
     "kept activations": Kept,
     "single numbers": Scaled,
@@ -551,6 +549,12 @@ REFUSED = {
         "must take its own state dict.*(\n.*)*convs.0.lin",
         "all",
     ),
+    "weight_norm of torch's layer": (
+        lambda: normed(parametrizations.weight_norm),
+        "cannot be projected",
+        "projections",
+    ),
+    "spectral_norm of it": (lambda: normed(parametrizations.spectral_norm), "cannot be projected", "projections"),
     "DataParallel": (lambda: nn.DataParallel(pyg.GCN(8, 8, 2, 3)), "holds a DataParallel", "untrained"),
     "draws in evaluation": (lambda: Drawing(8, 8, 2, 3), "random numbers in evaluation mode", "tickets"),
     "state elsewhere": (lambda: Forgetful(8, 8, 2, 3), "its state dict does not hold", "tickets"),
@@ -577,7 +581,7 @@ def test_refused_before_an_epoch_is_over(name):
     make, message, by_whom = REFUSED[name]
     seen = []
     training, methods = Training(epochs=1, log=seen.append), ("teddy", "random", "magnitude", Untrained(epochs=1))
-    for method in methods[3:] if by_whom == "untrained" else methods:
+    for method in {"untrained": methods[3:], "projections": methods[:3]}.get(by_whom, methods):
         with pytest.raises((TypeError, ValueError), match=message):
             find_ticket(make, DATA, weight_sparsity=0.5, method=method, training=training)
     if by_whom == "all":

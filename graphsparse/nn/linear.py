@@ -15,6 +15,9 @@ from graphsparse.ops.dense import linear
 from graphsparse.ops.dropout import dropout
 from graphsparse.ops.traced import is_transformed
 
+#: Classes of tensors that are nothing but their numbers.
+PLAIN: set[type] = {Tensor, nn.Parameter}
+
 
 def refuse_scripting(module: nn.Module) -> NoReturn:
     """Say, when TorchScript asks for something that it can read, that there is nothing."""
@@ -104,7 +107,7 @@ def is_plain(layer: nn.Module) -> bool:
 
 def _hold_numbers(*weights: Any) -> bool:
     """Say whether weights are plain tensors: others, as quantised or distributed ones, know how they are multiplied."""
-    return all(weight is None or type(weight) in (Tensor, nn.Parameter) for weight in weights)
+    return all(weight is None or type(weight) in PLAIN for weight in weights)
 
 
 def add_bias(out: Tensor, bias: Tensor, fresh: bool) -> Tensor:

@@ -1,7 +1,7 @@
 """A graph as a sparse matrix in compressed rows, with everything that is derived from it once and kept."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,9 +9,9 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 
 from graphsparse.ops import norm
-from graphsparse.ops.check import check_edge_index, check_integer
+from graphsparse.ops.check import check_edge_index, check_edge_value, check_entries, check_integer, check_per_edge
 from graphsparse.ops.csr import csr_tensor
-from graphsparse.ops.pattern import Pattern, aligned, own_memory
+from graphsparse.ops.pattern import Pattern, aligned, has_history, in_row_order, own_memory, version_of
 from graphsparse.typing import optional_module
 
 #: Rows and columns of all entries, their values, and the numbers of rows and columns.
@@ -61,7 +61,7 @@ class Adjacency:
         if symmetric:
             pattern.symmetric = True
         self.pattern = pattern
-        self._value, self._version = value, _version(value)
+        self._value, self._version = value, version_of(value)
         self._symmetric = symmetric
         self._cache: dict[Any, Any] = {}
 
@@ -105,7 +105,7 @@ class Adjacency:
             edge_index = edge_index.as_tensor()
         num_src, num_dst = check_edge_index(edge_index, num_nodes)
         if edge_weight is not None:
-            _check_value(edge_weight, edge_index.size(1), edge_index.device, "edge_weight")
+            check_edge_value(edge_weight, edge_index.size(1), edge_index.device, "edge_weight")
         return cls._build((edge_index[1], edge_index[0], edge_weight, (num_dst, num_src)), symmetric, undirected)
 
     @classmethod
@@ -128,7 +128,7 @@ class Adjacency:
         if int(rowptr[0]) != 0 or int(rowptr[-1]) != col.numel() or (count < 0).any():
             raise ValueError("the row offsets of 'matrix' must rise from 0 to its number of entries")
         row = torch.arange(matrix.size(0), device=col.device).repeat_interleave(count, output_size=col.numel())
-        return cls._build(_checked(row, col, matrix.values(), (matrix.size(0), matrix.size(1))), symmetric)
+        return cls._of_matrix(row, col, matrix.values(), matrix.shape, symmetric)
 
     @classmethod
     def from_sparse_tensor(cls, matrix: Any, *, symmetric: bool | None = None) -> "Adjacency":
@@ -146,13 +146,18 @@ class Adjacency:
         if not isinstance(matrix, optional_module("torch_sparse").SparseTensor):
             raise TypeError(f"'matrix' must be a SparseTensor (got {type(matrix).__name__})")
         row, col, value = matrix.coo()
-        return cls._build(_checked(row, col, value, (int(matrix.size(0)), int(matrix.size(1)))), symmetric)
+        return cls._of_matrix(row, col, value, matrix.sizes(), symmetric)
+
+    @classmethod
+    def _of_matrix(cls, row: Tensor, col: Tensor, value: Any, size: Sequence[int], symmetric: Any) -> "Adjacency":
+        check_entries(row, col, (size[0], size[1]))
+        return cls._build((row, col, value, (size[0], size[1])), symmetric)
 
     @classmethod
     def _build(cls, entries: Entries, symmetric: bool | None, symmetric_pattern: bool | None = None) -> "Adjacency":
         row, col, value, (num_rows, num_cols) = entries
         pattern = Pattern.build(row, col, num_rows, num_cols, symmetric_pattern)
-        return cls(pattern, _in_row_order(pattern, value), symmetric)
+        return cls(pattern, in_row_order(pattern, value), symmetric)
 
     @property
     def value(self) -> Tensor | None:
@@ -161,7 +166,7 @@ class Adjacency:
         Raises:
             RuntimeError: If they have been written to.
         """
-        if self._version != _version(self._value):
+        if self._version != version_of(self._value):
             raise RuntimeError("the values of an Adjacency were changed in place; use 'with_value' to get another one")
         return self._value
 
@@ -208,7 +213,7 @@ class Adjacency:
         if symmetric and self.value is not None:
             value = self.value.detach()
             symmetric = torch.equal(value.index_select(0, self.pattern.transposed()[1]), value)
-        if not _has_history(self.value):
+        if not has_history(self.value):
             self._symmetric = symmetric
         return symmetric
 
@@ -222,7 +227,7 @@ class Adjacency:
                     [0, 0]])
         """
         # Values that are being learned hardly ever stay symmetric, so comparing them would be wasted.
-        if self._symmetric if _has_history(self.value) else self.is_symmetric:
+        if self._symmetric if has_history(self.value) else self.is_symmetric:
             return self
         back = self._cache.get("back")
         found: Adjacency = (back() if back else None) or self.keep(("t",), self._transpose)
@@ -232,7 +237,7 @@ class Adjacency:
         pattern, order = self.pattern.transposed()
         value = None if self.value is None else self.value.index_select(0, order)
         result = Adjacency(pattern, value, self._symmetric)
-        if not _has_history(self.value):
+        if not has_history(self.value):
             result._cache["back"] = weakref.ref(self)  # no cycle: large tensors should go when they are let go
         return result
 
@@ -288,24 +293,6 @@ class Adjacency:
         normalised: Adjacency = self.keep(("gcn", add_self_loops, improved, dtype), normalise)
         return normalised
 
-    def mean_norm(self, *, dtype: torch.dtype | None = None) -> "Adjacency":
-        r"""Return the row-normalised adjacency :math:`\mathbf{D}^{-1} \mathbf{A}`, :math:`D_{ii} = \sum_j A_{ij}`.
-
-        A row whose values sum to 0 becomes 0. The result of an undirected graph is not symmetric; the product with it
-        is the same as ``spmm(adj, x, "mean")``, which has no need of its transpose.
-
-        Args:
-            dtype: Type of the result when there are no values; torch's default if ``None``.
-
-        Example:
-            >>> Adjacency.from_edge_index(torch.tensor([[0, 1], [2, 2]])).mean_norm().value
-            tensor([0.5000, 0.5000])
-        """
-        normalised: Adjacency = self.keep(
-            ("mean", dtype), lambda: Adjacency(self.pattern, norm.mean_value(self.pattern, self.value, dtype))
-        )
-        return normalised
-
     def select(self, edge_mask: Tensor, *, symmetric: bool | None = None) -> "Adjacency":
         """Return the adjacency of the edges that a mask keeps, in linear time.
 
@@ -329,7 +316,7 @@ class Adjacency:
             raise TypeError(
                 f"'edge_mask' must be a bool tensor (got {getattr(edge_mask, 'dtype', type(edge_mask).__name__)})"
             )
-        _check_per_edge(edge_mask, self.num_edges, self.device, "edge_mask")
+        check_per_edge(edge_mask, self.num_edges, self.device, "edge_mask")
         value = self.value
         if value is not None:
             value = value[self.pattern.from_edges(edge_mask)]
@@ -377,8 +364,8 @@ class Adjacency:
         """
         if edge_weight is None:
             return self if self.value is None else Adjacency(self.pattern, None, symmetric)
-        _check_value(edge_weight, self.num_edges, self.device, "edge_weight")
-        return Adjacency(self.pattern, _in_row_order(self.pattern, edge_weight), symmetric)
+        check_edge_value(edge_weight, self.num_edges, self.device, "edge_weight")
+        return Adjacency(self.pattern, in_row_order(self.pattern, edge_weight), symmetric)
 
     def to_edge_index(self) -> tuple[Tensor, Tensor | None]:
         """Return ``(edge_index, edge_weight)``, int64 and in the order in which the edges came.
@@ -434,7 +421,7 @@ class Adjacency:
 
     def keep(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
         """Compute something once and keep it, unless the values carry gradients."""
-        if _has_history(self.value):
+        if has_history(self.value):
             return compute()
         if key not in self._cache:
             with torch.inference_mode(False):  # what is kept must serve in training, too
@@ -444,11 +431,11 @@ class Adjacency:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what can be derived, and the history of the values."""
         value = None if self.value is None else own_memory(self.value.detach())
-        return {**self.__dict__, "_value": value, "_version": _version(value), "_cache": {}}
+        return {**self.__dict__, "_value": value, "_version": version_of(value), "_cache": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Count changes from here on."""
-        vars(self).update(state, _version=_version(state["_value"]))
+        vars(self).update(state, _version=version_of(state["_value"]))
 
     def __repr__(self) -> str:
         parts = [f"num_dst={self.num_dst}", f"num_src={self.num_src}", f"num_edges={self.num_edges}"]
@@ -459,42 +446,3 @@ class Adjacency:
         if self.device.type != "cpu":
             parts.append(f"device={self.device}")
         return f"Adjacency({', '.join(parts)})"
-
-
-def _in_row_order(pattern: Pattern, value: Tensor | None) -> Tensor | None:
-    if value is None or pattern.perm is not None:
-        return None if value is None else pattern.from_edges(value)
-    # A copy in any case: what is kept must not change with the tensor of the caller. Its memory has no gaps.
-    return value.clone(memory_format=torch.contiguous_format)
-
-
-def _has_history(value: Tensor | None) -> bool:
-    return value is not None and value.requires_grad
-
-
-def _version(value: Tensor | None) -> int | None:
-    """Return how often torch has counted a change in place; nothing is counted of what is made in inference mode."""
-    return None if value is None or value.is_inference() else value._version
-
-
-def _check_value(value: Tensor, size: int, device: torch.device, name: str) -> None:
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        kind = getattr(value, "dtype", type(value).__name__)
-        raise TypeError(f"'{name}' must be a floating point tensor (got {kind})")
-    _check_per_edge(value, size, device, name)
-
-
-def _check_per_edge(values: Tensor, size: int, device: torch.device, name: str) -> None:
-    if values.dim() != 1 or values.numel() != size:
-        raise ValueError(f"'{name}' must have one entry per edge, shape [{size}] (got {list(values.shape)})")
-    if values.device != device:
-        raise ValueError(f"'{name}' must be on the device of the edges, {device} (got {values.device})")
-
-
-def _checked(row: Tensor, col: Tensor, value: Tensor | None, size: tuple[int, int]) -> Entries:
-    """Raise an error for indices outside the matrix, which no format checks reliably."""
-    for index, bound, name in ((row, size[0], "row"), (col, size[1], "column")):
-        low, high = index.aminmax() if index.numel() else (torch.tensor(0), torch.tensor(-1))
-        if int(low) < 0 or int(high) >= bound:
-            raise ValueError(f"a {name} of 'matrix' is outside [0, {bound}) (got {int(low)} to {int(high)})")
-    return row, col, value, size

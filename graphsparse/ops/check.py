@@ -109,3 +109,27 @@ def check_edge_index(
             f"'{name}' holds the index {max(high_src, high_dst)}, which is not below 'num_nodes' ({num_nodes!r})"
         )
     return sizes
+
+
+def check_edge_value(value: Tensor, size: int, device: torch.device, name: str) -> None:
+    """Refuse what is no floating point number for each edge."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = getattr(value, "dtype", type(value).__name__)
+        raise TypeError(f"'{name}' must be a floating point tensor (got {kind})")
+    check_per_edge(value, size, device, name)
+
+
+def check_per_edge(values: Tensor, size: int, device: torch.device, name: str) -> None:
+    """Refuse what has not one entry for each edge."""
+    if values.dim() != 1 or values.numel() != size:
+        raise ValueError(f"'{name}' must have one entry per edge, shape [{size}] (got {list(values.shape)})")
+    if values.device != device:
+        raise ValueError(f"'{name}' must be on the device of the edges, {device} (got {values.device})")
+
+
+def check_entries(row: Tensor, col: Tensor, size: tuple[int, int]) -> None:
+    """Raise an error for indices outside the matrix, which no format checks reliably."""
+    for index, bound, name in ((row, size[0], "row"), (col, size[1], "column")):
+        low, high = index.aminmax() if index.numel() else (torch.tensor(0), torch.tensor(-1))
+        if int(low) < 0 or int(high) >= bound:
+            raise ValueError(f"a {name} of 'matrix' is outside [0, {bound}) (got {int(low)} to {int(high)})")

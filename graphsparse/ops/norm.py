@@ -54,12 +54,6 @@ def gcn_value(pattern: Pattern, value: Tensor | None, dtype: torch.dtype | None 
     return both if value is None else value * both
 
 
-def mean_value(pattern: Pattern, value: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
-    """Return ``value / sum over its row``."""
-    scale = spread(pattern, inverse(row_sum(pattern, value, dtype)))
-    return scale if value is None else value * scale
-
-
 class Looped(NamedTuple):
     """A pattern in which every node has exactly one self-loop.
 

@@ -192,3 +192,21 @@ def offsets(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
         )
     torch.cumsum(count, 0, out=ptr[1:])
     return ptr
+
+
+def in_row_order(pattern: Pattern, value: Tensor | None) -> Tensor | None:
+    """Return values of edges in the order of the entries."""
+    if value is None or pattern.perm is not None:
+        return None if value is None else pattern.from_edges(value)
+    # A copy in any case: what is kept must not change with the tensor of the caller. Its memory has no gaps.
+    return value.clone(memory_format=torch.contiguous_format)
+
+
+def has_history(value: Tensor | None) -> bool:
+    """Say whether values are learned."""
+    return value is not None and value.requires_grad
+
+
+def version_of(value: Tensor | None) -> int | None:
+    """Return how often torch has counted a change in place; nothing is counted of what is made in inference mode."""
+    return None if value is None or value.is_inference() else value._version

@@ -300,7 +300,8 @@ def _caller():
     frame, inner = sys._getframe(1), None
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(ROOT) and path != Path(__file__):
+        own = path.is_relative_to(ROOT) and "site-packages" not in path.parts  # an environment may lie inside
+        if own and path != Path(__file__):
             where = f"{path.relative_to(ROOT)}:{frame.f_lineno}"
             inner = inner or where
             if path.is_relative_to(ROOT / "graphsparse"):

@@ -53,7 +53,6 @@ def test_gradcheck(backend, reduce, size):
     assert gradcheck(lambda v: spmm(adj, x.detach(), reduce, value=v, backend=backend), value)
     if size[0] == size[1]:
         assert gradcheck(lambda x, v: spmm(adj.with_value(v).gcn_norm(), x, reduce, backend=backend), (x, value))
-        assert gradcheck(lambda x, v: spmm(adj.with_value(v).mean_norm(), x, reduce, backend=backend), (x, value))
 
 
 @pytest.mark.parametrize("reduce", REDUCTIONS)
@@ -228,9 +227,8 @@ def test_gradients_have_gradients_and_come_many_at_once(backend, reduce):
         value = value.detach().clone()
         value[::3] = 0
         value.requires_grad_()
-        for normalised in (lambda v: adj.with_value(v).gcn_norm(), lambda v: adj.with_value(v).mean_norm()):
-            kept = value if reduce == "sum" else value.detach()  # an extremum jumps where an edge comes back
-            assert gradgradcheck(lambda x, v, make=normalised: spmm(make(v), x, reduce), (x, kept), **twice)
+        kept = value if reduce == "sum" else value.detach()  # an extremum jumps where an edge comes back
+        assert gradgradcheck(lambda x, v: spmm(adj.with_value(v).gcn_norm(), x, reduce), (x, kept), **twice)
 
 
 @pytest.mark.parametrize("reduce", REDUCTIONS)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphsparse.ops.pairs import pair_keys
-from graphsparse.training import link_task as negatives
-from graphsparse.training.link_task import UniformNegatives
+from graphsparse.training import link_negatives as negatives
+from graphsparse.training.link_negatives import UniformNegatives
 
 
 def generator(seed=0):
