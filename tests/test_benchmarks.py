@@ -191,3 +191,23 @@ def test_spmm(script, capsys):
     figures = script("spmm").main(options)
     assert all(value > 0 for value in figures.values())
     assert "PyG gather-scatter" in capsys.readouterr().out
+
+
+@pytest.mark.slow  # two processes that import PyG
+def test_referee_finds_what_fails_with_our_layers_alone(script, tmp_path, capsys):
+    folder = tmp_path / "test"
+    folder.mkdir()
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    (folder / "test_some.py").write_text(
+        "import torch\nfrom torch_geometric.nn import GCN, GCNConv\n"
+        "def test_same(): assert GCN(2, 2, 1).convs[0](torch.ones(2, 2), torch.tensor([[0], [1]])).shape == (2, 2)\n"
+        "def test_script(): torch.jit.script(GCNConv(2, 2))\n"
+        "def test_module(): assert GCNConv.__module__.startswith('torch_geometric')\n"
+        "def test_wrong(): assert False\n"
+    )
+    figures = script("pyg_referee").main([str(tmp_path), "test"])
+    assert figures["tests"] == 4
+    assert figures["passed"] == {"PyG": 3, "ours": 1}
+    assert [name.split("::")[1] for name in figures["different"]] == ["test_module", "test_script"]
+    assert [name.split("::")[1] for name in figures["unknown"]] == ["test_module"]
+    assert "TorchScript is refused by name" in capsys.readouterr().out
