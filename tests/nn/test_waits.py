@@ -1,7 +1,5 @@
 """How often the host waits for a device in a training step of our layers."""
 
-import random
-
 import pytest
 import torch
 import torch_geometric.nn as pyg
@@ -22,14 +20,18 @@ MODELS = {
     "GraphSAGE max": lambda: pyg.GraphSAGE(8, 16, 2, 3, aggr="max"),
     "GIN": lambda: pyg.GIN(8, 16, 2, 3),
     "GIN, learned epsilon": lambda: pyg.GIN(8, 16, 2, 3, train_eps=True),
-    "GCNII": lambda: gcn2(),
+    "GCNII": lambda: GCN2(),
 }
 
 
-def gcn2():
-    random.seed("GCNII")  # PyG names the code of a Sequential by it: after one seed, two would share their forward pass
-    layers = [(torch.nn.Linear(8, 4), "x -> x"), (pyg.GCN2Conv(4, 0.1), "x, x, edge_index, edge_weight -> x")]
-    return pyg.Sequential("x, edge_index, edge_weight", layers)
+class GCN2(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.conv = torch.nn.Linear(8, 4), pyg.GCN2Conv(4, 0.1)
+
+    def forward(self, x, edge_index, edge_weight=None):
+        x = self.first(x)
+        return self.conv(x, x, edge_index, edge_weight)
 
 
 #: Waits of a step with a graph that came anew: for the bounds of its indices, whether it is sorted and whether it is
