@@ -120,11 +120,11 @@ class Supermask(nn.Module):
         if laws.scaled:
             self.mean_square = mean_square(sparsities[:1] if laws.scaled == "first" else sparsities)
 
+        roles = fold_roles(model, parameter_roles(model, select, train), fold)
         if any(isinstance(module, nn.DataParallel) for module in model.modules()):
             raise ValueError(
                 "'model' holds a DataParallel, which would copy weights that are made for each call; give its 'module'"
             )
-        roles = fold_roles(model, parameter_roles(model, select, train), fold)
         frozen = [entry for entry in roles if entry.is_frozen]
         self._names = {entry.names[0]: entry.names for entry in roles if entry.role not in ("trained", "kept")}
         self._roles: dict[str, Role] = {name: entry.role for entry in roles if (name := entry.names[0]) in self._names}

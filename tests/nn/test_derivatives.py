@@ -13,6 +13,8 @@ import graphsparse.nn
 from graphsparse.nn import accelerate
 from graphsparse.ops import Adjacency, spmm
 
+pytestmark = pytest.mark.once  # nothing here depends on the compiled extensions but one form of graphs
+
 
 def network():
     return torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3))

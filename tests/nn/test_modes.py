@@ -12,6 +12,8 @@ from torch_geometric.explain import Explainer, GNNExplainer
 from graphsparse.nn import accelerate
 from graphsparse.ops import Adjacency
 
+pytestmark = pytest.mark.once  # nothing here depends on the compiled extensions but one form of graphs
+
 
 def network(width=5):
     return nn.Sequential(nn.Linear(width, 9), nn.Tanh(), nn.Linear(9, 8))

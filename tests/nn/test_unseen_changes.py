@@ -13,6 +13,8 @@ from torch_geometric.data import Data, HeteroData
 from graphsparse.nn import GINConv, accelerate
 from graphsparse.ops import Adjacency, constant, spmm
 
+pytestmark = pytest.mark.once  # nothing here depends on the compiled extensions but one form of graphs
+
 LAYERS = {
     "GCNConv": ((5, 3), {}),
     "GCN2Conv": ((5, 0.1), {}),
