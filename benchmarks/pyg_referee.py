@@ -1,8 +1,8 @@
 """PyG's own tests as referee: run with PyG's layers, then with our five in their place, and compare test by test.
 
-git clone --depth 1 --branch 2.8.0.post1 https://github.com/pyg-team/pytorch_geometric /tmp/pyg
-python benchmarks/pyg_referee.py /tmp/pyg                              # test/nn and test/explain: hours on one core
-python benchmarks/pyg_referee.py /tmp/pyg test/nn/conv/test_gcn_conv.py test/nn/models
+git clone --depth 1 --branch 2.8.0.post1 https://github.com/pyg-team/pytorch_geometric
+python benchmarks/pyg_referee.py pytorch_geometric  # test/nn and test/explain: hours on one core
+python benchmarks/pyg_referee.py pytorch_geometric test/nn/conv/test_gcn_conv.py test/nn/models
 
 Each run is a process of its own, with the PyG that is installed, whose version should be that of the tests. Printed are
 the tests that pass with PyG's layers and fail with ours; the exit status is 1 if one of them is not in `KNOWN`.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from ingredient_runs import claim
+from stub_worker import META
 from torch import nn
 
 import graphsparse.soups.workers.pools as module
@@ -156,19 +157,6 @@ def test_starts_nothing_that_another_call_works_on(tmp_path):
     timer.join()
     assert not notes(tmp_path, "k0")
     assert folder.read_meta()["val"] == 0.7
-
-
-META = {
-    "index": 0,
-    "weights": "none",
-    "val": 0.5,
-    "train": 0.5,
-    "best_epoch": 0,
-    "epochs_run": 1,
-    "seconds": 0.1,
-    "attempts": 1,
-    "notes": [],
-}
 
 
 def test_a_full_disk_ends_the_call_and_all_processes(tmp_path):
