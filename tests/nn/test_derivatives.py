@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch_geometric.nn as pyg
 from layers import FLOWS, close, edge_by_edge, result, twins, unsorted_graph
-from torch.func import functional_call, jvp, vmap
+from torch.func import functional_call, vmap
 from torch_geometric import EdgeIndex
 
 import graphsparse.nn
@@ -116,50 +116,12 @@ def test_gradients_are_those_of_differences(name, args, options, mode):
             )
 
 
-def test_a_matrix_of_ours_gives_the_layers_of_pyg_right_gradients():
-    edge_index, weight, x = unsorted_graph(simple=True)
-    adj = Adjacency.from_edge_index(edge_index.int(), weight, 12)
-    conv = pyg.GraphConv(5, 3)
-    close(result(conv, x, adj.to_torch_csr()), result(conv, x, edge_index, weight))
-    gat = pyg.GATConv(5, 3, add_self_loops=False)
-    plain_adj = Adjacency.from_edge_index(edge_index.int(), None, 12)
-    close(result(gat, x, plain_adj.to_edge_index()[0]), result(gat, x, edge_index))
-
-
 SMOOTH = [
     entry
     for entry in zip(LAYERS, NAMES, strict=True)
     if entry[0][2].get("aggr") in (None, "mean", "add") and "edge_dim" not in entry[0][2]
 ]
 smooth = pytest.mark.parametrize(("name", "args", "options"), [one for one, _ in SMOOTH], ids=[n for _, n in SMOOTH])
-
-
-@smooth
-def test_derivatives_beyond_the_first(name, args, options):
-    """Second derivatives, forward mode, and many gradients at once, beside PyG's layer."""
-    theirs, ours = twins(name, *args, dtype=torch.float64, **options)
-    xs, edge_index, _ = inputs(name, options)
-    rest = (*xs[1:], edge_index)
-
-    def second(layer):
-        x = xs[0].clone().requires_grad_()
-        (grad,) = torch.autograd.grad(layer(x, *rest).tanh().square().sum(), x, create_graph=True)
-        return torch.autograd.grad(grad.square().sum(), [x, *layer.parameters()], allow_unused=True)
-
-    close([g for g in second(ours) if g is not None], [g for g in second(theirs) if g is not None], 1e-8)
-    forward = [jvp(lambda x, f=f: f(x, *rest), (xs[0],), (torch.ones_like(xs[0]),)) for f in (ours, theirs)]
-    close(*forward, 1e-9)
-    jacobians = [
-        torch.autograd.functional.jacobian(lambda x, f=f: f(x, *rest), xs[0], vectorize=True) for f in (ours, theirs)
-    ]
-    close([jacobians[0]], [jacobians[1]], 1e-9)
-    out, x = [], xs[0].clone().requires_grad_()
-    for layer in (ours, theirs):
-        y = layer(x, *rest)
-        out.append(
-            torch.autograd.grad(y, x, torch.eye(y.numel()).double().view(-1, *y.shape), is_grads_batched=True)[0]
-        )
-    close([out[0]], [out[1]], 1e-9)
 
 
 @smooth
@@ -182,18 +144,6 @@ def test_products_are_derived_twice(reduce):
     assert torch.autograd.gradcheck(lambda x, w: spmm(adj, x, reduce, value=w), given)
     if reduce != "max":
         assert torch.autograd.gradgradcheck(lambda x, w: spmm(adj, x, reduce, value=w), given)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("name", "args", "options"), LAYERS, ids=NAMES)
-def test_types_under_autocast_are_those_of_pyg(name, args, options, dtype):
-    theirs, ours = twins(name, *args, **options)
-    xs, edge_index, further = inputs(name, options)
-    xs, further = [x.float() for x in xs], {key: value.float() for key, value in further.items()}
-    with torch.autocast("cpu", dtype):
-        expected, found = theirs(*xs, edge_index, **further), ours(*xs, edge_index, **further)
-    assert found.dtype == expected.dtype
-    assert torch.allclose(found.float(), expected.float(), atol=0.05, rtol=0.05)
 
 
 @pytest.mark.parametrize("name", ["GCN", "GraphSAGE", "GIN", "GAT"])
