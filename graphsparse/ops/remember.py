@@ -124,9 +124,9 @@ def constant(*graphs: Any) -> Iterator[None]:
 
     Layers of this package keep what they compute from tensors that need no gradient: edges in another form, the sum of
     constant features over the neighbours. Before they use it again, they read all numbers of these tensors to see
-    whether any has changed, in whatever way; that costs about as much as reading them from memory, and **on a GPU the
-    host waits for the device once for each of them**. Inside this block they look once. What was promised is compared
-    at the end of the block once more, so that a broken promise is an error and no wrong result without a word.
+    whether any has changed, in whatever way; that is a pass over all of them, and **on a GPU the host waits for the
+    device once for each of them**. Inside this block they look once. What was promised is compared at the end of the
+    block once more, so that a broken promise is an error and no wrong result without a word.
     :func:`~graphsparse.training.fit` does this for its graphs.
 
     Changes in place that torch counts (``x.add_(1)``) are seen in the block, too; changes through ``x.data``, NumPy or
