@@ -12,6 +12,7 @@ def is_labelled(y: Tensor) -> Tensor:
     Of integers, -1 and -100 are none, of floating point numbers NaN.
 
     Example:
+        >>> import torch
         >>> is_labelled(torch.tensor([2, -1, 0, -100])), is_labelled(torch.tensor([[1.0, torch.nan], [torch.nan] * 2]))
         (tensor([ True, False,  True, False]), tensor([ True, False]))
     """
