@@ -1,14 +1,17 @@
-"""Cores: the edges that are kept first, before the best of the rest, a file per idea."""
+"""Cores: edges that are kept first, under any score, by name; a file per idea."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from torch import Tensor
 
 from graphsparse.edges.cores.forest import spanning_forest_mask
 from graphsparse.edges.cores.spanner import spanner_mask
 
-#: Functions ``(edges, score [M], *, edge_weight=None)`` that mark the edges kept first, bool ``[M]``.
-CORES: dict[str, Callable[..., Tensor]] = {
+#: Takes the edges of a graph, their scores ``[M]``, further scores that decide between equal ones, and ``edge_weight``;
+#: returns a bool mask ``[M]``.
+EdgeCore: TypeAlias = Callable[..., Tensor]
+CORES: dict[str, EdgeCore] = {
     "forest": spanning_forest_mask,
     "spanner": spanner_mask,
 }
