@@ -44,6 +44,8 @@ def simmelian(edges: UndirectedEdges, seed: int | None) -> Tensor:
 def simmelian_overlap(edges: UndirectedEdges, seed: int | None, *, max_rank: int = 10) -> Tensor:
     """Number of nodes that are among the ``max_rank`` strongest neighbours of both ends.
 
+    Ranks begin with 1; in NetworKit, where they begin with 0, the same number is ``max_rank - 1``.
+
     Source: Nick et al., *Simmelian backbones*, ASONAM 2013, the parametric variant.
     """
     ties = _Ties(edges)
