@@ -2,6 +2,7 @@
 
 import importlib.abc
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def pytest_runtest_setup(item):
     from torch_geometric import seed_everything  # PyG looks for the extensions when imported: not before the block
 
     seed_everything(item.config.getoption("--seed"))
+    random.seed(
+        item.nodeid
+    )  # PyG's Sequential takes the forward pass of another one that was built after the same seed
     marker = item.get_closest_marker("real_gpu")
     if marker is not None and not torch.cuda.is_available():
         pytest.skip(f"needs a real GPU: {marker.args[0]}")
