@@ -1,6 +1,5 @@
 """Randomness that comes from a seed and leaves the caller's generators alone."""
 
-import itertools
 import random
 import sys
 import weakref
@@ -63,8 +62,8 @@ def _seed_torch(seed: int) -> None:
         torch.manual_seed(seed)
 
 
-#: The last module that :func:`_forget_forwards` has seen.
-_seen_until = ""
+#: How many modules of Python there were, and which came last, when :func:`_forget_forwards` looked at all of them.
+_looked_at: tuple[int, str] | None = None
 
 
 def _forget_forwards() -> None:
@@ -73,11 +72,12 @@ def _forget_forwards() -> None:
     PyG keeps it under a number that Python's generator draws: the next one after the same seed would get the same
     forward pass, whatever it holds.
     """
-    global _seen_until
-    new = itertools.takewhile(lambda name: name != _seen_until, reversed(list(sys.modules)))
-    for name in [name for name in new if name.startswith("torch_geometric.nn.sequential_")]:
+    global _looked_at
+    if _looked_at == (len(sys.modules), next(reversed(sys.modules))):
+        return
+    for name in [name for name in list(sys.modules) if name.startswith("torch_geometric.nn.sequential_")]:
         sys.modules.pop(name, None)
-    _seen_until = next(reversed(sys.modules))
+    _looked_at = len(sys.modules), next(reversed(sys.modules))
 
 
 def _gpus() -> Any:
