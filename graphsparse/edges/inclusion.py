@@ -18,14 +18,14 @@ Sources: Deville and Tille, *Unequal probability sampling without replacement th
 """
 
 import math
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from graphsparse.ops.blocks import CACHED, blocks
-from graphsparse.ops.check import check_count, check_integer, check_per_edge
+from graphsparse.ops.check import check_integer, check_per_edge
 from graphsparse.ops.sort import index_dtype
 from graphsparse.utils.counter_random import GAMMA, CounterRandom, mix64
 

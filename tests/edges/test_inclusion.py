@@ -66,13 +66,15 @@ def test_probabilities_equal_water_filling_one_by_one(items, share):
         for seed in range(3):
             keep = DESIGNS[name](pi, seed, 0)
             assert int(keep.sum()) == k
-            assert bool(keep[pi == ONE].all()) and not bool(keep[pi == 0].any())
+            assert bool(keep[pi == ONE].all())
+            assert not bool(keep[pi == 0].any())
 
 
 def test_weights_of_any_size_are_spread():
     p = torch.tensor([1e308] * 3 + [1e-308] * 500 + [5e-324] * 500, dtype=torch.float64)
     pi = inclusion_probability(p, 100)
-    assert int(pi.sum()) == 100 * ONE and int(pi.min()) > 0
+    assert int(pi.sum()) == 100 * ONE
+    assert int(pi.min()) > 0
     p = 2.0 ** -torch.arange(900, dtype=torch.float64)
     assert int(inclusion_probability(p, 450).sum()) == 450 * ONE
 
@@ -168,7 +170,8 @@ def test_pairs_of_the_tournament_follow_its_law():
 
 def test_copies_with_sure_and_impossible_edges():
     pi = inclusion_probability(torch.tensor([9.0, 0, 1, 1, 2, 0, 1, 2, 3]), 4)
-    assert ONE in pi.tolist() and 0 in pi.tolist()
+    assert ONE in pi.tolist()
+    assert 0 in pi.tolist()
     for draw in (pivotal, poisson):
         assert largest_z(draw(pi.repeat(REPEATS), 1, 2).view(REPEATS, 9), pi) < 5
 
@@ -180,7 +183,8 @@ def test_draws_follow_from_seed_and_epoch(draw):
     torch.rand(3)
     assert torch.equal(draw(pi, 1, 0), first)
     others = [draw(pi, 1, 1), draw(pi, 2, 0)]
-    assert not torch.equal(others[0], first) and not torch.equal(others[1], first)
+    assert not torch.equal(others[0], first)
+    assert not torch.equal(others[1], first)
     assert not torch.equal(others[0], others[1])
 
 
@@ -189,7 +193,8 @@ def test_draws_follow_from_seed_and_epoch(draw):
 def test_nothing_and_everything(draw, m):
     p = torch.arange(1.0, m + 1)
     none = inclusion_probability(p, 0)
-    assert int(draw(none, 0, 0).sum()) == 0 and draw(none, 0, 0).shape == (m,)
+    assert int(draw(none, 0, 0).sum()) == 0
+    assert draw(none, 0, 0).shape == (m,)
     core = torch.ones(m, dtype=torch.bool)
     for pi in (inclusion_probability(p, m), inclusion_probability(p, m, core), inclusion_probability(p * 0, m)):
         assert pi.tolist() == [ONE] * m
@@ -201,7 +206,8 @@ def test_counts_with_replacement_are_multinomial():
     p[4] = 0
     share = p / p.sum()
     counts = torch.stack([replacement(p, draws, 7, epoch) for epoch in range(times)]).double()
-    assert bool((counts.sum(1) == draws).all()) and float(counts[:, 4].sum()) == 0
+    assert bool((counts.sum(1) == draws).all())
+    assert float(counts[:, 4].sum()) == 0
     mean, covariance = draws * share, draws * (share.diag() - share.outer(share))
     assert torch.allclose(expected_count(p, draws), mean, rtol=1e-9)
     z = (counts.mean(0) - mean) / (covariance.diag() / times).sqrt().clamp(min=1e-9)
