@@ -8,9 +8,9 @@ draw and count.
 design          number of kept edges    how much one edge says of another
 =============== ======================= ================================================================================
 ``pivotal``     exact                   little: neighbours in the list compete, which spreads the kept edges evenly
-``systematic``  exact                   all: there is one random number; where all are 1/2 there are two draws in all
+``systematic``  exact                   all: there is one random number; where all are 1/2 there are two draws
 ``poisson``     random, mean ``k``      nothing
-``replacement`` random, mean ``k``      little: a given number of draws with replacement; an edge may be drawn repeatedly
+``replacement`` random, mean ``k``      little: a given number of draws, in which an edge may come repeatedly
 =============== ======================= ================================================================================
 
 Sources: Deville and Tille, *Unequal probability sampling without replacement through a splitting method*, Biometrika
@@ -18,22 +18,39 @@ Sources: Deville and Tille, *Unequal probability sampling without replacement th
 """
 
 import math
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from graphsparse.ops.blocks import CACHED, blocks
-from graphsparse.ops.check import check_integer, check_per_edge
 from graphsparse.ops.sort import index_dtype
 from graphsparse.utils.counter_random import GAMMA, CounterRandom, mix64
 
 #: Bits of a probability, and a probability of 1.
 BITS = 30
 ONE = 1 << BITS
+
 #: Draws edges by their probabilities: ``(pi [m], seed, epoch) -> keep [m]``.
-Design: TypeAlias = Callable[[Tensor, int, int], Tensor]
+Rule: TypeAlias = Callable[[Tensor, int, int], Tensor]
+
+
+class Design(Protocol):
+    """Edges to draw from: all that stays the same from draw to draw."""
+
+    def draw(self, seed: int, epoch: int) -> Tensor:
+        """Return how often each edge is drawn, ``[m]``: integers, or bool where that is at most once."""
+
+    def expected(self) -> Tensor:
+        """Return how often each edge is drawn on average, float64 ``[m]``: exactly 1 where one always stays."""
+
+    def probability(self) -> Tensor:
+        """Return how likely each edge is to be drawn at all, float64 ``[m]``."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the tensors from which :func:`restore_design` makes it anew."""
 
 
 def inclusion_probability(p: Tensor, k: int, core: Tensor | None = None) -> Tensor:
@@ -47,16 +64,12 @@ def inclusion_probability(p: Tensor, k: int, core: Tensor | None = None) -> Tens
     then all others get 1, and these share evenly what is left.
 
     Args:
-        p: How likely each edge is, relative to the others, ``[m]``.
-        k: Number of edges to keep, core included.
-        core: Edges that stay in every draw, bool ``[m]``.
+        p: How likely each edge is, relative to the others, ``[m]``, finite and not negative.
+        k: Number of edges to keep, core included, at most ``m``.
+        core: Edges that stay in every draw, bool ``[m]``, at most ``k``.
 
     Returns:
         :math:`2^{30} \pi`, int64 ``[m]``, with the sum ``k * 2**30``.
-
-    Raises:
-        ValueError: If ``p`` holds a negative number, NaN or infinity, ``core`` has another length, or ``k`` is below
-            the number of core edges or above ``m``.
 
     Example:
         >>> inclusion_probability(torch.tensor([1.0, 2.0, 5.0]), 2) / 2**30
@@ -64,7 +77,6 @@ def inclusion_probability(p: Tensor, k: int, core: Tensor | None = None) -> Tens
 
     Source: Tille, *Sampling Algorithms*, Springer 2006, Section 2.10.
     """
-    k = _check_sizes(p, k, core)
     weight = _weights(p, k, core)
     limit = math.inf  # edges of this weight or more have the probability 1
     while True:
@@ -84,18 +96,6 @@ def inclusion_probability(p: Tensor, k: int, core: Tensor | None = None) -> Tens
         pi[where] = torch.where(w < limit, free + (w * unit * rate).long(), ONE)
     _hand_out(pi, weight, k * ONE)
     return pi
-
-
-def _check_sizes(p: Tensor, k: int, core: Tensor | None) -> int:
-    low, high = p.aminmax() if p.numel() else (torch.tensor(0), torch.tensor(0))
-    if not (low >= 0 and high < math.inf):  # also refuses NaN
-        raise ValueError(f"'p' must be finite and not negative (got {float(low)} to {float(high)})")
-    if core is not None:
-        check_per_edge(core, p.numel(), p.device, "core")
-    k, least = check_integer(k, "k"), 0 if core is None else int(core.count_nonzero())
-    if not least <= k <= p.numel():
-        raise ValueError(f"'k' must be between the {least} core edges and all {p.numel()} edges (got {k})")
-    return k
 
 
 def _weights(p: Tensor, k: int, core: Tensor | None) -> Callable[[slice], Tensor]:
@@ -138,7 +138,7 @@ def _units_below(m: int, weight: Callable[[slice], Tensor], limit: float, most: 
 
 
 def _unit(m: int, most: float) -> float:
-    """Return the power of two that leaves room for a sum of ``m`` products, of numbers up to the given one, in int64."""
+    """Return the power of two by which ``m`` numbers up to the given one have products whose sum an int64 holds."""
     return 2.0 ** min(62 - m.bit_length() - math.frexp(most)[1], 1023)
 
 
@@ -161,9 +161,9 @@ def _hand_out(pi: Tensor, weight: Callable[[slice], Tensor], total: int) -> None
 def pivotal(pi: Tensor, seed: int, epoch: int = 0) -> Tensor:
     r"""Draw edges by a tournament of pairs: exactly :math:`\sum \pi` edges, each with its own probability.
 
-    Neighbours :math:`i, j` in the list play against each other. Where :math:`\pi_i + \pi_j \le 1` one of them is out and
-    the other goes on with the sum, :math:`i` with probability :math:`\pi_i / (\pi_i + \pi_j)`. Else one of them is in
-    and the other goes on with :math:`\pi_i + \pi_j - 1`, where :math:`i` is in with probability
+    Neighbours :math:`i, j` in the list play against each other. Where :math:`\pi_i + \pi_j \le 1` one of them is out
+    and the other goes on with the sum, :math:`i` with probability :math:`\pi_i / (\pi_i + \pi_j)`. Else one of them is
+    in and the other goes on with :math:`\pi_i + \pi_j - 1`, where :math:`i` is in with probability
     :math:`(1 - \pi_j) / (2 - \pi_i - \pi_j)`. Each :math:`\pi` stays what it was on average, up to the
     :math:`2^{-31}` of the random numbers.
 
@@ -242,10 +242,6 @@ def poisson(pi: Tensor, seed: int, epoch: int = 0) -> Tensor:
         number = torch.arange(where.start, where.stop, device=pi.device)
         torch.lt(_bits(number, key), pi[where] << 31 - BITS, out=keep[where])
     return keep
-
-
-#: The designs that draw every edge at most once, by their names.
-DESIGNS: dict[str, Design] = {"pivotal": pivotal, "systematic": systematic, "poisson": poisson}
 
 
 def replacement(p: Tensor, draws: int, seed: int, epoch: int = 0) -> Tensor:
@@ -330,3 +326,86 @@ def draws_for(p: Tensor, k: int) -> int:
         draws += step
         if step < 1e-3:
             return round(draws)
+
+
+@dataclass(frozen=True)
+class OnceDesign:
+    """Every edge is drawn at most once, by a rule and probabilities in units of :math:`2^{-30}`."""
+
+    rule: Rule
+    pi: Tensor
+
+    def draw(self, seed: int, epoch: int) -> Tensor:
+        """Return which edges are drawn."""
+        return self.rule(self.pi, seed, epoch)
+
+    def expected(self) -> Tensor:
+        """Return the probabilities."""
+        return self.pi.double().mul_(2.0**-BITS)
+
+    def probability(self) -> Tensor:
+        """Return the probabilities."""
+        return self.expected()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the probabilities in their units."""
+        return {"pi": self.pi}
+
+
+@dataclass(frozen=True)
+class ReplacementDesign:
+    """Some edges are sure; the others come from draws with replacement, proportional to ``p``, 0 on those."""
+
+    p: Tensor
+    sure: Tensor
+    draws: int
+
+    def draw(self, seed: int, epoch: int) -> Tensor:
+        """Return how often each edge is drawn."""
+        return replacement(self.p, self.draws, seed, epoch).add_(self.sure)
+
+    def expected(self) -> Tensor:
+        """Return how often each edge is drawn on average."""
+        return expected_count(self.p, self.draws).add_(self.sure)
+
+    def probability(self) -> Tensor:
+        """Return how likely each edge is to be drawn at all."""
+        missed = expected_count(self.p, 1).neg_().log1p_().mul_(self.draws)
+        return missed.expm1_().neg_().nan_to_num_(0).add_(self.sure)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return weights and sure edges."""
+        return {"p": self.p, "sure": self.sure, "draws": torch.tensor(self.draws)}
+
+
+_RULES: dict[str, Rule] = {"pivotal": pivotal, "systematic": systematic, "poisson": poisson}
+#: The names of the designs.
+DESIGNS = (*_RULES, "replacement")
+
+
+def make_design(name: str, p: Tensor, k: int | None, core: Tensor | None = None, draws: int | None = None) -> Design:
+    """Prepare draws of ``k`` edges, on average or exactly; see :func:`inclusion_probability`.
+
+    With replacement the number of draws may be given instead of ``k``.
+    """
+    if name in _RULES:
+        assert k is not None
+        return OnceDesign(_RULES[name], inclusion_probability(p, k, core))
+    sure = torch.zeros(p.numel(), dtype=torch.bool, device=p.device) if core is None else core
+    p = p.double().masked_fill(sure, 0)
+    if k is None or draws is not None:
+        return ReplacementDesign(p, sure, draws or 0)
+    if int(p.count_nonzero()) <= k - int(sure.count_nonzero()):
+        sure = sure | (p > 0)
+        p = (~sure).double()
+    left = k - int(sure.count_nonzero())
+    if left and left == int(p.count_nonzero()):
+        return ReplacementDesign(torch.zeros_like(p), torch.ones_like(sure), 0)
+    return ReplacementDesign(p, sure, draws_for(p, left) if left else 0)
+
+
+def restore_design(name: str, state: Mapping[str, Tensor]) -> Design:
+    """Return a design from its state."""
+    if name in _RULES:
+        return OnceDesign(_RULES[name], state["pi"])
+    return ReplacementDesign(state["p"], state["sure"], int(state["draws"]))

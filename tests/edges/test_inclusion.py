@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphsparse.edges.inclusion import (
-    DESIGNS,
     ONE,
     draws_for,
     expected_count,
@@ -15,7 +14,10 @@ from graphsparse.edges.inclusion import (
     pivotal,
     poisson,
     replacement,
+    systematic,
 )
+
+RULES = {"pivotal": pivotal, "systematic": systematic, "poisson": poisson}
 
 #: Draws of one small list of edges.
 REPEATS = 20_000
@@ -64,7 +66,7 @@ def test_probabilities_equal_water_filling_one_by_one(items, share):
     assert np.abs(pi.numpy() / ONE - expected).max(initial=0) < 1e-6
     for name in ("pivotal", "systematic"):
         for seed in range(3):
-            keep = DESIGNS[name](pi, seed, 0)
+            keep = RULES[name](pi, seed, 0)
             assert int(keep.sum()) == k
             assert bool(keep[pi == ONE].all())
             assert not bool(keep[pi == 0].any())
@@ -94,7 +96,7 @@ def test_more_edges_than_a_block():
     assert int(pi.sum()) == 77_777 * ONE
     expected = water_filling_sorted(p.double().numpy(), 77_777)
     assert np.abs(pi.numpy() / ONE - expected).max() < 1e-8
-    for name, draw in DESIGNS.items():
+    for name, draw in RULES.items():
         count = int(draw(pi, 5, 0).sum())
         assert abs(count - 77_777) <= (4 * math.sqrt(77_777) if name == "poisson" else 0)
 
@@ -107,23 +109,6 @@ def water_filling_sorted(p, k):
     pi = p * (k - num) / tail[num]
     pi[order[:num]] = 1
     return pi
-
-
-@pytest.mark.parametrize(
-    ("p", "k", "core", "message"),
-    [
-        ([1.0, -1.0], 1, None, "'p' must be finite and not negative"),
-        ([1.0, math.nan], 1, None, "'p' must be finite and not negative"),
-        ([1.0, math.inf], 1, None, "'p' must be finite and not negative"),
-        ([1.0, 1.0], 3, None, "'k' must be between the 0 core edges and all 2 edges (got 3)"),
-        ([1.0, 1.0], 0, [True, False], "'k' must be between the 1 core edges and all 2 edges (got 0)"),
-        ([1.0, 1.0], 1, [True], "'core' must have one entry per edge"),
-    ],
-)
-def test_wrong_weights_and_sizes_are_refused(p, k, core, message):
-    with pytest.raises(ValueError) as error:
-        inclusion_probability(torch.tensor(p), k, None if core is None else torch.tensor(core))
-    assert message in str(error.value)
 
 
 def largest_z(drawn, pi):
@@ -143,14 +128,14 @@ def test_tournaments_of_copies_have_exact_counts_and_probabilities(k):
     assert largest_z(drawn, pi) < 5
 
 
-@pytest.mark.parametrize("name", sorted(DESIGNS))
+@pytest.mark.parametrize("name", sorted(RULES))
 @pytest.mark.parametrize("k", [5, 11])
 def test_every_edge_is_drawn_with_its_probability_over_seeds_and_epochs(name, k):
     core = torch.zeros(16, dtype=torch.bool)
     core[[3, 15]] = True
     pi = inclusion_probability(P, k, core)
     times = 300 if name == "pivotal" else 1000
-    drawn = torch.stack([DESIGNS[name](pi, seed, seed % 7) for seed in range(times)])
+    drawn = torch.stack([RULES[name](pi, seed, seed % 7) for seed in range(times)])
     assert largest_z(drawn, pi) < 5
     if name != "poisson":
         assert bool((drawn.sum(1) == k).all())
@@ -176,7 +161,7 @@ def test_copies_with_sure_and_impossible_edges():
         assert largest_z(draw(pi.repeat(REPEATS), 1, 2).view(REPEATS, 9), pi) < 5
 
 
-@pytest.mark.parametrize("draw", [*DESIGNS.values(), lambda pi, *names: replacement(pi, 300, *names)])
+@pytest.mark.parametrize("draw", [*RULES.values(), lambda pi, *names: replacement(pi, 300, *names)])
 def test_draws_follow_from_seed_and_epoch(draw):
     pi = inclusion_probability(torch.rand(500, generator=torch.Generator().manual_seed(0)), 200)
     first = draw(pi, 1, 0)
@@ -188,7 +173,7 @@ def test_draws_follow_from_seed_and_epoch(draw):
     assert not torch.equal(others[0], others[1])
 
 
-@pytest.mark.parametrize("draw", [*DESIGNS.values(), lambda pi, *names: replacement(pi, 0, *names)])
+@pytest.mark.parametrize("draw", [*RULES.values(), lambda pi, *names: replacement(pi, 0, *names)])
 @pytest.mark.parametrize("m", [0, 1, 7])
 def test_nothing_and_everything(draw, m):
     p = torch.arange(1.0, m + 1)
@@ -254,7 +239,7 @@ def test_no_number_of_draws_reaches_all():
 def test_golden_draws():
     """Draws are part of published figures: they must not change between releases."""
     pi = inclusion_probability(torch.arange(1, 13), 6)
-    found = {name: draw(pi, 11, 4).nonzero().squeeze(1).tolist() for name, draw in DESIGNS.items()}
+    found = {name: draw(pi, 11, 4).nonzero().squeeze(1).tolist() for name, draw in RULES.items()}
     found["replacement"] = replacement(torch.arange(1, 13), 6, 11, 4).tolist()
     assert found == {
         "pivotal": [4, 6, 8, 9, 10, 11],
@@ -269,7 +254,7 @@ def test_same_draws_on_a_device(device):
     p = torch.rand(100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).pow(3)
     pi = inclusion_probability(p, 40_000)
     assert torch.equal(inclusion_probability(p.to(device), 40_000).cpu(), pi)
-    for draw in DESIGNS.values():
+    for draw in RULES.values():
         assert torch.equal(draw(pi.to(device), 1, 2).cpu(), draw(pi, 1, 2))
     assert torch.equal(replacement(p.to(device), 50_000, 1, 2).cpu(), replacement(p, 50_000, 1, 2))
     assert draws_for(p.to(device), 40_000) == draws_for(p, 40_000)
