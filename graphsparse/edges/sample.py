@@ -1,6 +1,5 @@
 """Draw edges, and give those that stay new weights, so that the expected adjacency matrix is the given one."""
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -83,9 +82,7 @@ def sample_edge(
     Source: Liu et al., *DSpar: An Embarrassingly Simple Strategy for Efficient GNN Training and Inference via
     Degree-based Sparsification*, TMLR 2023; Spielman and Srivastava, SIAM J. Comput. 40, 2011.
     """
-    method = as_sparsifier(score)
-    if method.design == "top":
-        method = replace(method, design="pivotal")
+    method = as_sparsifier(score).drawn()
     drawer = EntryDrawer(
         edge_index, sparsity, method, num_nodes=num_nodes, seed=seed, edge_weight=edge_weight, x=x, draws=draws
     )

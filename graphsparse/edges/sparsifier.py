@@ -78,6 +78,10 @@ class Sparsifier:
         if self.reweight and self.design == "top":
             raise ValueError("'reweight' needs a 'design' that draws edges (got 'top', which keeps the best ones)")
 
+    def drawn(self) -> "Sparsifier":
+        """Return it with the design ``"pivotal"`` where it would give the same edges each time."""
+        return replace(self, design="pivotal") if self.design == "top" and self.score != "random" else self
+
     @property
     def reweights(self) -> bool:
         """Whether the edges that are kept get new weights."""
