@@ -1,6 +1,7 @@
 """Which edges of a graph are needed: score, select, apply. The undirected edge is the unit."""
 
 import graphsparse.edges.scores  # noqa: F401  (the scores register themselves)
+from graphsparse.edges.sample import SampledEdges, sample_edge
 from graphsparse.edges.score import edge_score, edge_score_rule
 from graphsparse.edges.sparsifier import SPARSIFIERS, Sparsifier, sparsifier
 from graphsparse.edges.sparsify import sparsify_edge
@@ -8,10 +9,12 @@ from graphsparse.edges.undirected import UndirectedEdges
 
 __all__ = [
     "SPARSIFIERS",
+    "SampledEdges",
     "Sparsifier",
     "UndirectedEdges",
     "edge_score",
     "edge_score_rule",
+    "sample_edge",
     "sparsifier",
     "sparsify_edge",
 ]
