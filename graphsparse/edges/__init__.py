@@ -4,7 +4,7 @@ import graphsparse.edges.scores  # noqa: F401  (the scores register themselves)
 from graphsparse.edges.sample import SampledEdges, sample_edge
 from graphsparse.edges.score import edge_score, edge_score_rule
 from graphsparse.edges.sparsifier import SPARSIFIERS, Sparsifier, sparsifier
-from graphsparse.edges.sparsify import sparsify_edge
+from graphsparse.edges.sparsify import spanning_forest, sparsify_edge
 from graphsparse.edges.undirected import UndirectedEdges
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "edge_score",
     "edge_score_rule",
     "sample_edge",
+    "spanning_forest",
     "sparsifier",
     "sparsify_edge",
 ]

@@ -8,15 +8,20 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 import graphsparse.edges.cores.forest as module
-from graphsparse.edges.cores import CORES
+from graphsparse.edges import Sparsifier, edge_score, spanning_forest, sparsify_edge
 from graphsparse.edges.cores.forest import spanning_forest_mask
+from graphsparse.edges.local_rank import local_score
 from graphsparse.edges.undirected import undirected_edges
 
 pair_lists = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=150)
 
 
+def tensor(pairs):
+    return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).t()
+
+
 def make_edges(pairs, num_nodes=12):
-    return undirected_edges(torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).t(), num_nodes)
+    return undirected_edges(tensor(pairs), num_nodes)
 
 
 def pairs_of(edges, mask=None):
@@ -24,11 +29,11 @@ def pairs_of(edges, mask=None):
     return [divmod(key, edges.num_nodes) for key in keys.tolist()]
 
 
-def slow_forest(edges, score):
-    """Kruskal of networkx on the places of the edges in the order (score, id), which are distinct."""
+def slow_forest(edges, *scores):
+    """Kruskal of networkx on the places of the edges in the order (scores, id), which are distinct."""
     graph = nx.empty_graph(edges.num_nodes)
-    in_order = sorted(zip(score.tolist(), range(edges.num_edges), pairs_of(edges), strict=True))
-    graph.add_edges_from((*pair, {"weight": place}) for place, (_, _, pair) in enumerate(in_order))
+    in_order = sorted(zip(*(score.tolist() for score in scores), range(edges.num_edges), pairs_of(edges), strict=True))
+    graph.add_edges_from((*pair, {"weight": place}) for place, (*_, pair) in enumerate(in_order))
     return {(min(pair), max(pair)) for pair in nx.maximum_spanning_edges(graph, data=False)}
 
 
@@ -50,7 +55,7 @@ def draw_scores(seed, size, kind, dtype):
 
 
 @pytest.mark.parametrize("first", [1, 4])
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     pair_lists,
     st.integers(0, 10**6),
@@ -78,9 +83,9 @@ def test_many_passes_on_a_larger_graph(dtype):
 
 
 def test_best_edges_that_lie_close_together():
-    # The best 4n edges join 80 nodes only: all others are looked at again.
-    graph = nx.gnp_random_graph(400, 0.2, seed=1)
-    edges = make_edges(list(graph.edges), 400)
+    # The best 4n edges join 50 nodes only: all others are looked at again.
+    graph = nx.gnp_random_graph(200, 0.3, seed=1)
+    edges = make_edges(list(graph.edges), 200)
     score = -torch.tensor([max(pair) for pair in pairs_of(edges)], dtype=torch.float32)
     assert set(pairs_of(edges, spanning_forest_mask(edges, score))) == slow_forest(edges, score)
 
@@ -134,5 +139,91 @@ def test_the_forest_of_one_edge_less_is_nested():
         assert set(pairs_of(rest, spanning_forest_mask(rest, score[left]))) >= forest & set(pairs_of(rest))
 
 
-def test_registered():
-    assert CORES["forest"] is spanning_forest_mask
+@settings(max_examples=25)
+@given(pair_lists, st.integers(0, 10**6))
+def test_further_scores_decide_between_equal_ones(pairs, seed):
+    edges = make_edges(pairs)
+    first = draw_scores(seed, edges.num_edges, "ties", torch.float32)
+    second = draw_scores(seed + 1, edges.num_edges, "ties", torch.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_FIRST", 1)
+        mask = spanning_forest_mask(edges, first, second)
+    assert set(pairs_of(edges, mask)) == slow_forest(edges, first, second)
+
+
+@settings(max_examples=25)
+@given(pair_lists, st.randoms(use_true_random=False), st.sampled_from(["random", "degree", "jaccard"]))
+def test_public_function_on_any_edge_list(pairs, random, name):
+    """Both directions and duplicates stay together, loops stay, and neither order nor direction matters."""
+    edge_index = tensor(pairs)
+    mask = spanning_forest(edge_index, name, num_nodes=12, seed=3)
+    kept = {(min(pair), max(pair)) for pair, stays in zip(pairs, mask.tolist(), strict=True) if stays}
+    assert mask.tolist() == [u == v or (min(u, v), max(u, v)) in kept for u, v in pairs]
+    edges = make_edges(pairs)
+    score = edge_score(tensor(pairs_of(edges)), name, num_nodes=12, seed=3)
+    assert {(u, v) for u, v in kept if u != v} == slow_forest(edges, score)
+    order = random.sample(range(len(pairs)), len(pairs))
+    turned = [pairs[i][:: random.choice([1, -1])] for i in order]
+    again = spanning_forest(tensor(turned), name, num_nodes=12, seed=3)
+    assert again.tolist() == [mask.tolist()[i] for i in order]
+
+
+def test_public_function_with_weights_and_types():
+    edge_index = torch.tensor([[0, 0, 0, 3, 1, 2], [1, 2, 3, 4, 2, 2]])
+    weight = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 1.0])  # weight 0: the edge is not there
+    assert spanning_forest(edge_index, edge_weight=weight).tolist() == [False, True, True, False, True, True]
+    by_callable = spanning_forest(
+        edge_index, lambda edge_index, num_nodes: torch.tensor([1.0, 2.0, 0.0, 0.0, 3.0, 0.0])
+    )
+    assert by_callable.tolist() == [False, True, True, True, True, True]
+    bipartite = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1]])
+    assert int(spanning_forest(bipartite, num_nodes=(2, 2), seed=0).sum()) == 3
+    with pytest.raises(ValueError, match="'score' must be a callable or one of"):
+        spanning_forest(edge_index, "no_score")
+
+
+def test_random_forests_differ_from_seed_to_seed():
+    edge_index = torch.tensor(list(nx.complete_graph(6).edges)).t()
+    forests = {tuple(spanning_forest(edge_index, seed=seed).tolist()) for seed in range(20)}
+    assert len(forests) > 10
+    assert all(sum(forest) == 5 for forest in forests)
+
+
+@pytest.mark.parametrize("method", [Sparsifier("random"), Sparsifier("degree"), Sparsifier("random", local="rank")])
+def test_core_keeps_components_at_every_sparsity_that_allows_it(method):
+    graph = nx.disjoint_union(nx.barabasi_albert_graph(60, 4, seed=1), nx.cycle_graph(8))
+    edge_index = torch.tensor(list(graph.edges)).t()
+    edges, size = make_edges(list(graph.edges), 70), {"num_nodes": 70, "seed": 4}
+    floor = 1 - (70 - len(set(components(edges)))) / edges.num_edges
+    forest = spanning_forest(edge_index, method, **size)
+    with_core = Sparsifier(method.score, local=method.local, core="forest")
+    assert torch.equal(sparsify_edge(edge_index, None, with_core, **size)[1], forest)
+    before = torch.ones_like(forest)
+    for sparsity in (0, 0.2, 0.5, 0.7, floor):
+        kept, mask = sparsify_edge(edge_index, sparsity, with_core, **size)
+        assert kept.size(1) == edges.num_edges - int(sparsity * edges.num_edges)
+        assert components(make_edges(kept.t().tolist(), 70)) == components(edges)
+        assert bool((forest <= mask).all())
+        assert bool((mask <= before).all())
+        before = mask
+    with pytest.raises(ValueError, match=f"'sparsity' must be at most {floor:.4f}"):
+        sparsify_edge(edge_index, 0.9, with_core, **size)
+
+
+def test_local_ranks_that_tie_are_decided_by_the_score_behind_them():
+    edges = make_edges(list(nx.gnp_random_graph(40, 0.3, seed=6).edges), 40)
+    edge_index = tensor(pairs_of(edges))
+    local, second = local_score(edges, edge_score(edge_index, "random", seed=2), "rank", "either")
+    forest = slow_forest(edges, local, second)
+    assert forest != slow_forest(edges, local)
+    mask = spanning_forest(edge_index, Sparsifier("random", local="rank"), seed=2)
+    assert set(pairs_of(edges, mask)) == forest
+
+
+def test_directed_edges_of_the_forest_all_stay():
+    graph = nx.gnp_random_graph(30, 0.3, seed=7, directed=True)
+    edge_index = tensor(list(graph.edges))
+    mask = sparsify_edge(edge_index, None, Sparsifier("random", core="forest", directed=True), seed=0)[1]
+    kept = {(min(pair), max(pair)) for pair in edge_index[:, mask].t().tolist()}
+    assert len(kept) == 29
+    assert mask.tolist() == [(min(pair), max(pair)) in kept for pair in graph.edges]

@@ -11,27 +11,30 @@ from graphsparse.ops.select import mark_smallest
 _FIRST = 4
 
 
-def spanning_forest_mask(edges: UndirectedEdges, score: Tensor, *, edge_weight: Tensor | None = None) -> Tensor:
-    r"""Mark the edges of the maximum spanning forest of a score ``[M]``; of equal scores the higher id is preferred.
+def spanning_forest_mask(
+    edges: UndirectedEdges, score: Tensor, *ties: Tensor, edge_weight: Tensor | None = None
+) -> Tensor:
+    r"""Mark the edges of the maximum spanning forest of a score ``[M]``, bool ``[M]``.
 
-    Edges are ranked by (score, canonical id), so that exactly one forest is the best: it consists of the edges that
-    are not the lowest of any cycle. ``edge_weight`` is not used. Besides the input it holds one copy of the scores.
+    Edges are ranked by score, then by further scores ``[M]``, then by id, the higher one first: so exactly one forest
+    is the best, that of the edges that are not the worst of any cycle. ``edge_weight`` is not used. Besides the input
+    it holds one copy of the scores.
 
     Source: Boruvka, *O jistem problemu minimalnim* (1926), run on the best edges first as in Osipov, Sanders and
     Singler, *The filter-Kruskal minimum spanning tree algorithm*, ALENEX 2009.
     """
+    ranks = (score, *ties)
     forest = torch.zeros(edges.num_edges, dtype=torch.bool, device=score.device)
     label = torch.arange(edges.num_nodes, device=score.device)
     num, first = edges.num_nodes, _FIRST
     rest = None  # ids of the edges that join different components so far; at first all
     while rest is None or rest.numel():
-        among = score if rest is None else score[rest]
-        best = ~mark_smallest(among, max(among.numel() - first * num, 0))
-        chosen = best.nonzero().squeeze(1)
-        others = best.logical_not_().nonzero().squeeze(1)
+        among = ranks if rest is None else [rank[rest] for rank in ranks]
+        worst = mark_smallest(among[0], max(among[0].numel() - first * num, 0), *among[1:])
+        best, others = (~worst).nonzero().squeeze(1), worst.nonzero().squeeze(1)
         if rest is not None:
-            chosen, others = rest[chosen], rest[others]
-        num = _boruvka(edges, score, chosen, label, num, forest)
+            best, others = rest[best], rest[others]
+        num = _boruvka(edges, ranks, best, label, num, forest)
         rest = _joining(edges, others, label)
         first *= 2  # so that there are few passes even where the best edges lie close together
     return forest
@@ -52,31 +55,25 @@ def _ends(edges: UndirectedEdges, ids: Tensor) -> tuple[Tensor, Tensor]:
     return u, key.sub_(u, alpha=edges.num_nodes)
 
 
-def _boruvka(edges: UndirectedEdges, score: Tensor, ids: Tensor, label: Tensor, num: int, forest: Tensor) -> int:
+def _boruvka(
+    edges: UndirectedEdges, ranks: tuple[Tensor, ...], ids: Tensor, label: Tensor, num: int, forest: Tensor
+) -> int:
     """Join ``num`` components by the best of some edges, ids ascending; return how many are left.
 
     ``forest [M]`` and ``label [N]``, the component of every node, are brought up to date.
     """
     u, v = (label.index_select(0, end) for end in _ends(edges, ids))
-    value = score.index_select(0, ids)
-    lowest = -torch.inf if score.is_floating_point() else torch.iinfo(score.dtype).min
+    values = [rank.index_select(0, ids) for rank in ranks]
     while True:
-        open_edges = (u != v).nonzero().squeeze(1)
-        if open_edges.numel() == 0:
+        unjoined = (u != v).nonzero().squeeze(1)
+        if unjoined.numel() == 0:
             return num
-        u, v, value, ids = (x.index_select(0, open_edges) for x in (u, v, value, ids))
-        # Best edge of every component: the highest score, then the highest id, which is the last position.
-        top = value.new_full((num,), lowest)
-        for end in (u, v):
-            top.scatter_reduce_(0, end, value, "amax")
-        pick = ids.new_full((num,), -1)
-        for end in (u, v):
-            tied = (top.index_select(0, end) == value).nonzero().squeeze(1)
-            pick.scatter_reduce_(0, end.index_select(0, tied), tied, "amax")
+        u, v, ids, *values = (x.index_select(0, unjoined) for x in (u, v, ids, *values))
+        pick = _best_of_each(u, v, values, num)
         here = (pick >= 0).nonzero().squeeze(1)
         edge = pick.index_select(0, here)
         forest[ids.index_select(0, edge)] = True
-        # Each component hooks to the other end of its edge. As all edges are ranked, the only circles are two
+        # Each component hooks to the other end of its edge. As all edges are ranked, the only cycles are two
         # components that picked the same edge: the smaller number of the two becomes the root.
         parent = torch.arange(num, device=u.device)
         parent[here] = u.index_select(0, edge) + v.index_select(0, edge) - here
@@ -90,3 +87,15 @@ def _boruvka(edges: UndirectedEdges, score: Tensor, ids: Tensor, label: Tensor, 
         num = int(number[-1]) + 1
         label.copy_(joined.index_select(0, label))
         u, v = joined.index_select(0, u), joined.index_select(0, v)
+
+
+def _best_of_each(u: Tensor, v: Tensor, ranks: list[Tensor], num: int) -> Tensor:
+    """Return the best edge at each of ``num`` components, -1 where there is none; of equal ones the last."""
+    end, edge = torch.cat([u, v]), torch.arange(u.numel(), device=u.device).repeat(2)
+    for rank in ranks:
+        value = rank.index_select(0, edge)
+        lowest = -torch.inf if rank.is_floating_point() else torch.iinfo(rank.dtype).min
+        top = rank.new_full((num,), lowest).scatter_reduce_(0, end, value, "amax")
+        equal = (top.index_select(0, end) == value).nonzero().squeeze(1)
+        end, edge = end.index_select(0, equal), edge.index_select(0, equal)
+    return torch.full((num,), -1, device=u.device).scatter_reduce_(0, end, edge, "amax")

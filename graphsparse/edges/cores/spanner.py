@@ -10,17 +10,20 @@ from graphsparse.ops.blocks import blocks_by_size
 from graphsparse.ops.pairs import both_ways, sort_keys
 
 
-def spanner_mask(edges: UndirectedEdges, score: Tensor, *, edge_weight: Tensor | None = None) -> Tensor:
+def spanner_mask(edges: UndirectedEdges, score: Tensor, *ties: Tensor, edge_weight: Tensor | None = None) -> Tensor:
     r"""Mark the edges of a spanner of stretch 3: whoever is not in it has a path of at most three marked edges.
 
-    The greedy spanner, best score first (of equal ones the higher id), in batches: an edge is kept if no path of three
-    edges that were kept in earlier batches joins its ends. Lengths are counted in edges, ``edge_weight`` is not used.
+    The greedy spanner in batches: best score first, then by further scores ``[M]``, then by id, an edge is kept if no
+    path of three edges from earlier batches joins its ends. Lengths are counted in edges, ``edge_weight`` is not used.
     The work is up to the sum of :math:`d_u d_v` over the edges: for graphs of a few million edges.
 
     Source: Althofer et al., *On sparse spanners of weighted graphs*, Discrete Comput. Geom. 9 (1993); batches ours.
     """
     keep = torch.zeros(edges.num_edges, dtype=torch.bool, device=score.device)
-    order = torch.sort(score, stable=True).indices.flip(0)
+    order = torch.arange(edges.num_edges, device=score.device)
+    for rank in (*ties[::-1], score):
+        order = order[torch.sort(rank[order], stable=True).indices]
+    order = order.flip(0)
     start = kept = 0
     while start < edges.num_edges:
         # A share of the edges kept or seen so far: few batches, and few edges in each that spare one another.
