@@ -2,12 +2,16 @@
 
 import graphsparse.edges.scores  # noqa: F401  (the scores register themselves)
 from graphsparse.edges.score import edge_score, edge_score_rule
+from graphsparse.edges.sparsifier import SPARSIFIERS, Sparsifier, sparsifier
 from graphsparse.edges.sparsify import sparsify_edge
 from graphsparse.edges.undirected import UndirectedEdges
 
 __all__ = [
+    "SPARSIFIERS",
+    "Sparsifier",
     "UndirectedEdges",
     "edge_score",
     "edge_score_rule",
+    "sparsifier",
     "sparsify_edge",
 ]

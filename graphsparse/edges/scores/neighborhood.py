@@ -3,22 +3,20 @@
 import torch
 from torch import Tensor
 
-from graphsparse.edges.score import PairScore, edge_score_rule
+from graphsparse.edges.score import edge_score_rule
 from graphsparse.edges.undirected import UndirectedEdges
 from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.pairs import key_pairs, pair_keys
 
 
 @edge_score_rule("jaccard")
-def jaccard(edges: UndirectedEdges, seed: int | None) -> PairScore:
+def jaccard(edges: UndirectedEdges, seed: int | None) -> Tensor:
     """Share of the neighbours of either end that are neighbours of both."""
     degree = edges.degree()
     common = triangles_per_edge(edges, degree)
-
-    def score(u: Tensor, v: Tensor) -> Tensor:
-        shared = common[edges.position(u, v)]
-        return (shared.to(torch.float64) / (degree[u] + degree[v] - shared)).to(torch.float32)
-
+    score = torch.empty(edges.num_edges, dtype=torch.float32, device=common.device)
+    for where, u, v in edges.blocks():
+        score[where] = common[where].double() / (degree[u] + degree[v] - common[where])
     return score
 
 
