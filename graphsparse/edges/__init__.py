@@ -2,6 +2,7 @@
 
 import graphsparse.edges.scores  # noqa: F401  (the scores register themselves)
 from graphsparse.edges.score import edge_score, edge_score_rule
+from graphsparse.edges.scores.resistance import effective_resistance
 from graphsparse.edges.sparsifier import SPARSIFIERS, Sparsifier, sparsifier
 from graphsparse.edges.sparsify import sparsify_edge
 from graphsparse.edges.undirected import UndirectedEdges
@@ -12,6 +13,7 @@ __all__ = [
     "UndirectedEdges",
     "edge_score",
     "edge_score_rule",
+    "effective_resistance",
     "sparsifier",
     "sparsify_edge",
 ]

@@ -16,7 +16,7 @@ from graphsparse.edges.entries import Entries
 from graphsparse.edges.mask import mask_data_edges
 from graphsparse.edges.selector import EdgeSelector
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
-from graphsparse.edges.sparsify import check_edge_weight
+from graphsparse.edges.entries import check_edge_weight
 from graphsparse.nn import accelerate
 from graphsparse.ops.digest import digest, plain
 from graphsparse.ops.select import num_removed
