@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
 
-from graphsparse.edges.entries import Entries
+from graphsparse.edges.entries import Entries, check_edge_weight
 from graphsparse.edges.mask import mask_edges
 from graphsparse.edges.selector import EdgeSelector, Selection, check_size
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
@@ -126,21 +126,6 @@ class EntryDrawer:
         out = found.new_full((self._there.numel(),), absent)
         out[self._there] = found
         return out
-
-
-def check_edge_weight(edge_weight: Tensor, edge_index: Tensor) -> Tensor:
-    """Return weights of the entries ``[E]``; refuse what is no number from 0 up for each."""
-    if not isinstance(edge_weight, Tensor) or edge_weight.is_complex() or edge_weight.dtype == torch.bool:
-        got = edge_weight.dtype if isinstance(edge_weight, Tensor) else type(edge_weight).__name__
-        raise TypeError(f"'edge_weight' must be a tensor of real numbers (got {got})")
-    weight = edge_weight.detach()
-    weight = weight.squeeze(1) if weight.dim() == 2 and weight.size(1) == 1 else weight
-    if weight.shape != (edge_index.size(1),):
-        raise ValueError(f"'edge_weight' must have shape [{edge_index.size(1)}] (got {list(edge_weight.shape)})")
-    if weight.numel() and not (bool((weight >= 0).all()) and bool(torch.isfinite(weight).all())):
-        bad = weight[~(torch.isfinite(weight) & (weight >= 0))][0]
-        raise ValueError(f"'edge_weight' must be finite and not negative (got {float(bad)})")
-    return weight
 
 
 def sparsify_edge(
