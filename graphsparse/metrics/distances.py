@@ -92,7 +92,7 @@ def _from_few(rowptr: Tensor, col: Tensor, degree: Tensor, nodes: Tensor, word: 
     entry = torch.repeat_interleave(rowptr[nodes].long() - (count.cumsum(0) - count), count)
     target = col[entry.add_(torch.arange(entry.numel()))].long()
     order = torch.from_numpy(np.argsort(target.numpy()))
-    target, size = target[order].unique_consecutive(return_counts=True)
+    target, size = torch.unique_consecutive(target[order], return_counts=True)
     words = torch.repeat_interleave(word, count)[order]
     if not target.numel():
         return target, words

@@ -13,7 +13,7 @@ from graphsparse.edges.scores.neighborhood import triangles_per_edge
 from graphsparse.edges.undirected import UndirectedEdges
 from graphsparse.metrics.distances import hop_distances
 from graphsparse.ops import Adjacency, spmm
-from graphsparse.ops.blocks import BLOCK, blocks, row_blocks
+from graphsparse.ops.blocks import blocks, row_blocks
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys
 from graphsparse.ops.pattern import Pattern
 from graphsparse.ops.select import kth_smallest, mark_smallest
@@ -203,8 +203,8 @@ def _drawn_clustering(graph: WeightedGraph, seed: int) -> list[tuple[float, floa
 
 def _integers(seed: int, name: str, rows: int, columns: int, device: torch.device) -> Tensor:
     """Return random integers of 63 bits, ``[rows, columns]``."""
-    high, low = CounterRandom(seed, name).words(2 * rows * columns, device=device).view(2, rows, columns)
-    return (high << 31) ^ low
+    words = CounterRandom(seed, name).words(2 * rows * columns, device=device).view(2, rows, columns)
+    return words[0] << 31 ^ words[1]
 
 
 def homophily(before: WeightedGraph, after: WeightedGraph, sampling: Sampling) -> list[Figure]:
@@ -312,11 +312,11 @@ def distances(before: WeightedGraph, after: WeightedGraph, sampling: Sampling) -
         kept += both.sum(0)
         total += ratio.sum(0)
         ratios.append(ratio[both].float())
-    lost, stretch = (_ratio(*pair, candidates.numel()) for pair in ((joined - kept, joined), (total, kept)))
+    population = candidates.numel()
     return [
-        Figure("distances", "share of pairs lost", *lost),
-        Figure("distances", "mean stretch", *stretch),
-        Figure("distances", "95 % stretch", *_quantile(torch.cat(ratios), old, new, kept, candidates.numel())),
+        Figure("distances", "share of pairs lost", *_ratio(joined - kept, joined, population)),
+        Figure("distances", "mean stretch", *_ratio(total, kept, population)),
+        Figure("distances", "95 % stretch", *_quantile(torch.cat(ratios), old, new, kept, population)),
     ]
 
 
@@ -358,13 +358,14 @@ def cuts(before: WeightedGraph, after: WeightedGraph, sampling: Sampling) -> lis
     if key.numel() > _EDGES_TO_CUT:
         limit = int(2**32 * _EDGES_TO_CUT / key.numel())
         own = CounterRandom(sampling.seed, "edges to cut").key
-        key = torch.cat([k[(mix64(k ^ own) & 0xFFFFFFFF) < limit] for k in key.split(BLOCK)])
-    parts = min(_PARTS, num_nodes)
-    part = partition_graph(key_pairs(key, num_nodes), parts, num_nodes, seed=sampling.seed)
-    error = _relative_error(*(_cut_weights(graph, part, parts) for graph in (before, after)))
+        few = [k[(mix64(k ^ own) & 0xFFFFFFFF) < limit] for k in (key[where] for where in blocks(key.numel()))]
+        key = torch.cat(few)
+    count = min(_PARTS, num_nodes)
+    part = partition_graph(key_pairs(key, num_nodes), count, num_nodes, seed=sampling.seed)
+    error = _relative_error(*(_cut_weights(graph, part, count) for graph in (before, after)))
     return [
-        Figure("cuts", f"mean error of {parts} cuts", float(error.mean())),
-        Figure("cuts", f"largest error of {parts} cuts", float(error.max())),
+        Figure("cuts", f"mean error of {count} cuts", float(error.mean())),
+        Figure("cuts", f"largest error of {count} cuts", float(error.max())),
     ]
 
 
