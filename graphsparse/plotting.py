@@ -214,7 +214,8 @@ def plot_comparison(
     }
     if not any(panels.values()):
         raise ValueError(f"'comparisons' hold none of the figures {list(_COMPARED)}")
-    plot_bars(path, {figure: bars for figure, bars in panels.items() if bars}, marked=marked)
+    labels = dict.fromkeys(panels, "")  # titles say it
+    plot_bars(path, {figure: bars for figure, bars in panels.items() if bars}, labels=labels, marked=marked)
 
 
 def _short(value: float) -> str:

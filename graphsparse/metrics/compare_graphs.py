@@ -129,7 +129,7 @@ def compare_graphs(
     Example:
         >>> from graphsparse.testing import toy_edge_index
         >>> before = Data(edge_index=toy_edge_index(), num_nodes=5)
-        >>> after = Data(edge_index=before.edge_index[:, :4], num_nodes=5)
+        >>> after = Data(edge_index=torch.tensor([[0, 0, 0, 1], [1, 2, 3, 2]]), num_nodes=5)
         >>> comparison = compare_graphs(before, after, measures=["size"])
         >>> print(comparison.table())
         | figure | before | after | difference or comparison | standard error |

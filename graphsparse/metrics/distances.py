@@ -29,7 +29,7 @@ def hop_distances(rowptr: Tensor, col: Tensor, sources: Tensor) -> Tensor:
         sources: Distinct nodes ``[S]``.
     """
     search = _by_bits if col.device.type == "cpu" else _by_products
-    parts = [search(rowptr, col, sources[word]) for word in blocks(sources.numel(), _WORD)]
+    parts = [search(rowptr, col, sources[word]) for word in blocks(max(sources.numel(), 1), _WORD)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
