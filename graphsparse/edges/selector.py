@@ -109,13 +109,13 @@ class EdgeSelector:
 
     def _core(self, score: Tensor, name: str) -> Tensor:
         """Return the edges that are kept first; those of the undirected counterpart keep all of their directions."""
-        entries, edge_weight = self.entries.undirected(), self._from_graph["edge_weight"]
+        entries, ranks = self.entries.undirected(), [score, *self.ties]
+        edge_weight = self._from_graph["edge_weight"]
         directed = entries is not self.entries
         if directed:
-            lowest = -torch.inf if score.is_floating_point() else torch.iinfo(score.dtype).min
-            score = entries.per_edge(self.entries.per_entry(score, lowest), "amax")
+            ranks = [entries.per_edge(self.entries.per_entry(rank, loops=0), "amax") for rank in ranks]
         weight = None if edge_weight is None else entries.per_edge(edge_weight, "mean")
-        core = CORES[name](entries.edges, score, edge_weight=weight)
+        core = CORES[name](entries.edges, *ranks, edge_weight=weight)
         return self.entries.per_edge(entries.per_entry(core.byte(), 0), "amax").bool() if directed else core
 
     def _check_core(self, sparsity: float) -> None:

@@ -94,8 +94,8 @@ class Sparsifier:
 
     @property
     def uses_weight(self) -> bool:
-        """Whether the weights of the edges say which ones stay."""
-        return self.reweights or self.core == "metric" or uses(self.score, "edge_weight")
+        """Whether the weights of the edges say which ones stay; a core stands on edges whose weight is not 0."""
+        return self.reweights or self.core is not None or uses(self.score, "edge_weight")
 
 
 def sparsifier(name: str, **changes: Any) -> Sparsifier:

@@ -1,12 +1,13 @@
 """Select and remove edges: the undirected edge is the unit, and the count is exact."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
 
-from graphsparse.edges.entries import Entries
+from graphsparse.edges.entries import Entries, check_edge_weight
 from graphsparse.edges.mask import mask_edges
 from graphsparse.edges.selector import EdgeSelector, Selection, check_size
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
@@ -127,21 +128,6 @@ class EntryDrawer:
         return out
 
 
-def check_edge_weight(edge_weight: Tensor, edge_index: Tensor) -> Tensor:
-    """Return weights of the entries ``[E]``; refuse what is no number from 0 up for each."""
-    if not isinstance(edge_weight, Tensor) or edge_weight.is_complex() or edge_weight.dtype == torch.bool:
-        got = edge_weight.dtype if isinstance(edge_weight, Tensor) else type(edge_weight).__name__
-        raise TypeError(f"'edge_weight' must be a tensor of real numbers (got {got})")
-    weight = edge_weight.detach()
-    weight = weight.squeeze(1) if weight.dim() == 2 and weight.size(1) == 1 else weight
-    if weight.shape != (edge_index.size(1),):
-        raise ValueError(f"'edge_weight' must have shape [{edge_index.size(1)}] (got {list(edge_weight.shape)})")
-    if weight.numel() and not (bool((weight >= 0).all()) and bool(torch.isfinite(weight).all())):
-        bad = weight[~(torch.isfinite(weight) & (weight >= 0))][0]
-        raise ValueError(f"'edge_weight' must be finite and not negative (got {float(bad)})")
-    return weight
-
-
 def sparsify_edge(
     edge_index: Tensor,
     sparsity: float | None = None,
@@ -214,3 +200,46 @@ def sparsify_edge(
     if method.directed and isinstance(edge_index, EdgeIndex) and not bool(mask.all()):
         kept = edge_index[:, mask]  # one direction may go without the other: it is no longer known to be undirected
     return kept, mask
+
+
+def spanning_forest(
+    edge_index: Tensor,
+    score: str | EdgeScore | Sparsifier = "random",
+    *,
+    num_nodes: int | tuple[int, int] | None = None,
+    seed: int | None = None,
+    edge_weight: Tensor | None = None,
+) -> Tensor:
+    r"""Mark the edges of the maximum spanning forest of a score.
+
+    These are :math:`N - C` undirected edges that keep each of the :math:`C` components connected, isolated nodes
+    counted among them, and of all such edges those with the best scores: an edge is left out if it is the worst of a
+    cycle. Equal scores are ranked as in :func:`sparsify_edge`, which keeps these edges first by the sparsifier
+    ``Sparsifier(score, core="forest")``.
+
+    Args:
+        edge_index: Edges as ``[2, E]``, int64 or int32, in any order. A directed graph has the forest of its undirected
+            counterpart.
+        score: Name of a score (see :func:`edge_score`), a :class:`Sparsifier`, whose score and local rule are taken, or
+            a callable ``(edge_index, num_nodes) -> Tensor[E]``.
+        num_nodes: Number of nodes, or ``(num_src, num_dst)`` for a bipartite graph.
+        seed: Seed of ``random``; ``None`` draws one from PyTorch's global generator.
+        edge_weight: Weights of the edges ``[E]``, positive, 0 for what is not there; some scores look at them.
+
+    Returns:
+        Bool ``[E]``: ``True`` for both directions and all duplicates of an edge of the forest, and for self-loops,
+        which are never pruned.
+
+    Raises:
+        TypeError: If ``edge_index`` is not an integer tensor or ``score`` is neither name nor callable.
+        ValueError: If an index is out of range, the score is unknown or of the wrong length, or a weight is negative.
+
+    Example:
+        >>> edge_index = torch.tensor([[0, 0, 0, 3, 1], [1, 2, 3, 4, 2]])
+        >>> spanning_forest(edge_index, "degree")
+        tensor([False,  True,  True,  True,  True])
+
+    Source: Boruvka, *O jistem problemu minimalnim*, 1926.
+    """
+    method = replace(as_sparsifier(score), core="forest", design="top", reweight=None)
+    return edge_keep_mask(edge_index, None, method, num_nodes=num_nodes, seed=seed, edge_weight=edge_weight)
