@@ -126,7 +126,7 @@ def main(argv=None) -> dict[str, float]:
     data = load(args.data, root=args.root)
     figures = by_measure(data, args.runs)
     print(
-        f"\n{args.data}, half of the edges removed at random, 64 sources, 32 vectors, 1 thread, fastest of {args.runs}, "
+        f"\n{args.data}, half of the edges removed at random, 64 sources, 32 vectors, 1 thread, best of {args.runs}, "
         f"torch {torch.__version__}"
     )
     if args.plot:
