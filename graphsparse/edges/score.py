@@ -1,97 +1,149 @@
 """Edge scores: how much each undirected edge matters. The lowest scores are pruned first.
 
-Every score is symmetric by construction, so both directions of an edge get the same bits, and depends only on the
-graph: not on the order of the edges, and not on the device.
+A score depends only on the graph: not on the order of the edges, and both directions of an edge have the same.
 """
 
-from collections.abc import Callable
-from typing import TypeAlias
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from graphsparse.edges.undirected import UndirectedEdges, entry_blocks, undirected_edges
+from graphsparse.edges.entries import Entries
+from graphsparse.edges.undirected import UndirectedEdges
 from graphsparse.typing import EdgeScore
 
-#: Scores of edges given by two vectors of end points, smaller one first.
-PairScore: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-#: Looks at a graph once, with the seed of the call, and returns the score of any of its edges.
-EdgeScoreRule: TypeAlias = Callable[[UndirectedEdges, "int | None"], PairScore]
-
-_RULES: dict[str, EdgeScoreRule] = {}
+#: Takes the edges of a graph and the seed of the call, and returns one score for each, or one for each of its ends.
+EdgeScoreRule: TypeAlias = Callable[..., Tensor]
+#: Options of rules that are filled from the graph.
+_FROM_GRAPH = ("edge_weight", "x")
 
 
-def edge_score_rule(name: str) -> Callable[[EdgeScoreRule], EdgeScoreRule]:
+@dataclass(frozen=True)
+class _Rule:
+    """A score under a name."""
+
+    function: EdgeScoreRule
+    directed: bool
+    options: tuple[str, ...]
+
+
+_RULES: dict[str, _Rule] = {}
+
+
+def edge_score_rule(name: str, *, directed: bool = False) -> Callable[[EdgeScoreRule], EdgeScoreRule]:
     """Add a score under a name, which then works wherever a score is named.
 
-    The decorated function takes the :class:`UndirectedEdges` of a graph and the ``seed`` of the call. It returns a
-    function of two int64 vectors of end points, ``u < v``, that gives one real number per edge and must not depend on
-    the order of the edges. That function is called several times with parts of the edges, so that a graph of any size
-    needs little memory; what costs much is worked out once, before it is returned.
+    The decorated function takes the :class:`UndirectedEdges` of a graph and the ``seed`` of the call. It returns one
+    real number for each edge, ``[M]`` in the order of the edges, which must not depend on the order they came in. It
+    may return ``[2, M]`` instead, how much the lower end ``u`` of each edge values ``v``, and how much ``v`` values
+    ``u``: such a score needs a local rule (:class:`Sparsifier`), which ranks the neighbours of each node.
+
+    Keyword parameters are the options of the score. Two of them come from the graph: ``edge_weight``, ``[M]`` in
+    float64, the mean of the entries of each edge, or ``None`` where the graph has none; and the node features ``x``.
+
+    Args:
+        name: The name.
+        directed: The score also holds for the edges of a directed graph, given as edges from the source side of a node
+            to the destination side of another one, numbered after all sources, so that a degree is that of one side.
+            Without it a directed edge has the score of its undirected counterpart.
 
     Raises:
         ValueError: If another function has the name.
 
     Example:
-        >>> @edge_score_rule("smaller_degree")
+        >>> @edge_score_rule("smaller_degree", directed=True)
         ... def smaller_degree(edges, seed):
         ...     degree = edges.degree()
-        ...     return lambda u, v: torch.minimum(degree[u], degree[v])
+        ...     return edges.fill(lambda u, v: torch.minimum(degree[u], degree[v]))
         >>> edge_score(torch.tensor([[0, 0, 0, 3, 1], [1, 2, 3, 4, 2]]), "smaller_degree")
         tensor([2, 2, 2, 1, 2])
     """
 
-    def register(rule: EdgeScoreRule) -> EdgeScoreRule:
-        old = _RULES.setdefault(name, rule)
-        if (old.__module__, old.__qualname__) != (rule.__module__, rule.__qualname__):
-            raise ValueError(f"'name' is taken by {old.__module__}.{old.__qualname__} (got {name!r})")
-        _RULES[name] = rule  # a cell of a notebook that ran again
-        return rule
+    def register(function: EdgeScoreRule) -> EdgeScoreRule:
+        old = _RULES.get(name)
+        if old and (old.function.__module__, old.function.__qualname__) != (function.__module__, function.__qualname__):
+            taken = f"{old.function.__module__}.{old.function.__qualname__}"
+            raise ValueError(f"'name' is taken by {taken} (got {name!r})")
+        named = inspect.signature(function).parameters.values()
+        options = tuple(parameter.name for parameter in named if parameter.kind is parameter.KEYWORD_ONLY)
+        _RULES[name] = _Rule(function, directed, options)  # or a cell of a notebook that ran again
+        return function
 
     return register
 
 
-def pair_score(
-    score: str | EdgeScore,
-    edges: UndirectedEdges,
-    edge_index: Tensor,
-    num_src: int | None = None,
-    *,
-    seed: int | None = None,
-) -> PairScore:
-    """Turn a name or a callable into a symmetric function of two end points."""
-    check_score(score)
-    if isinstance(score, str):
-        return _RULES[score](edges, seed)
-    return _from_callable(score, edges, edge_index, num_src)
-
-
-def check_score(score: object) -> None:
-    """Refuse what is neither the name of a score nor a callable."""
+def check_score(score: object, options: Mapping[str, Any]) -> None:
+    """Refuse what is neither the name of a score nor a callable, and options that the score does not have."""
     if isinstance(score, str) and score not in _RULES:
         raise ValueError(f"'score' must be a callable or one of {sorted(_RULES)} (got {score!r})")
     if not callable(score) and not isinstance(score, str):
         raise TypeError(f"'score' must be a name or a callable (got {type(score).__name__})")
+    known = [name for name in _RULES[score].options if name not in _FROM_GRAPH] if isinstance(score, str) else []
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ValueError(f"'options' of the score {score!r} may be {known} (got {unknown[0]!r})")
 
 
-def _from_callable(score: EdgeScore, edges: UndirectedEdges, edge_index: Tensor, num_src: int | None) -> PairScore:
-    values = score(edge_index, edges.num_nodes)
-    if not isinstance(values, Tensor) or values.shape != (edge_index.size(1),):
+def uses(score: str | EdgeScore, name: str) -> bool:
+    """Say whether a score takes ``"edge_weight"`` or ``"x"`` from the graph."""
+    return isinstance(score, str) and name in _RULES[score].options
+
+
+def score_edges(
+    score: str | EdgeScore,
+    entries: Entries,
+    *,
+    seed: int | None = None,
+    edge_weight: Tensor | None = None,
+    x: Tensor | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Tensor:
+    """Return the score of each edge, ``[M]``, or of both of its ends, ``[2, M]``; see :func:`edge_score`."""
+    if not isinstance(score, str):
+        return _from_callable(score, entries)
+    rule = _RULES[score]
+    scored = entries if rule.directed else entries.undirected()
+    named = dict(options or {})
+    if "edge_weight" in rule.options:
+        named["edge_weight"] = None if edge_weight is None else scored.per_edge(edge_weight, "mean")
+    if "x" in rule.options:
+        named["x"] = x
+    values = rule.function(scored.edges, seed, **named)
+    if values.is_floating_point() and values.isnan().any():
+        raise ValueError(f"'score' returned NaN ({score!r})")
+    return values if scored is entries else _of_directed(values, scored.edges, entries)
+
+
+def _of_directed(values: Tensor, undirected: UndirectedEdges, entries: Entries) -> Tensor:
+    """Return the scores of the edges of a directed graph from those of their undirected counterparts."""
+    num_src = entries.num_nodes[0] if isinstance(entries.num_nodes, tuple) else entries.num_nodes
+    bipartite = isinstance(entries.num_nodes, tuple)  # there both sides are numbered one after the other anyway
+    out = values.new_empty((*values.shape[:-1], entries.edges.num_edges))
+    for where, u, v in entries.edges.blocks():
+        v = v if bipartite else v - num_src
+        edge = undirected.position(u, v)
+        part = values[..., edge]
+        out[..., where] = torch.where(u < v, part, part.flip(0)) if values.dim() == 2 else part
+    return out
+
+
+def _from_callable(score: EdgeScore, entries: Entries) -> Tensor:
+    num_entries = entries.edge_index.size(1)
+    total = sum(entries.num_nodes) if isinstance(entries.num_nodes, tuple) else entries.num_nodes
+    values = score(entries.edge_index, total)
+    if not isinstance(values, Tensor) or values.shape != (num_entries,):
         got = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"'score' must return one value per edge, shape [{edge_index.size(1)}] (got {got})")
-    values = values.detach().to(edge_index.device)
+        raise ValueError(f"'score' must return one value per edge, shape [{num_entries}] (got {got})")
+    values = values.detach().to(entries.edge_index.device)
     if values.dtype == torch.bool or values.is_complex():
         raise TypeError(f"'score' must return real numbers (got {values.dtype})")
     if values.is_floating_point() and values.isnan().any():
         raise ValueError("'score' returned NaN")
     # An edge is worth what its better entry is worth: the maximum does not depend on the order of the entries.
-    lowest = -torch.inf if values.is_floating_point() else torch.iinfo(values.dtype).min
-    best = values.new_full((edges.num_edges,), lowest)
-    for where, low, high in entry_blocks(edge_index, num_src):
-        edge = low != high
-        position = edges.position(low[edge], high[edge])
-        best.scatter_reduce_(0, position, values[where][edge], "amax")
-    return lambda u, v: best[edges.position(u, v)]
+    return entries.per_edge(values, "amax")
 
 
 def edge_score(
@@ -100,6 +152,9 @@ def edge_score(
     *,
     num_nodes: int | tuple[int, int] | None = None,
     seed: int | None = None,
+    edge_weight: Tensor | None = None,
+    x: Tensor | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Tensor:
     r"""Score every edge of a graph; low scores are pruned first.
 
@@ -124,6 +179,9 @@ def edge_score(
             entries of one undirected edge different values, the largest counts.
         num_nodes: Number of nodes, or ``(num_src, num_dst)`` for a bipartite graph.
         seed: Seed of ``random``; ``None`` draws one from PyTorch's global generator.
+        edge_weight: Weights of the edges ``[E]``, for scores that use them; an edge has the mean of its entries.
+        x: Node features ``[N, F]``, for scores that use them.
+        options: Options of the score by name.
 
     Returns:
         Scores as ``[E]``, aligned with ``edge_index``; bitwise equal for both directions of an edge. Self-loops, which
@@ -131,7 +189,8 @@ def edge_score(
 
     Raises:
         TypeError: If ``edge_index`` is not an integer tensor or ``score`` is neither name nor callable.
-        ValueError: If an index is out of range, the name is unknown, or a callable returns the wrong shape or NaN.
+        ValueError: If an index is out of range, the name or an option is unknown, a callable returns the wrong shape or
+            NaN, or the score has two values for an edge, one for each end.
 
     Example:
         >>> edge_score(torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), "degree")
@@ -139,14 +198,10 @@ def edge_score(
 
     Source: Seo et al., *TEDDY: Trimming Edges with Degree-based Discrimination strategY*, arXiv 2402.01261, Section 4.
     """
-    edges = undirected_edges(edge_index, num_nodes)
-    num_src = num_nodes[0] if isinstance(num_nodes, tuple) else None
-    of_pair = pair_score(score, edges, edge_index, num_src, seed=seed)
-    nothing = edges.key[:0]
-    dtype = of_pair(nothing, nothing).dtype
-    top = torch.inf if dtype.is_floating_point else torch.iinfo(dtype).max
-    scores = torch.full((edge_index.size(1),), top, dtype=dtype, device=edge_index.device)
-    for where, low, high in entry_blocks(edge_index, num_src):
-        edge = (low != high).nonzero().squeeze(1)
-        scores[where][edge] = of_pair(low[edge], high[edge])
-    return scores
+    check_score(score, options or {})
+    entries = Entries(edge_index, num_nodes)
+    values = score_edges(score, entries, seed=seed, edge_weight=edge_weight, x=x, options=options)
+    if values.dim() == 2:
+        raise ValueError(f"'score' {score!r} has a value for each end of an edge: it needs a local rule")
+    top = torch.inf if values.is_floating_point() else torch.iinfo(values.dtype).max
+    return entries.per_entry(values, loops=top)

@@ -1,96 +1,175 @@
 """Select and remove edges: the undirected edge is the unit, and the count is exact."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import torch
 from torch import Tensor
+from torch_geometric import EdgeIndex
 
+from graphsparse.edges.entries import Entries, check_edge_weight
 from graphsparse.edges.mask import mask_edges
-from graphsparse.edges.score import PairScore, pair_score
-from graphsparse.edges.undirected import UndirectedEdges, entry_blocks, undirected_edges
-from graphsparse.ops.pairs import pair_keys
-from graphsparse.ops.select import kth_smallest, num_removed
+from graphsparse.edges.selector import EdgeSelector, Selection, check_size
+from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
+from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.sort import index_dtype
 from graphsparse.typing import EdgeScore
 
 
 def edge_keep_mask(
     edge_index: Tensor,
-    sparsity: float,
-    score: str | EdgeScore = "teddy",
+    sparsity: float | None = None,
+    score: str | EdgeScore | Sparsifier = "teddy",
     *,
     num_nodes: int | tuple[int, int] | None = None,
     seed: int | None = None,
+    threshold: float | None = None,
+    num_neighbors: int | None = None,
+    edge_weight: Tensor | None = None,
+    x: Tensor | None = None,
 ) -> Tensor:
     """Return which entries of an edge list stay; see :func:`sparsify_edge` for the arguments."""
-    num_removed(sparsity, 0)  # a bad sparsity is reported before any work
-    edges = undirected_edges(edge_index, num_nodes)
-    num_src = num_nodes[0] if isinstance(num_nodes, tuple) else None
-    of_pair = pair_score(score, edges, edge_index, num_src, seed=seed)
-    k = num_removed(sparsity, edges.num_edges)
-    keep = torch.ones(edge_index.size(1), dtype=torch.bool, device=edge_index.device)
-    if k == 0:
-        return keep
-    threshold, last_key = _last_removed(edges, of_pair, k)
-    for where, low, high in entry_blocks(edge_index, num_src):
-        edge = (low != high).nonzero().squeeze(1)
-        u, v = low[edge], high[edge]
-        value = of_pair(u, v)
-        first = pair_keys((u, v), edges.num_nodes, directed=True) <= last_key
-        removed = (value < threshold) | ((value == threshold) & first)
-        keep[where][edge] = ~removed
-    return keep
+    method = as_sparsifier(score)
+    drawer = EntryDrawer(
+        edge_index,
+        sparsity,
+        method,
+        num_nodes=num_nodes,
+        seed=seed,
+        threshold=threshold,
+        num_neighbors=num_neighbors,
+        edge_weight=edge_weight if method.uses_weight else None,
+        x=x,
+    )
+    return drawer.draw()[0]
 
 
-def _last_removed(edges: UndirectedEdges, of_pair: PairScore, k: int) -> tuple[Tensor, Tensor]:
-    """Return score and key of the ``k``-th edge in the order (score, key): everything up to it goes.
+class EntryDrawer:
+    """Draws entries of an edge list, with the new weights of those that stay; see :func:`sparsify_edge`.
 
-    Comparing an entry with these two replaces a search for its undirected edge.
+    Args:
+        state: Of the selector of one that was made with the same arguments.
+        draws: Number of draws with replacement, instead of the sparsity.
+
+    Attributes:
+        selector: Draws the edges.
     """
-    nothing = edges.key[:0]
-    score = torch.empty(edges.num_edges, dtype=of_pair(nothing, nothing).dtype, device=edges.key.device)
-    for where, u, v in edges.blocks():
-        score[where] = of_pair(u, v)
-    if score.is_floating_point() and score.isnan().any():
-        raise ValueError("'score' returned NaN")
-    threshold = kth_smallest(score, k, overwrite=True)
-    del score
-    # Scores are computed a second time to find the ties: that is cheaper than the memory for a copy of all of them.
-    num_below, tied = 0, []
-    for where, u, v in edges.blocks():
-        value = of_pair(u, v)
-        num_below += int((value < threshold).count_nonzero())
-        tied.append(edges.key[where][value == threshold])
-    return threshold, torch.cat(tied)[k - num_below - 1]
+
+    def __init__(
+        self,
+        edge_index: Tensor,
+        sparsity: float | None,
+        method: Sparsifier,
+        *,
+        num_nodes: int | tuple[int, int] | None = None,
+        seed: int | None = None,
+        threshold: float | None = None,
+        num_neighbors: int | None = None,
+        edge_weight: Tensor | None = None,
+        x: Tensor | None = None,
+        draws: int | None = None,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        check_size(method, sparsity, threshold, num_neighbors, draws)  # what is bad is reported before any work
+        size = check_edge_index(edge_index, num_nodes)
+        num_nodes = size if isinstance(num_nodes, tuple) else size[0]
+        self.weight = None if edge_weight is None else check_edge_weight(edge_weight, edge_index)
+        self._there = weight = None
+        if self.weight is not None:
+            self._there = self.weight > 0  # weight 0 means removed: no edge of the graph
+            edge_index, weight = edge_index[:, self._there], self.weight[self._there]
+        self.selector = EdgeSelector(
+            Entries(edge_index, num_nodes, directed=method.directed),
+            method,
+            sparsity=sparsity,
+            threshold=threshold,
+            num_neighbors=num_neighbors,
+            seed=seed,
+            edge_weight=weight,
+            x=x,
+            draws=draws,
+            state=state,
+        )
+        self._edge: Tensor | None = None
+
+    def remember_edges(self) -> "EntryDrawer":
+        """Find the edge of each entry now, which takes 4 bytes for each, and not again for every draw."""
+        number = self.selector.num_edges
+        ids = torch.arange(number, dtype=index_dtype(number), device=self.selector.entries.edges.key.device)
+        self._edge = self.selector.entries.per_entry(ids, loops=number)
+        return self
+
+    def draw(self, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Return what :meth:`to_entries` does, of one draw."""
+        return self.to_entries(self.selector.draw(epoch))
+
+    def to_entries(self, selection: Selection) -> tuple[Tensor, Tensor | None]:
+        """Return which entries stay, bool ``[E]``, and the weights of all, 0 for those that go, or ``None``."""
+        keep, factor = selection
+        mask = self.per_entry(keep, loops=True, absent=False)
+        if factor is None:
+            return mask, None
+        factor = self.per_entry(factor, loops=1, absent=0)
+        if self.weight is None:
+            return mask, factor.float()
+        dtype = self.weight.dtype if self.weight.is_floating_point() else torch.float32
+        return mask, factor.mul_(self.weight).to(dtype)
+
+    def per_entry(self, values: Tensor, loops: float, absent: float) -> Tensor:
+        """Return the value of its edge for each entry ``[E]``; others for self-loops and for entries of weight 0."""
+        if self._edge is None:
+            found = self.selector.entries.per_entry(values, loops)
+        else:
+            found = torch.cat([values, values.new_full((1,), loops)])[self._edge]
+        if self._there is None:
+            return found
+        out = found.new_full((self._there.numel(),), absent)
+        out[self._there] = found
+        return out
 
 
 def sparsify_edge(
     edge_index: Tensor,
-    sparsity: float,
-    score: str | EdgeScore = "teddy",
+    sparsity: float | None = None,
+    score: str | EdgeScore | Sparsifier = "teddy",
     *,
     num_nodes: int | tuple[int, int] | None = None,
     seed: int | None = None,
+    threshold: float | None = None,
+    num_neighbors: int | None = None,
+    edge_weight: Tensor | None = None,
+    x: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Remove the :math:`\lfloor \mathrm{sparsity} \cdot M \rfloor` lowest-scoring of the :math:`M` undirected edges.
 
     Both directions and all duplicates of an edge are kept or dropped together; self-loops are never pruned and never
     counted. Equal scores are removed in the order of the end points (smaller node, then larger node), so the result
     does not depend on the order of the edges, and the edges removed at one sparsity are also removed at every higher
-    one. A directed graph is scored as its undirected counterpart and loses a directed edge with its undirected one.
+    one. A directed graph is scored as its undirected counterpart and loses a directed edge with its undirected one,
+    unless a :class:`Sparsifier` says that it is ``directed``.
 
     Args:
         edge_index: Edges as ``[2, E]``, int64 or int32, in any order; an :class:`~torch_geometric.EdgeIndex` keeps its
             metadata.
-        sparsity: Fraction of undirected edges to remove, in ``[0, 1)``.
-        score: Name of a score (see :func:`edge_score`) or a callable ``(edge_index, num_nodes) -> Tensor[E]``.
+        sparsity: Fraction of undirected edges to remove, in ``[0, 1)``. Instead of it one of the next two may be given,
+            and none where there is a core, which is then kept alone.
+        score: Name of a score (see :func:`edge_score`) or of a sparsifier (see :data:`SPARSIFIERS`), a
+            :class:`Sparsifier`, or a callable ``(edge_index, num_nodes) -> Tensor[E]``.
         num_nodes: Number of nodes, or ``(num_src, num_dst)`` for a bipartite graph.
-        seed: Seed of the ``random`` score.
+        seed: Seed of what is drawn; ``None`` draws one from PyTorch's global generator.
+        threshold: Keep the edges whose score, or local score where there is a local rule, is not below it.
+        num_neighbors: Under the local rule ``"rank"``, the number of edges that a node keeps.
+        edge_weight: Weights of the edges ``[E]``, positive, 0 for what is not there; only some scores look at them.
+        x: Node features ``[N, F]``, for the score ``message_norm``.
 
     Returns:
         The remaining edges, in their order, and the mask over the given ones, bool ``[E]``.
 
     Raises:
         TypeError: If ``edge_index`` is not an integer tensor, ``sparsity`` no number, ``score`` no name or callable.
-        ValueError: If ``sparsity`` is outside ``[0, 1)``, an index is out of range, or the score is unknown or of the
-            wrong length.
+        ValueError: If ``sparsity`` is outside ``[0, 1)`` or removes edges of the core, more or less than one size is
+            given, an index is out of range, the score is unknown or of the wrong length, or edges get new weights,
+            which :func:`sample_edge` returns.
 
     Example:
         >>> edge_index = torch.tensor([[0, 0, 0, 3, 1], [1, 2, 3, 4, 2]])
@@ -100,5 +179,67 @@ def sparsify_edge(
 
     Source: Seo et al., arXiv 2402.01261, Section 4.
     """
-    mask = edge_keep_mask(edge_index, sparsity, score, num_nodes=num_nodes, seed=seed)
-    return mask_edges(edge_index, mask), mask
+    method = as_sparsifier(score)
+    if method.reweights:
+        raise ValueError(
+            f"'score' gives the edges that it keeps new weights, by the design {method.design!r}: sample_edge returns "
+            "them, and 'reweight=False' leaves them out"
+        )
+    mask = edge_keep_mask(
+        edge_index,
+        sparsity,
+        method,
+        num_nodes=num_nodes,
+        seed=seed,
+        threshold=threshold,
+        num_neighbors=num_neighbors,
+        edge_weight=edge_weight,
+        x=x,
+    )
+    kept = mask_edges(edge_index, mask)
+    if method.directed and isinstance(edge_index, EdgeIndex) and not bool(mask.all()):
+        kept = edge_index[:, mask]  # one direction may go without the other: it is no longer known to be undirected
+    return kept, mask
+
+
+def spanning_forest(
+    edge_index: Tensor,
+    score: str | EdgeScore | Sparsifier = "random",
+    *,
+    num_nodes: int | tuple[int, int] | None = None,
+    seed: int | None = None,
+    edge_weight: Tensor | None = None,
+) -> Tensor:
+    r"""Mark the edges of the maximum spanning forest of a score.
+
+    These are :math:`N - C` undirected edges that keep each of the :math:`C` components connected, isolated nodes
+    counted among them, and of all such edges those with the best scores: an edge is left out if it is the worst of a
+    cycle. Equal scores are ranked as in :func:`sparsify_edge`, which keeps these edges first by the sparsifier
+    ``Sparsifier(score, core="forest")``.
+
+    Args:
+        edge_index: Edges as ``[2, E]``, int64 or int32, in any order. A directed graph has the forest of its undirected
+            counterpart.
+        score: Name of a score (see :func:`edge_score`), a :class:`Sparsifier`, whose score and local rule are taken, or
+            a callable ``(edge_index, num_nodes) -> Tensor[E]``.
+        num_nodes: Number of nodes, or ``(num_src, num_dst)`` for a bipartite graph.
+        seed: Seed of ``random``; ``None`` draws one from PyTorch's global generator.
+        edge_weight: Weights of the edges ``[E]``, positive, 0 for what is not there; some scores look at them.
+
+    Returns:
+        Bool ``[E]``: ``True`` for both directions and all duplicates of an edge of the forest, and for self-loops,
+        which are never pruned.
+
+    Raises:
+        TypeError: If ``edge_index`` is not an integer tensor or ``score`` is neither name nor callable.
+        ValueError: If an index is out of range, the score is unknown or of the wrong length, or a weight is negative.
+
+    Example:
+        >>> edge_index = torch.tensor([[0, 0, 0, 3, 1], [1, 2, 3, 4, 2]])
+        >>> spanning_forest(edge_index, "degree")
+        tensor([False,  True,  True,  True,  True])
+
+    Source: Boruvka, *O jistem problemu minimalnim*, 1926.
+    """
+    method = replace(as_sparsifier(score), core="forest", design="top", reweight=None)
+    return edge_keep_mask(edge_index, None, method, num_nodes=num_nodes, seed=seed, edge_weight=edge_weight)

@@ -71,17 +71,22 @@ def smallest_k_mask(score: Tensor, k: int) -> Tensor:
     return mark_smallest(score, int(k))
 
 
-def mark_smallest(score: Tensor, k: int) -> Tensor:
-    """Do what :func:`smallest_k_mask` does, for scores that are known to be right; no device is waited for."""
+def mark_smallest(score: Tensor, k: int, *ties: Tensor) -> Tensor:
+    """Do what :func:`smallest_k_mask` does, for scores that are known to be right; no device is waited for.
+
+    Further scores may decide between equal ones, before the index does; then a device is waited for.
+    """
     if score.dtype == torch.bool:
         score = score.to(torch.uint8)
     if k == 0:
         return torch.zeros_like(score, dtype=torch.bool)
     threshold = kth_smallest(score, k)
     mask = score < threshold
-    if score.device.type != "cpu":
+    if score.device.type != "cpu" and not ties:
         equal = score == threshold
         return mask | (equal & (equal.cumsum(0) <= k - mask.count_nonzero()))
-    ties = (score == threshold).nonzero().squeeze(1)
-    mask[ties[: k - int(mask.count_nonzero())]] = True
+    equal = (score == threshold).nonzero().squeeze(1)
+    rest = k - int(mask.count_nonzero())
+    first = equal[mark_smallest(ties[0][equal], rest, *ties[1:])] if ties else equal[:rest]
+    mask[first] = True
     return mask

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch_geometric.data import Data
 
+from graphsparse.edges.entries import Entries, check_edge_weight
 from graphsparse.edges.mask import mask_data_edges
-from graphsparse.edges.score import pair_score
-from graphsparse.edges.undirected import entry_blocks, undirected_edges
+from graphsparse.edges.selector import EdgeSelector
+from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
 from graphsparse.nn import accelerate
 from graphsparse.ops.digest import digest, plain
 from graphsparse.ops.select import num_removed
@@ -70,18 +71,21 @@ class WeightRule(Protocol):
 class EdgeRule:
     """Edges chosen by a score, on each graph by itself, as :meth:`TicketRun.score_edges` returns it."""
 
-    score: str | EdgeScore
+    score: str | EdgeScore | Sparsifier
     sparsity: float
     seed: int
 
     def kept(self, data: Data) -> Tensor:
         """Return which undirected edges of a graph are kept, bool ``[M]``."""
-        edges = undirected_edges(data.edge_index, data.num_nodes)
-        of_pair = pair_score(self.score, edges, data.edge_index, seed=self.seed)
-        scores = torch.cat([of_pair(u, v) for _, u, v in edges.blocks()] or [edges.key])
-        kept = Masks(edges=torch.ones_like(scores, dtype=torch.bool)).prune(edges=scores, edge_sparsity=self.sparsity)
-        assert kept.edges is not None
-        return kept.edges
+        entries, method = Entries(data.edge_index, data.num_nodes), as_sparsifier(self.score)
+        weight = data.edge_weight if method.uses_weight else None
+        if weight is not None:
+            weight = check_edge_weight(weight, data.edge_index)
+        if weight is not None and not bool(weight.all()):
+            raise ValueError("'data' holds edges of weight 0, which are no edges: remove them before a ticket is found")
+        return EdgeSelector(
+            entries, method, sparsity=self.sparsity, seed=self.seed, edge_weight=weight, x=data.x
+        ).keep()
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,14 +225,10 @@ class TicketRun:
     def pairs(self) -> Tensor:
         """The undirected edge of every entry of the graph's ``edge_index``, int64 ``[E]``; -1 for a self-loop."""
         assert self.graph is not None
-        edges = undirected_edges(self.graph.edge_index, self.graph.num_nodes)
-        pairs = torch.full_like(self.graph.edge_index[0], -1, dtype=torch.int64)
-        for where, low, high in entry_blocks(self.graph.edge_index):
-            edge = (low != high).nonzero().squeeze(1)
-            pairs[where][edge] = edges.position(low[edge], high[edge])
-        return pairs
+        entries = Entries(self.graph.edge_index, self.graph.num_nodes)
+        return entries.per_entry(torch.arange(entries.edges.num_edges, device=self.graph.edge_index.device), loops=-1)
 
-    def score_edges(self, score: str | EdgeScore | None, sparsity: float) -> EdgeRule | None:
+    def score_edges(self, score: str | EdgeScore | Sparsifier | None, sparsity: float) -> EdgeRule | None:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
         return None if score is None else EdgeRule(score, sparsity, self.training.seed)
 

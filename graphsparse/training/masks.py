@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch_geometric.data import Data
 
-from graphsparse.edges.undirected import entry_blocks, undirected_edges
+from graphsparse.edges.entries import Entries
+from graphsparse.edges.undirected import undirected_edges
 from graphsparse.ops.digest import digest
 from graphsparse.ops.select import num_removed
 from graphsparse.training.step_projection import Exclude, HeldMask, is_not_a_matrix, smallest_masks
@@ -141,16 +142,11 @@ class Masks:
         Raises:
             ValueError: If the graph has another number of undirected edges.
         """
-        edges = undirected_edges(data.edge_index, data.num_nodes)
-        mask = self.edges
-        if mask is None or mask.numel() != edges.num_edges:
+        entries, mask = Entries(data.edge_index, data.num_nodes), self.edges
+        if mask is None or mask.numel() != entries.edges.num_edges:
             held = None if mask is None else mask.numel()
-            raise ValueError(f"'data' has {edges.num_edges} undirected edges, but the masks are of {held}")
-        kept = torch.ones(data.edge_index.size(1), dtype=torch.bool, device=data.edge_index.device)
-        for where, low, high in entry_blocks(data.edge_index):
-            edge = (low != high).nonzero().squeeze(1)
-            kept[where][edge] = mask[edges.position(low[edge], high[edge])]
-        return kept
+            raise ValueError(f"'data' has {entries.edges.num_edges} undirected edges, but the masks are of {held}")
+        return entries.per_entry(mask.to(data.edge_index.device), loops=True)
 
     def fingerprint(self) -> str:
         """Return 16 digits that follow from all masks."""

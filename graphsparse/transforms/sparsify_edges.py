@@ -1,11 +1,13 @@
 """Edge sparsification as a PyG transform."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.data.storage import NodeStorage
 from torch_geometric.transforms import BaseTransform
 
 from graphsparse.edges.attributes import check_one_graph
@@ -17,9 +19,11 @@ from graphsparse.edges.mask import (
     mask_store_,
     matrix_entries,
     split_batch,
+    with_entries,
 )
-from graphsparse.edges.sparsify import edge_keep_mask
-from graphsparse.ops.check import check_sparsity
+from graphsparse.edges.selector import check_size
+from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
+from graphsparse.edges.sparsify import EntryDrawer
 from graphsparse.typing import EdgeScore
 
 EdgeType = tuple[str, str, str]
@@ -41,12 +45,18 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
     warning says so.
 
     Args:
-        sparsity: Fraction of undirected edges to remove, in ``[0, 1)``.
-        score: Name of a score (see :func:`~graphsparse.edges.edge_score`) or a callable
-            ``(edge_index, num_nodes) -> Tensor[E]``. For an edge type between two node types ``num_nodes`` is the sum
-            of both.
-        seed: Seed of the ``random`` score.
+        sparsity: Fraction of undirected edges to remove, in ``[0, 1)``. Instead of it ``threshold`` or
+            ``num_neighbors`` may be given, and none where there is a core, which is then kept alone.
+        score: Name of a score (see :func:`~graphsparse.edges.edge_score`) or of a sparsifier, a
+            :class:`~graphsparse.edges.Sparsifier`, or a callable ``(edge_index, num_nodes) -> Tensor[E]``. For an edge
+            type between two node types ``num_nodes`` is the sum of both.
+        seed: Seed of what is drawn.
         edge_types: Edge types of a ``HeteroData`` to sparsify; all when ``None``.
+        threshold: Keep the edges whose score is not below it.
+        num_neighbors: Under the local rule ``"rank"``, the number of edges that a node keeps.
+        weight_attr: Name of the weights of the edges, which some scores use, and which a sparsifier that draws edges
+            replaces by new ones, or makes (:func:`~graphsparse.edges.sample_edge`); without it, and without
+            ``edge_index``, they are the values of ``adj_t``. ``edge_attr`` is never scaled.
 
     Raises:
         TypeError: If the graph is neither a ``Data`` nor a ``HeteroData``, or a hypergraph.
@@ -64,16 +74,24 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
 
     def __init__(
         self,
-        sparsity: float,
-        score: str | EdgeScore = "teddy",
+        sparsity: float | None = None,
+        score: str | EdgeScore | Sparsifier = "teddy",
         seed: int | None = None,
         *,
         edge_types: list[EdgeType] | None = None,
+        threshold: float | None = None,
+        num_neighbors: int | None = None,
+        weight_attr: str = "edge_weight",
     ) -> None:
-        self.sparsity = check_sparsity(sparsity)
+        self.method = as_sparsifier(score)
+        check_size(self.method, sparsity, threshold, num_neighbors)
+        self.sparsity = sparsity
         self.score = score
         self.seed = seed
         self.edge_types = edge_types
+        self.threshold = threshold
+        self.num_neighbors = num_neighbors
+        self.weight_attr = weight_attr
 
     def forward(self, data: Data | HeteroData) -> Data | HeteroData:
         """Return the sparsified graph; called with a shallow copy by ``BaseTransform.__call__``."""
@@ -97,11 +115,26 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             self._sparsify(data[edge_type], size, flip=src > dst)
         return data
 
-    def _mask(self, edge_index: Tensor, num_nodes: int | tuple[int, int], flip: bool) -> Tensor:
+    def _draw(
+        self, store: Any, edge_index: Tensor, weight: Tensor | None, num_nodes: int | tuple[int, int], flip: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return which entries stay, and the new weights of all, if they get any."""
         # Ties are broken by node order; the order of an edge type and of its reverse must be the same one.
+        method = self.method
         if flip and isinstance(num_nodes, tuple):
             edge_index, num_nodes = edge_index.flip(0), num_nodes[::-1]
-        return edge_keep_mask(edge_index, self.sparsity, self.score, num_nodes=num_nodes, seed=self.seed)
+            method = replace(method, side="src" if method.side == "dst" else "dst")
+        return EntryDrawer(
+            edge_index,
+            self.sparsity,
+            method,
+            num_nodes=num_nodes,
+            seed=self.seed,
+            threshold=self.threshold,
+            num_neighbors=self.num_neighbors,
+            edge_weight=weight if method.uses_weight else None,
+            x=store.get("x") if isinstance(store, NodeStorage) else None,
+        ).draw()
 
     def _sparsify(self, store: Any, num_nodes: int | tuple[int, int] | None, flip: bool) -> None:
         if "edge_index" not in store and "adj_t" not in store:
@@ -109,25 +142,39 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             raise ValueError(f"{name} must hold 'edge_index' or 'adj_t' (got {list(store.keys())})")
         size = fix_num_nodes_(store) if num_nodes is None else num_nodes
         edge_kinds(store, "edge_index", "adj_t")  # what does not fit together is reported before any work
-        matrix = store.get("adj_t")
+        matrix, weight = store.get("adj_t"), store.get(self.weight_attr)
+        alone = "edge_index" not in store
         if matrix is not None:
-            row, col, _ = matrix_entries(matrix, "adj_t")
-            mask = self._mask(torch.stack([col, row]), size, flip)
-            if "edge_index" not in store:
+            row, col, value = matrix_entries(matrix, "adj_t")
+            own = weight if alone and weight is not None else value
+            mask, new = self._draw(store, torch.stack([col, row]), own, size, flip)
+            matrix = mask_matrix(matrix, mask)
+            if new is not None and own is value:
+                matrix = with_entries(matrix, row[mask], col[mask], new[mask])
+            if alone:
                 mask_store_(store, mask)
+                store["adj_t"] = matrix
+                if new is not None and own is weight:
+                    store[self.weight_attr] = new[mask]
                 return
             # What belongs to edges is in the order of 'edge_index' then.
             del store["adj_t"]
-            matrix = mask_matrix(matrix, mask)
-        mask_store_(store, self._mask(store["edge_index"], size, flip))
+        mask, new = self._draw(store, store["edge_index"], weight, size, flip)
+        mask_store_(store, mask)
+        if new is not None:
+            store[self.weight_attr] = new[mask]
         if matrix is not None:
             store["adj_t"] = matrix
 
     def __repr__(self) -> str:
         """Hold every argument: PyG compares the text to tell whether a stored data set is still the one asked for."""
         score = self.score
-        if not isinstance(score, str):
+        if not isinstance(score, (str, Sparsifier)):
             # The name of a function is stable between runs; its address is not.
             score = f"{getattr(score, '__module__', '')}.{getattr(score, '__qualname__', type(score).__qualname__)}"
-        options = "" if self.edge_types is None else f", edge_types={self.edge_types}"
-        return f"{self.__class__.__name__}(sparsity={self.sparsity}, score={score!r}, seed={self.seed}{options})"
+        text = f"sparsity={self.sparsity}, score={score!r}, seed={self.seed}"
+        for name in ("edge_types", "threshold", "num_neighbors"):
+            if getattr(self, name) is not None:
+                text += f", {name}={getattr(self, name)}"
+        weight = "" if self.weight_attr == "edge_weight" else f", weight_attr={self.weight_attr!r}"
+        return f"{self.__class__.__name__}({text}{weight})"

@@ -17,7 +17,7 @@ from graphsparse.transforms import SparsifyEdges
 @edge_score_rule("preferential_attachment")
 def preferential_attachment(edges, seed):
     degree = edges.degree()
-    return lambda u, v: degree[u] * degree[v]
+    return edges.fill(lambda u, v: degree[u] * degree[v])
 
 
 def removed_by_networkx(data, sparsity):
@@ -50,6 +50,6 @@ def test_a_name_is_taken_once():
 
 
 def test_nan_is_refused():
-    edge_score_rule("no_number")(lambda edges, seed: lambda u, v: torch.full(u.shape, torch.nan))
+    edge_score_rule("no_number")(lambda edges, seed: torch.full((edges.num_edges,), torch.nan))
     with pytest.raises(ValueError, match="NaN"):
         sparsify_edge(torch.tensor([[0, 1], [1, 2]]), 0.5, "no_number")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from torch.optim import Optimizer
 
-from graphsparse.edges.score import check_score
+from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
 from graphsparse.tickets.run import Found, TicketRun, WeightRule
 from graphsparse.training import FixedMask, L0Projection
 from graphsparse.training.step_projection import check_scope
@@ -82,13 +82,15 @@ class OneShot:
     short; ``OneShot("random", Fixed())`` is ``"random"``, the baseline that any choice of edges and weights must beat.
 
     Args:
-        edges: Edge score, by name or callable, see :func:`~graphsparse.edges.edge_score`; ``None`` keeps all edges.
+        edges: Edge score, by name or callable (see :func:`~graphsparse.edges.edge_score`), or a
+            :class:`~graphsparse.edges.Sparsifier` or its name; ``None`` keeps all edges.
         weights: :class:`L0`, :class:`Fixed`, or any other ``(optimizer, sparsity, seed=...) -> StepProjection``;
             ``None`` keeps all weights.
 
     Raises:
         TypeError: If ``edges`` is neither a name nor callable.
-        ValueError: If there is no score of that name.
+        ValueError: If there is no score of that name, or the edges that it keeps get new weights or lose one direction:
+            a ticket holds a mask of undirected edges.
 
     Example:
         >>> from torch_geometric.nn import GCN
@@ -105,12 +107,14 @@ class OneShot:
     Source: Seo et al., *TEDDY: Trimming Edges with Degree-based Discrimination strategY*, arXiv 2402.01261, Section 4.
     """
 
-    edges: str | EdgeScore | None = None
+    edges: str | EdgeScore | Sparsifier | None = None
     weights: WeightRule | None = None
 
     def __post_init__(self) -> None:
-        if self.edges is not None:
-            check_score(self.edges)
+        method = None if self.edges is None else as_sparsifier(self.edges)
+        if method is not None and (method.reweights or method.directed):
+            what = "new weights for edges" if method.reweights else "one direction of an edge without the other"
+            raise ValueError(f"'edges' must be what the file of a ticket can hold, which is not {what} (got {method})")
 
     @property
     def prunes(self) -> frozenset[str]:
@@ -119,8 +123,9 @@ class OneShot:
 
     @property
     def nested(self) -> bool:
-        """Whether kept sets are nested: scores are, rules for weights say it."""
-        return self.weights is None or self.weights.nested
+        """Whether kept sets are nested: the best edges are, drawn ones are not, and rules for weights say it."""
+        nested = self.edges is None or as_sparsifier(self.edges).nested
+        return nested and (self.weights is None or self.weights.nested)
 
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield what the run trains once for each target."""
