@@ -24,8 +24,8 @@ def metric_backbone_mask(
     Raises:
         ValueError: If there are no weights: with equal lengths no path of two edges is shorter than an edge.
 
-    Source: Kalavri, Simas and Logothetis, *The shortest path is not always a straight line*, VLDB 9 (2016), first-order
-    semi-metric edges.
+    Source: Kalavri, Simas and Logothetis, *The shortest path is not always a straight line*, VLDB 9 (2016), its
+    first-order semi-metric edges.
     """
     length = _length(edge_weight)
     keep = torch.ones(edges.num_edges, dtype=torch.bool, device=length.device)
@@ -41,11 +41,12 @@ def exact_metric_backbone_mask(
     """Mark the edges that no path at all is shorter than, bool ``[M]``; see :func:`metric_backbone_mask`.
 
     Raises:
-        ValueError: If there are no weights, or more than 20,000 nodes: all distances are computed.
+        ValueError: If there are no weights, or more than 20,000 nodes: all distances are computed, by Dijkstra's algorithm
+            from every node.
     """
     if edges.num_nodes > _MOST_NODES:
         raise ValueError(
-            f"'core' 'metric_exact' takes at most {_MOST_NODES} nodes (got {edges.num_nodes}); 'metric' any"
+            f"'core' 'metric_exact' is for at most {_MOST_NODES} nodes (got {edges.num_nodes}): 'metric' takes any number"
         )
     length = _length(edge_weight).cpu().numpy()
     num_nodes, key = edges.num_nodes, edges.key.cpu().numpy()
