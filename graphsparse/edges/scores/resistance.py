@@ -205,7 +205,7 @@ def _estimate(
         )
     for where, u, v in edges.blocks():
         left, right, w = degree[u], degree[v], 1.0 if weight is None else weight[where]
-        value = w / left + w / right - 2 * w * w / (left * right) + rest[where] * (w / probes)
+        value = w / left + w / right - 2 * w * w / (left * right) + w * rest[where].to(torch.float64) / probes
         # With all other edges of both ends joined in one node it would be less, and without them it would be 1.
         around = (left - w) * (right - w) / (left + right - 2 * w)
         rest[where] = value.maximum(w / (w + around.nan_to_num_(0))).clamp_(max=1).to(torch.float32)
