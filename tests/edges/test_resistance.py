@@ -89,27 +89,24 @@ def test_exact_leverages_sum_to_nodes_less_components_and_are_1_at_bridges(graph
     assert (leverage[~bridge] < 1 - 1e-9).all()
 
 
-TORUS = nx.convert_node_labels_to_integers(nx.grid_2d_graph(12, 12, periodic=True))
-
-
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("graph", [TORUS, nx.gnp_random_graph(40, 0.2, seed=0)], ids=["torus", "random"])
-def test_unbiased(graph, weighted):
-    edge_index = one_way(graph)
-    weight = weights_of(edge_index) if weighted else None
+def test_mean_of_many_probes_is_the_resistance(weighted):
+    edge_index = one_way(nx.gnp_random_graph(40, 0.3, seed=0))
+    weight = weights_of(edge_index) if weighted else torch.ones(edge_index.size(1), dtype=torch.float64)
     exact = effective_resistance(edge_index, weight, exact=True)
-    options = {"probes": 32, "tol": 1e-4}
-    values = torch.stack([effective_resistance(edge_index, weight, seed=s, **options).double() for s in range(60)])
-    # Where an estimate may be cut to the bounds, the mean is another one.
-    least, most = bounds(edge_index, torch.ones_like(exact) if weight is None else weight, graph.number_of_nodes())
-    spread = values.std(0)
-    free = (exact - least > 5 * spread) & (most - exact > 5 * spread)
-    assert free.sum() > 40
-    z = ((values.mean(0) - exact) / (spread / math.sqrt(60)))[free]
+    found = effective_resistance(edge_index, weight, probes=1024, tol=1e-3).double()
+    # All but the part that degrees give is a mean of squares, of numbers that are nearly normal.
+    strength = torch.zeros(40, dtype=torch.float64)
+    for row in edge_index:
+        strength.index_add_(0, row, weight)
+    u, v = strength[edge_index]
+    spread = (exact - (1 / u + 1 / v - 2 * weight / (u * v))) * math.sqrt(2 / 1024)
+    least, most = bounds(edge_index, weight, 40)
+    free = (exact - least > 5 * spread) & (most - exact > 5 * spread)  # else it may be cut, and its mean is another one
+    assert free.sum() > 50
+    z = ((found - exact) / spread)[free]
     assert z.abs().max() < 5
-    assert 0.7 < z.std() < 1.4
-    # Squares of normal numbers would spread more: what one step of Jacobi's method knows does not vary.
-    assert (spread < math.sqrt(2 / 32) * exact)[free].all()
+    assert 0.5 < z.std() < 1.3
 
 
 def test_bridges_of_a_tree_and_a_path():
