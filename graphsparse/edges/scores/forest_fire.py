@@ -61,13 +61,13 @@ def burnt(edges: UndirectedEdges, seed: int, burn: float, least: int) -> Tensor:
     total = first = 0
     width = _FIRES
     while total < least:
-        entry = forest.burn(first, width, seed)
-        came = entry != _UNBURNT
-        so_far = came.sum(1).cumsum(0) + total
-        enough = int((so_far < least).sum()) + 1  # fires, of which the last is the one that makes it enough
-        entry = entry[:enough][came[:enough]].long()
-        along.index_add_(0, entry, torch.ones_like(entry, dtype=torch.int32))
-        total, first = int(so_far[min(enough, width) - 1]), first + width
+        forest.burn(first, width, seed)
+        so_far = forest.size.cumsum(0) + total
+        enough = min(int((so_far < least).sum()) + 1, width)  # fires, the last of which makes it enough
+        entry = forest.came[: enough * forest.n]
+        entry = entry.index_select(0, _where(entry != _UNBURNT))
+        along.index_add_(0, entry, torch.ones_like(entry))
+        total, first = int(so_far[enough - 1]), first + width
         width = min(_FIRES, 1 + (least - total) * first // max(total, 1))  # no more than may be needed
     return forest.per_edge(along)
 
@@ -86,11 +86,12 @@ class _Forest:
         limits = [int(burn**j * 2**63) for j in range(1, 256) if burn**j * 2**63 >= 1]
         self.limits = torch.tensor(limits[::-1], device=self.pointer.device)
 
-    def burn(self, first: int, width: int, seed: int) -> Tensor:
-        """Return the entry along which each fire came to each node, int32 ``[width, N]``."""
+    def burn(self, first: int, width: int, seed: int) -> None:
+        """Burn some fires: ``came`` is then the entry along which each came to each node, ``[width * N]``."""
         device = self.pointer.device
         self.came = torch.full((width * self.n,), _UNBURNT, dtype=torch.int32, device=device)
         self.reached = torch.zeros(self.n, dtype=torch.int64, device=device)  # a bit for each fire
+        self.size = torch.zeros(width, dtype=torch.int64, device=device)  # nodes that each fire came to
         fire = torch.arange(width, device=device)
         node = self.inhabited[_pick(_hash(fire + first, seed), self.inhabited.numel())]
         level = 0
@@ -102,7 +103,7 @@ class _Forest:
             front = sort_keys(torch.cat([node[:0], *new]))
             fire = front // self.n
             node = front - fire * self.n
-        return self.came.view(width, self.n)
+            self.size += torch.bincount(fire, minlength=width)
 
     def _spread(self, fire: Tensor, node: Tensor, word: Tensor, want: Tensor) -> list[Tensor]:
         """Let all nodes of a front burn at the same time, and return what catches fire, in parts."""
@@ -154,13 +155,13 @@ class _Forest:
 
     def _unreached(self) -> Tensor:
         """Return for each node in which fires, a bit each, a neighbour may still burn; on CPU."""
-        words, neighbour, pointer = ~self.reached.numpy(), self.neighbour.numpy(), self.pointer.numpy()
+        words, pointer, inhabited = ~self.reached, self.pointer.numpy(), self.inhabited.numpy()
         out = np.zeros(self.n, dtype=np.int64)
-        inhabited = self.inhabited.numpy()
         for rows in self.rows:
             node = inhabited[rows]
             start, stop = pointer[node[0]], pointer[node[-1] + 1]
-            out[node] = np.bitwise_or.reduceat(words[neighbour[start:stop]], pointer[node] - start)
+            around = words.index_select(0, self.neighbour[start:stop])
+            out[node] = np.bitwise_or.reduceat(around.numpy(), pointer[node] - start)
         return torch.from_numpy(out)
 
     def per_edge(self, entry: Tensor) -> Tensor:
