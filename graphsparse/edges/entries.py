@@ -1,12 +1,12 @@
 """The entries of an edge list and its undirected edges: which edge each entry is, found once."""
 
 from collections.abc import Iterator
-from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from graphsparse.edges.undirected import entry_blocks, undirected_edges
+from graphsparse.edges.undirected import UndirectedEdges, entry_blocks, undirected_edges
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_edge_index
 
@@ -34,13 +34,17 @@ class Entries:
     def __init__(
         self, edge_index: Tensor, num_nodes: int | tuple[int, int] | None = None, *, directed: bool = False
     ) -> None:
-        self.edges = undirected_edges(edge_index, num_nodes, directed=directed)
         self.edge_index, self.directed = edge_index, directed
         self._num_src, num_dst = check_edge_index(edge_index, num_nodes)
         bipartite = isinstance(num_nodes, tuple)
         self.num_nodes = (self._num_src, num_dst) if bipartite else self._num_src
         self._two_sides = bipartite or directed
         self._loop = self._num_src if directed and not bipartite else 0
+        self._sorted = None if self._two_sides else _sorted_list(edge_index.as_subclass(Tensor), self._num_src)
+        if self._sorted is None:
+            self.edges = undirected_edges(edge_index, num_nodes, directed=directed)
+        else:
+            self.edges = self._sorted.edges
 
     def undirected(self) -> "Entries":
         """Return the same list with both directions of an edge as one."""
@@ -49,6 +53,11 @@ class Entries:
     def per_entry(self, values: Tensor, loops: float) -> Tensor:
         """Return the value of its edge for each entry ``[E]``, from one per edge ``[M]``; another for self-loops."""
         out = values.new_full((self.edge_index.size(1),), loops)
+        if self._sorted is not None:
+            below = values[self._sorted.order]
+            for where, above, edges, transposed in self._sorted.halves():
+                out[where].masked_scatter_(above, values[edges]).masked_scatter_(~above, below[transposed])
+            return out
         for where, entry, edge in self._places():
             out[where][entry] = values[edge]
         return out
@@ -69,48 +78,78 @@ class Entries:
 
     def _places(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield ``(slice, entries of it that are no self-loops, their edges)`` for blocks of entries."""
-        if self._halves is not None:
-            yield from _sorted_places(*self._halves)
+        if self._sorted is not None:
+            for where, above, edges, transposed in self._sorted.halves():
+                entry = torch.cat([above.nonzero().squeeze(1), (~above).nonzero().squeeze(1)])
+                ids = torch.arange(edges.start, edges.stop, device=entry.device)
+                yield where, entry, torch.cat([ids, self._sorted.order[transposed].long()])
             return
         for where, low, high in entry_blocks(self.edge_index, self._num_src if self._two_sides else None):
             entry = (low + self._loop != high).nonzero().squeeze(1)
             yield where, entry, self.edges.position(low[entry], high[entry])
 
-    @cached_property
-    def _halves(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Return ``(rows, columns, edges of the entries below the diagonal)`` of what ``to_undirected`` returns.
 
-        ``None`` for a list that is not sorted, or holds self-loops, duplicates or one direction only: there each entry
-        is looked for.
-        """
-        src, dst = self.edge_index.as_subclass(Tensor)
-        if self._two_sides or src.numel() != 2 * self.edges.num_edges:
-            return None
-        # Distinct, half of them above the diagonal and half below, two for each edge: all are in both directions.
-        for row, col in ((src, dst), (dst, src)):
-            if _rises(row, col):
-                above = sum(int((row[where] < col[where]).count_nonzero()) for where in blocks(row.numel()))
-                below = sum(int((row[where] > col[where]).count_nonzero()) for where in blocks(row.numel()))
-                return (row, col, self.edges.by_higher_end()[2]) if 2 * above == 2 * below == row.numel() else None
-        return None
+class _SortedList(NamedTuple):
+    """A list with both directions of every edge, as ``coalesce`` and ``to_undirected`` return it.
 
+    Its entries above the diagonal are the edges in their order, those below it the edges in the order of their higher
+    ends: neither is to be sorted, nor to be looked for.
+    """
 
-def _rises(row: Tensor, col: Tensor) -> bool:
-    """Say whether entries are sorted by row, then by column, and distinct."""
-    for where in blocks(max(row.numel() - 1, 0)):
-        behind = slice(where.start + 1, where.stop + 1)
-        if not bool(((row[where] < row[behind]) | ((row[where] == row[behind]) & (col[where] < col[behind]))).all()):
-            return False
-    return True
+    row: Tensor
+    col: Tensor
+    edges: UndirectedEdges
+    order: Tensor
+
+    def halves(self) -> Iterator[tuple[slice, Tensor, slice, slice]]:
+        """Yield ``(slice, which of its entries are above the diagonal, their edges, places in order of the rest)``."""
+        above = below = 0
+        for where in blocks(self.row.numel()):
+            first = self.row[where] < self.col[where]
+            count = int(first.count_nonzero())
+            rest = first.numel() - count
+            yield where, first, slice(above, above + count), slice(below, below + rest)
+            above, below = above + count, below + rest
 
 
-def _sorted_places(row: Tensor, col: Tensor, order: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield the places of a sorted, symmetric list: above the diagonal the edges in order, below it transposed."""
-    above = below = 0
-    for where in blocks(row.numel()):
-        first = row[where] < col[where]
-        entry = torch.cat([first.nonzero().squeeze(1), (~first).nonzero().squeeze(1)])
-        end = above + int(first.count_nonzero())
-        rest = slice(below, below + entry.numel() - (end - above))
-        yield where, entry, torch.cat([torch.arange(above, end, device=row.device), order[rest].long()])
-        above, below = end, rest.stop
+def _sorted_list(edge_index: Tensor, num_nodes: int) -> _SortedList | None:
+    """Return a list as one with both directions of every edge, sorted by its first or by its second row, if it is."""
+    src, dst = edge_index
+    half = src.numel() // 2
+    for row, col in ((src, dst), (dst, src)):
+        keys = torch.empty(2, half, dtype=torch.int64, device=row.device)
+        above = below = 0
+        last = -1
+        for where in blocks(row.numel()):
+            u, v = row[where].long(), col[where].long()
+            key = u * num_nodes + v
+            first = u < v
+            count = int(first.count_nonzero())
+            rest = key.numel() - count
+            if above + count > half or below + rest > half or last >= int(key[0]) or bool((key[1:] <= key[:-1]).any()):
+                break
+            torch.masked_select(key, first, out=keys[0, above : above + count])
+            keys[1, below : below + rest] = (v * num_nodes + u)[~first]
+            above, below, last = above + count, below + rest, int(key[-1])
+        if above + below < row.numel() or 2 * above != row.numel():
+            continue
+        edges = UndirectedEdges(keys[0], num_nodes)
+        order = edges.by_higher_end()[2]
+        if all(torch.equal(keys[0][order[where]], keys[1, where]) for where in blocks(half)):
+            return _SortedList(row, col, edges, order)
+    return None
+
+
+def check_edge_weight(edge_weight: Tensor, edge_index: Tensor) -> Tensor:
+    """Return weights of the entries ``[E]``; refuse what is no number from 0 up for each."""
+    if not isinstance(edge_weight, Tensor) or edge_weight.is_complex() or edge_weight.dtype == torch.bool:
+        got = edge_weight.dtype if isinstance(edge_weight, Tensor) else type(edge_weight).__name__
+        raise TypeError(f"'edge_weight' must be a tensor of real numbers (got {got})")
+    weight = edge_weight.detach()
+    weight = weight.squeeze(1) if weight.dim() == 2 and weight.size(1) == 1 else weight
+    if weight.shape != (edge_index.size(1),):
+        raise ValueError(f"'edge_weight' must have shape [{edge_index.size(1)}] (got {list(edge_weight.shape)})")
+    if weight.numel() and not (bool((weight >= 0).all()) and bool(torch.isfinite(weight).all())):
+        bad = weight[~(torch.isfinite(weight) & (weight >= 0))][0]
+        raise ValueError(f"'edge_weight' must be finite and not negative (got {float(bad)})")
+    return weight
