@@ -3,19 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.edges.attributes import check_one_graph
+from graphsparse.edges.entries import Entries, check_edge_weight
 from graphsparse.edges.mask import matrix_entries
-from graphsparse.edges.undirected import UndirectedEdges, entry_blocks, undirected_edges
 from graphsparse.metrics.graph_measures import MEASURES, Figure, Sampling, WeightedGraph
 from graphsparse.metrics.labels import is_labelled
-from graphsparse.ops.check import check_count, check_edge_index, check_edge_value, check_list
-from graphsparse.ops.pairs import find_sorted, pair_keys
+from graphsparse.ops.check import check_count, check_edge_index, check_list
 from graphsparse.utils.counter_random import check_seed
 
 
@@ -209,28 +207,11 @@ def read_graph(data: Data, num_nodes: int, name: str) -> WeightedGraph:
         edge_index = torch.stack([row, col])
     check_edge_index(edge_index, num_nodes, f"{name}.edge_index")
     if weight is None:
-        return WeightedGraph(undirected_edges(edge_index, num_nodes), None)
-    if isinstance(weight, Tensor) and weight.dim() == 2 and weight.size(1) == 1:
-        weight = weight.squeeze(1)
-    check_edge_value(weight, edge_index.size(1), edge_index.device, f"{name}.edge_weight")
-    weight = weight.detach()
-    low, high = weight.aminmax() if weight.numel() else (weight.new_zeros(()),) * 2
-    if not (bool(low >= 0) and bool(high < torch.inf)):
-        raise ValueError(f"'{name}.edge_weight' must be finite and not negative (got {float(low)} to {float(high)})")
-    if bool(low == 0):
-        there = weight > 0
+        return WeightedGraph(Entries(edge_index, num_nodes).edges, None)
+    weight = check_edge_weight(weight, edge_index, f"{name}.edge_weight")
+    there = weight > 0
+    if not bool(there.all()):
         edge_index, weight = edge_index[:, there], weight[there]
-    edges = undirected_edges(edge_index, num_nodes)
-    return WeightedGraph(edges, None if bool((weight == 1).all()) else _mean_weight(edge_index, weight, edges))
-
-
-def _mean_weight(edge_index: Tensor, weight: Tensor, edges: UndirectedEdges) -> Tensor:
-    """Return the mean weight of the entries of each edge, float64 ``[M]``."""
-    total = torch.zeros(edges.num_edges, dtype=torch.float64, device=weight.device)
-    count = torch.zeros_like(total)
-    for where, low, high in entry_blocks(edge_index):
-        proper: Any = low != high
-        place = find_sorted(pair_keys((low[proper], high[proper]), edges.num_nodes), edges.key)
-        total.index_add_(0, place, weight[where][proper].double())
-        count.index_add_(0, place, total.new_ones(()).expand(place.numel()))
-    return total / count
+    entries = Entries(edge_index, num_nodes)
+    mean = None if bool((weight == 1).all()) else entries.per_edge(weight, "mean")
+    return WeightedGraph(entries.edges, mean)

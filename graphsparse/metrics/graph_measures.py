@@ -1,7 +1,7 @@
 """What of a graph survives when another takes its place: one function per measure, from two graphs to figures."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from graphsparse.ops.blocks import blocks, row_blocks
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys
 from graphsparse.ops.pattern import Pattern
 from graphsparse.ops.select import kth_smallest, mark_smallest
-from graphsparse.ops.sort import index_dtype, stable_order
+from graphsparse.ops.sort import index_dtype
 from graphsparse.utils.counter_random import CounterRandom, mix64
 from graphsparse.utils.partition import partition_graph
 
@@ -76,9 +76,12 @@ class WeightedGraph:
     @cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
         """Compressed rows ``(rowptr, col)`` of both directions of the edges, int32 where they fit."""
-        rowptr, col = self.edges.csr()
-        dtype = index_dtype(col.numel())
-        return rowptr.to(dtype), col.to(dtype)
+        lower, higher, _ = self._ends
+        size = 2 * self.edges.num_edges
+        col = torch.empty(size, dtype=index_dtype(size, self.edges.num_nodes), device=lower.device)
+        for place, _, other in self._entries():
+            col[place] = other.to(col.dtype)
+        return (lower + higher).to(col.dtype), col
 
     def adjacency(self) -> Adjacency:
         """Return the matrix of weights; it keeps memory for its values as long as it lives."""
@@ -86,13 +89,28 @@ class WeightedGraph:
         pattern = Pattern(rowptr, col, self.edges.num_nodes)
         if self.weight is None:
             return Adjacency(pattern)
-        # Edges stand in the order of the upper triangle by rows. The lower one by rows is the upper one by columns.
         value = self.weight.new_empty(col.numel())
-        upper = col > pattern.row()
-        value[upper] = self.weight
-        higher = torch.cat([v for _, _, v in self.edges.blocks()]) if self.edges.num_edges else col
-        value[~upper] = self.weight[stable_order(higher, self.edges.num_nodes)]
+        for place, edge, _ in self._entries():
+            value[place] = self.weight[edge]
         return Adjacency(pattern, value)
+
+    @cached_property
+    def _ends(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.edges.by_higher_end()
+
+    def _entries(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield ``(places in the compressed rows, edges, columns)`` for blocks of entries; nothing is sorted.
+
+        A row begins with the edges whose higher end it is; those whose lower end it is are behind.
+        """
+        lower, higher, order = self._ends
+        for where, u, v in self.edges.blocks():
+            edge = torch.arange(where.start, where.stop, device=u.device)
+            yield edge + higher[u + 1], edge, v
+        for where in blocks(order.numel()):
+            edge = order[where].long()
+            u, v = key_pairs(self.edges.key[edge], self.edges.num_nodes)
+            yield torch.arange(where.start, where.stop, device=u.device) + lower[v], edge, u
 
 
 def sizes(before: WeightedGraph, after: WeightedGraph, sampling: Sampling) -> list[Figure]:

@@ -374,7 +374,7 @@ HETERO = HeteroData({"a": {"x": torch.ones(2, 1)}, ("a", "to", "a"): {"edge_inde
             plain(2, edge_weight=torch.ones(2)),
             {},
             ValueError,
-            "'after.edge_weight' must have one entry per edge",
+            "'after.edge_weight' must have shape .1.",
         ),
         (plain(2), plain(1), {}, ValueError, "the same nodes"),
         (Data(edge_index=torch.tensor([[0], [5]]), num_nodes=2), plain(2), {}, ValueError, "'before.edge_index' holds"),
