@@ -90,12 +90,11 @@ def compare_graphs(
     ``quadratic_form``  mean and largest :math:`|x^\top L' x / x^\top L x - 1|` for Laplacians :math:`L = D - A` and
                         normal vectors; also for the same vectors after 10 steps :math:`x \leftarrow (x + D^{-1} A x)/2`
                         on the first graph
-    ``pagerank``        PageRank with damping 0.85 after 60 products: rank correlation, and the share of the top 100
-                        that both have
+    ``pagerank``        PageRank with damping 0.85: rank correlation, and the share of the top 100 that both have
     ``distances``       numbers of steps from some nodes to all others: the share of the pairs joined before that are
                         not any more, and of the pairs that still are the mean and 95 % quantile of :math:`t'/t`
     ``cuts``            relative error of the weights that leave each of 16 METIS parts of the first graph, mean and
-                        largest; of a graph with more than :math:`2^{23}` edges, parts of a sample of so many
+                        largest; of a graph with more than :math:`2^{22}` edges, parts of a sample of so many
     ==================  ================================================================================================
 
     Graphs that are equal have an error, or a difference, of 0 everywhere, and a share, a correlation or a stretch of 1.
