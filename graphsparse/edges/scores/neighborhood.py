@@ -1,6 +1,6 @@
 """Scores that follow from the common neighbours of both ends of an edge."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -60,15 +60,23 @@ def _from_common(edges: UndirectedEdges, formula: Callable[[Tensor, Tensor, Tens
 def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
     r"""Count the common neighbours of the end points of every undirected edge, int64 ``[M]``.
 
-    Edges are oriented from lower to higher degree, which leaves every node at most :math:`\sqrt{2M}` successors; each
-    triangle is then found once, as a pair of successors that are joined. Wedges are examined in bounded blocks.
-
     Source: Chiba and Nishizeki, *Arboricity and subgraph listing algorithms*, SIAM J. Comput. 14 (1985), Section 2.
     """
+    common = torch.zeros(edges.num_edges, dtype=torch.int64, device=edges.key.device)
+    for triangles in triangle_blocks(edges, degree):
+        one = torch.ones_like(triangles[0])
+        for edge in triangles:
+            common.index_add_(0, edge, one)
+    return common
+
+
+def triangle_blocks(edges: UndirectedEdges, degree: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    r"""Yield the three edges of every triangle, each triangle once, in blocks.
+
+    Edges are oriented from lower to higher degree, which leaves every node at most :math:`\sqrt{2M}` successors; each
+    triangle is then found once, as a pair of successors that are joined. Wedges are examined in bounded blocks.
+    """
     num_nodes, num_edges = edges.num_nodes, edges.num_edges
-    common = torch.zeros(num_edges, dtype=torch.int64, device=edges.key.device)
-    if num_edges == 0:
-        return common
     rank = torch.empty_like(degree)
     rank[torch.argsort(degree, stable=True)] = torch.arange(num_nodes, device=degree.device)
     oriented = torch.empty_like(edges.key)
@@ -95,8 +103,5 @@ def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
         key = head[first] * num_nodes + head[second]
         third = torch.searchsorted(oriented, key).clamp_(max=num_edges - 1)
         closed = oriented[third] == key
-        one = torch.ones(int(closed.sum()), dtype=torch.int64, device=tail.device)
-        for side in (first, second, third):
-            common.index_add_(0, edge_of[side[closed]], one)
+        yield edge_of[first[closed]], edge_of[second[closed]], edge_of[third[closed]]
         start = stop
-    return common
