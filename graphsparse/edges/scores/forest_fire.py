@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse.edges.score import edge_score_rule
 from graphsparse.edges.local_rank import _argsort as argsort
+from graphsparse.edges.score import edge_score_rule
 from graphsparse.edges.undirected import UndirectedEdges
 from graphsparse.ops.blocks import blocks, blocks_by_size
 from graphsparse.ops.pairs import sort_keys
@@ -29,9 +29,7 @@ _WORD = 0xFFFFFFFF
 
 
 @edge_score_rule("forest_fire")
-def forest_fire(
-    edges: UndirectedEdges, seed: int | None, *, burn: float = 0.6, ratio: float | None = None
-) -> Tensor:
+def forest_fire(edges: UndirectedEdges, seed: int | None, *, burn: float = 0.6, ratio: float | None = None) -> Tensor:
     r"""How often an edge burns in fires that start at random nodes, until ``ratio`` times the number of edges burnt.
 
     A burning node sets fire to :math:`X` random neighbours that the fire has not come to, as many as there are, with
@@ -122,7 +120,7 @@ class _Forest:
             else:
                 parts = [self._look(rows, fire, node, word, want) for rows in blocks_by_size(self.degree[node])]
                 who, entry = (torch.cat(part) for part in zip(*parts, strict=True))
-                left = torch.bincount(who, minlength=node.numel()) 
+                left = torch.bincount(who, minlength=node.numel())
                 want = torch.minimum(want, left)
             tries += 1
             target = self.neighbour.index_select(0, entry).long()
