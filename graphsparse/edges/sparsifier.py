@@ -142,6 +142,7 @@ SPARSIFIERS: dict[str, Sparsifier] = {
     "disparity": Sparsifier("disparity", source="Serrano et al., PNAS 106 (2009)"),
     "algebraic_distance": Sparsifier("algebraic_distance", source="Chen and Safro, SISC 33 (2011)"),
     "forest_fire": Sparsifier("forest_fire", source=f"Leskovec et al., KDD 2005; {_HAMANN}"),
+    "rank_degree": Sparsifier("rank_degree", source="Voudigari et al., ASONAM 2016"),
     "message_norm": Sparsifier("message_norm", source="Liao et al., Unifews, ICML 2025, first layer"),
     "dspar": Sparsifier("inverse_degree_sum", design="pivotal", source="Liu et al., TMLR 2023, with an exact count"),
     "dspar_published": Sparsifier("inverse_degree_sum", design="replacement", source="Liu et al., TMLR 2023"),

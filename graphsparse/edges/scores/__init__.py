@@ -6,6 +6,7 @@ from graphsparse.edges.scores import (  # noqa: F401
     forest_fire,
     neighborhood,
     random,
+    rank_degree,
     resistance,
     simmelian,
     weight,
