@@ -27,7 +27,9 @@ def tensor(graph):
 def kept_by(method, edge_index, sparsity, num_nodes):
     """Return the mask, or ``None`` where the core is larger than what may stay."""
     method = sparsifier(method) if isinstance(method, str) else method
+    key = edge_index.amin(0) * num_nodes + edge_index.amax(0)
     options = {"num_nodes": num_nodes, "seed": 1, "x": torch.arange(num_nodes * 3.0).view(num_nodes, 3) % 7}
+    options["edge_weight"] = 1.0 + key % 5
     try:
         if method.reweights:
             return sample_edge(edge_index, sparsity, method, **options).mask
@@ -108,7 +110,7 @@ def test_forms_of_a_graph(name):
     """What a graph comes in changes nothing: edge list, CSR, one of several edge types."""
     graph = nx.barabasi_albert_graph(40, 4, seed=1)
     data = Data(edge_index=to_undirected(tensor(graph)), num_nodes=40, x=torch.rand(40, 3))
-    data.edge_weight = torch.ones(data.num_edges)
+    data.edge_weight = 1.0 + (data.edge_index.amin(0) * 40 + data.edge_index.amax(0)) % 5
     transform = SparsifyEdges(0.3, name, seed=1)
     expected = transform(data)
     assert repr(transform) == repr(SparsifyEdges(0.3, name, seed=1))
