@@ -1,6 +1,6 @@
 """The scores that come with the package, a file per family; importing it fills the registry of :func:`edge_score`."""
 
-from graphsparse.edges.scores import (  # noqa: F401  # noqa: F401
+from graphsparse.edges.scores import (  # noqa: F401
     algebraic_distance,
     degree,
     forest_fire,
