@@ -145,3 +145,12 @@ def test_as_like_networkit_as_that_is_to_itself():
     ours = burnt(edges, 0, 0.6, 5 * edges.num_edges)
     alike = spearmanr(theirs[0], theirs[1])[0]
     assert min(spearmanr(ours, scores)[0] for scores in theirs) > alike - 0.02
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("small", [0, 1000])
+def test_same_fires_on_a_device(small, device, monkeypatch):
+    monkeypatch.setattr(module, "_SMALL", small)
+    edges = edges_of(nx.barabasi_albert_graph(100, 4, seed=4))
+    there = edges._replace(key=edges.key.to(device))
+    assert torch.equal(forest_fire(there, 5).cpu(), forest_fire(edges, 5))

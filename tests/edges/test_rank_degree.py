@@ -85,3 +85,10 @@ def test_no_edges():
 def test_bad_options(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         rank_degree(edges_of(nx.path_graph(3)), 0, **options)
+
+
+@pytest.mark.cuda
+def test_same_walk_on_a_device(device):
+    edges = edges_of(nx.barabasi_albert_graph(100, 4, seed=4))
+    there = edges._replace(key=edges.key.to(device))
+    assert torch.equal(rank_degree(there, 5).cpu(), rank_degree(edges, 5))

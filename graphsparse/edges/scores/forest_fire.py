@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphsparse.edges.local_rank import _argsort as argsort
 from graphsparse.edges.score import edge_score_rule
 from graphsparse.edges.undirected import UndirectedEdges
 from graphsparse.ops.blocks import blocks, blocks_by_size
 from graphsparse.ops.pairs import is_among, sort_keys
+from graphsparse.ops.sort import argsort
 from graphsparse.utils.counter_random import GAMMA, mix64
 
 #: Fires that burn at the same time, one for each bit of a word; and those that stay small, in numbers.
@@ -155,7 +155,8 @@ class _Forest:
         owner, entry = owner.index_select(0, order), entry.index_select(0, order)
         count = torch.bincount(owner, minlength=degree.numel())
         place = torch.arange(owner.numel(), device=owner.device) - (count.cumsum(0) - count).index_select(0, owner)
-        return _select(place < want.index_select(0, owner), owner, entry)
+        chosen = _where(place < want.index_select(0, owner))
+        return owner.index_select(0, chosen), entry.index_select(0, chosen)
 
     def _unreached(self, reached: Tensor) -> Tensor:
         """Return for each node in which fires, a bit each, a neighbour may still burn; on CPU."""
