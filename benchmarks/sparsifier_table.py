@@ -48,7 +48,7 @@ def picture(path):
     columns = 5
     rows = -(-len(SPARSIFIERS) // columns)
     figure = Figure(figsize=(3 * columns, 2.6 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns).flat
+    axes = list(figure.subplots(rows, columns).flat)
     for axis in axes:
         axis.set_axis_off()
     for axis, (name, row) in zip(axes, SPARSIFIERS.items(), strict=False):

@@ -198,6 +198,23 @@ def test_sparsifiers_are_timed_beside_coalesce(tmp_path, capsys):
     assert len((tmp_path / "cost.jsonl").read_text().splitlines()) == 2
 
 
+def test_accuracy_of_sparsifiers_resumes(tmp_path, capsys):
+    compared = script(ROOT / "benchmarks" / "sparsifiers.py")
+    rules = ["random", "k_neighbor", "dspar pivotal", "forest + random", "dspar pivotal resampled"]
+    options = ["--data", "synthetic", "--seeds", "2", "--epochs", "2", "--sparsity", "0.5", "0.9"]
+    options += ["--out", str(tmp_path / "cells.jsonl"), "--rule", *rules]
+    lines = compared.main(options)
+    found = {(line["rule"], line["edges removed %"]): line for line in lines}
+    assert found["k_neighbor", 90.0]["seeds"] == 2
+    assert found["k_neighbor", 50.0]["minus random"] != ""
+    assert ("forest + random", 90.0) not in found  # the forest alone is larger
+    assert "| forest + random |" in (tmp_path / "cells.md").read_text()
+    assert (tmp_path / "cells_synthetic.png").stat().st_size > 0
+    assert "0 of them done before" in capsys.readouterr().out
+    assert compared.main(options) == lines
+    assert "24 of them done before" in capsys.readouterr().out
+
+
 def test_curve_resumes_where_it_stopped(tmp_path, capsys):
     curve = script(ROOT / "benchmarks" / "teddy_curve.py")
     job = {"data": "synthetic", "net": "GCN", "protocol": "train", "rule": "teddy", "level": 4, "seed": 0}

@@ -2,9 +2,11 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import networkx as nx
 import pytest
+import sparsifier_table
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -178,3 +180,12 @@ def test_names():
         == edge_index.size(1) - edge_index.size(1) // 2
     )
     assert edge_score(edge_index, "random", seed=1).unique().numel() == edge_index.size(1)
+
+
+def test_the_table_in_the_documents_is_that_of_the_code():
+    page = (Path(__file__).parents[2] / "docs" / "sparsifiers.md").read_text()
+    results = Path(__file__).parents[2] / "benchmarks" / "results" / "sparsifier_cost.csv"
+    lines = sparsifier_table.table(sparsifier_table.cost(results))
+    between = page.split(sparsifier_table.BEGIN)[1].split(sparsifier_table.END)[0]
+    assert between.strip().splitlines() == lines
+    assert len(lines) == 2 + len(SPARSIFIERS)
