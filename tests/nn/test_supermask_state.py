@@ -177,6 +177,7 @@ def test_on_cuda(device):
     assert torch.equal(run(here.to(device), data), run(there, data))
 
 
+@pytest.mark.once  # a compiler is not shown the kernels of the extensions
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("fast", [False, True])
 def test_compiled(fast):
