@@ -14,13 +14,14 @@ from graphsparse.edges.attributes import attribute_kinds, check_one_graph, is_sp
 from graphsparse.ops.csr import csr_tensor
 
 
-def mask_edges(edge_index: Tensor, mask: Tensor) -> Tensor:
+def mask_edges(edge_index: Tensor, mask: Tensor, *, directed: bool = False) -> Tensor:
     """Keep the marked edges; an undirected :class:`~torch_geometric.EdgeIndex` stays undirected.
 
-    Indexing forgets that flag because it cannot know that both directions go together; here they always do.
+    Indexing forgets that flag because it cannot know that both directions go together; here they do, unless it is said
+    that edges are ``directed``.
     """
     kept: Any = edge_index[:, mask]
-    if isinstance(edge_index, EdgeIndex) and edge_index.is_undirected:
+    if isinstance(edge_index, EdgeIndex) and edge_index.is_undirected and (not directed or bool(mask.all())):
         kept = EdgeIndex(
             kept.as_tensor(),
             sparse_size=edge_index.sparse_size(),
@@ -30,8 +31,8 @@ def mask_edges(edge_index: Tensor, mask: Tensor) -> Tensor:
     return kept  # type: ignore[no-any-return]
 
 
-def mask_store_(store: Any, mask: Tensor) -> None:
-    """Keep the marked edges of a PyG storage in place, with every attribute of the edges.
+def mask_store_(store: Any, mask: Tensor, *, directed: bool = False) -> None:
+    """Keep the marked edges of a PyG storage in place, with every attribute of the edges; see :func:`mask_edges`.
 
     The edges are those of ``edge_index``, or of ``adj_t`` where that is alone.
     """
@@ -47,7 +48,10 @@ def mask_store_(store: Any, mask: Tensor) -> None:
     for key in [key for key, kind in kinds.items() if kind == "edge"]:
         value = store[key]
         store[key] = take(key, value, index, store._parent().__cat_dim__(key, value, store))
-    store[own] = mask_edges(store[own], mask) if own == "edge_index" else mask_matrix(store[own], mask)
+    if own == "edge_index":
+        store[own] = mask_edges(store[own], mask, directed=directed)
+    else:
+        store[own] = mask_matrix(store[own], mask)
     if "num_edges" in store:
         store["num_edges"] = index.numel()
     # PyG remembers what belonged to edges by size, and sizes are others now.

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from torch_geometric import EdgeIndex
 
 from graphsparse.edges.mask import mask_edges
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
@@ -88,9 +87,7 @@ def sample_edge(
     )
     selection = drawer.selector.draw()
     mask, weight = drawer.to_entries(selection)
-    kept = (
-        edge_index[:, mask] if method.directed and isinstance(edge_index, EdgeIndex) else mask_edges(edge_index, mask)
-    )
+    kept = mask_edges(edge_index, mask, directed=method.directed)
     weight = edge_weight if weight is None else weight
     probability = drawer.per_entry(drawer.selector.probability(), loops=1, absent=0)
     return SampledEdges(

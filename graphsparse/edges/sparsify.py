@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch_geometric import EdgeIndex
 
 from graphsparse.edges.entries import Entries, check_edge_weight
 from graphsparse.edges.mask import mask_edges
@@ -199,10 +198,7 @@ def sparsify_edge(
         edge_weight=edge_weight,
         x=x,
     )
-    kept = mask_edges(edge_index, mask)
-    if method.directed and isinstance(edge_index, EdgeIndex) and not bool(mask.all()):
-        kept = edge_index[:, mask]  # one direction may go without the other: it is no longer known to be undirected
-    return kept, mask
+    return mask_edges(edge_index, mask, directed=method.directed), mask
 
 
 def spanning_forest(

@@ -105,7 +105,7 @@ class EdgeResampler:
         if self._last[0] != number:
             mask, weight = self._drawer.draw(number)
             graph = copy.copy(self._data)
-            mask_store_(graph._store, mask)
+            mask_store_(graph._store, mask, directed=self.method.directed)
             if weight is not None:
                 graph[self.weight_attr] = weight[mask]
             self._last = number, graph

@@ -149,18 +149,20 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             own = weight if alone and weight is not None else value
             mask, new = self._draw(store, torch.stack([col, row]), own, size, flip)
             matrix = mask_matrix(matrix, mask)
-            if new is not None and own is value:
-                matrix = with_entries(matrix, row[mask], col[mask], new[mask])
+            if new is not None:
+                factor = new if own is None else new / own
+                value = new if own is value else factor if value is None else value * factor
+                matrix = with_entries(matrix, row[mask], col[mask], value[mask])
             if alone:
                 mask_store_(store, mask)
                 store["adj_t"] = matrix
-                if new is not None and own is weight:
+                if new is not None and weight is not None:
                     store[self.weight_attr] = new[mask]
                 return
             # What belongs to edges is in the order of 'edge_index' then.
             del store["adj_t"]
         mask, new = self._draw(store, store["edge_index"], weight, size, flip)
-        mask_store_(store, mask)
+        mask_store_(store, mask, directed=self.method.directed)
         if new is not None:
             store[self.weight_attr] = new[mask]
         if matrix is not None:

@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch_geometric import EdgeIndex
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.utils import to_torch_csr_tensor
 
@@ -13,7 +14,7 @@ from graphsparse.edges.sparsify import EntryDrawer
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.nn import GATConv, GCNConv, GINConv, SAGEConv
 from graphsparse.testing import random_graph, toy_edge_index
-from graphsparse.transforms import SparsifyEdges
+from graphsparse.transforms import EdgeResampler, SparsifyEdges
 
 DRAWN = ["pivotal", "systematic", "poisson", "replacement"]
 edge_lists = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=50)
@@ -213,6 +214,17 @@ def test_directed_edges_are_drawn_one_by_one():
     found = sample_edge(edge_index, 0.5, Sparsifier("random", design="pivotal", directed=True), seed=0)
     assert found.edge_index.size(1) == edge_index.size(1) - edge_index.size(1) // 2
     assert sparsify_edge(found.edge_index, 0, num_nodes=60)[0].size(1) == found.edge_index.size(1)
+    marked = EdgeIndex(edge_index, sparse_size=(60, 60), is_undirected=True)
+    one_way = Sparsifier("random", design="pivotal", directed=True)
+    graph = Data(edge_index=marked, num_nodes=60)
+    for kept in (
+        sample_edge(marked, 0.5, one_way, seed=0).edge_index,
+        SparsifyEdges(0.5, one_way, 0)(graph).edge_index,
+        EdgeResampler(graph, 0.5, one_way).epoch(0).edge_index,
+    ):
+        assert not kept.is_undirected
+        assert torch.equal(kept.as_tensor(), found.edge_index)
+    assert sample_edge(marked, 0.5, "random", seed=0).edge_index.is_undirected
     forth = set(map(tuple, found.edge_index.t().tolist()))
     assert any((v, u) not in forth for u, v in forth)
 
@@ -258,6 +270,10 @@ def test_transform_scales_the_values_of_matrices():
     matrix = to_torch_csr_tensor(data.edge_index.flip(0), weight, size=(60, 60))
     for adj_t in (matrix, matrix.to_sparse_coo(), matrix.to_sparse_csc()):
         assert torch.allclose(SparsifyEdges(0.5, "dspar", 2)(Data(adj_t=adj_t)).adj_t.to_dense(), dense)
+    beside = SparsifyEdges(0.5, "dspar", 2)(Data(adj_t=torch.ones_like(matrix), edge_weight=matrix.values()))
+    assert torch.allclose(beside.edge_weight, expected.edge_weight[expected.edge_index[1].argsort(stable=True)])
+    factor = beside.adj_t.to_dense()
+    assert torch.allclose(factor * matrix.to_dense(), dense)
     both = SparsifyEdges(0.5, "dspar", 2)(
         Data(edge_index=data.edge_index, edge_weight=weight, adj_t=matrix, num_nodes=60)
     )

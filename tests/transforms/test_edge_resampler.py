@@ -276,3 +276,13 @@ def test_wrong_arguments():
         EdgeResampler(data, 0.5, lambda edge_index, _: -edge_index.sum(0))
     with pytest.raises(ValueError, match="not known where a local rule"):
         EdgeResampler(data, 0.5, SPARSIFIERS["k_neighbor"]).probability()
+
+
+@pytest.mark.cuda
+def test_same_draws_on_a_device(device):
+    data = graph()
+    for name in ("random", "dspar", "dspar_published"):
+        here, there = EdgeResampler(data, 0.4, name), EdgeResampler(data.clone().to(device), 0.4, name)
+        for epoch in range(3):
+            assert torch.equal(there.mask(epoch).cpu(), here.mask(epoch))
+            assert same(there.epoch(epoch).cpu(), here.epoch(epoch))
