@@ -85,9 +85,9 @@ def test_number_of_burns_and_whole_fires():
 def test_number_of_fires_at_a_time_changes_nothing(width, monkeypatch):
     monkeypatch.setattr(module, "_SMALL", 0)
     edges = edges_of(nx.barabasi_albert_graph(200, 4, seed=4))
-    expected = burnt(edges, 5, 0.6, 3000)
+    expected = burnt(edges, 5, 0.6, 1500)
     monkeypatch.setattr(module, "_FIRES", width)
-    assert torch.equal(burnt(edges, 5, 0.6, 3000), expected)
+    assert torch.equal(burnt(edges, 5, 0.6, 1500), expected)
 
 
 def test_large_and_small_fires_are_the_same(monkeypatch):
@@ -130,7 +130,7 @@ def test_bad_options(options):
 
 def test_as_like_networkit_as_that_is_to_itself():
     networkit = pytest.importorskip("networkit")
-    graph = nx.powerlaw_cluster_graph(2000, 4, 0.3, seed=1)
+    graph = nx.powerlaw_cluster_graph(600, 4, 0.3, seed=1)
     edges = edges_of(graph)
     other = networkit.nxadapter.nx2nk(graph)
     other.indexEdges()
@@ -144,7 +144,7 @@ def test_as_like_networkit_as_that_is_to_itself():
         theirs.append([scores[other.edgeId(u, v)] for u, v in pairs])
     ours = burnt(edges, 0, 0.6, 5 * edges.num_edges)
     alike = spearmanr(theirs[0], theirs[1])[0]
-    assert min(spearmanr(ours, scores)[0] for scores in theirs) > alike - 0.02
+    assert min(spearmanr(ours, scores)[0] for scores in theirs) > alike - 0.03
 
 
 @pytest.mark.cuda
