@@ -7,7 +7,8 @@ The error is over a sample of edges, for each of which scipy solves a linear sys
 the resistances of a graph without weights is the number of its nodes less that of its components. CPU seconds are those
 of the call alone, in a process of its own, the fastest of some runs: ours begins with an edge list, NetworKit's
 with its own graph, by a multigrid solver (`SpanningEdgeCentrality`) and by random spanning trees
-(`ApproxSpanningEdge`). Without NetworKit its rows are left out.
+(`ApproxSpanningEdge`). Its solver gives NaN for Cora, which has several components. Without NetworKit its rows are
+left out.
 """
 
 import argparse

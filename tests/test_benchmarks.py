@@ -1,18 +1,22 @@
 """Every benchmark that knows a small size runs at one, and what it compares is equal."""
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Data
-from torch_geometric.utils import coalesce, contains_self_loops, is_undirected, subgraph
+from torch_geometric.utils import coalesce, contains_self_loops, from_networkx, is_undirected, subgraph
 
+from graphsparse.testing import random_graph
 from graphsparse.typing import has_module
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -221,3 +225,42 @@ def test_compare_graphs(script, capsys):
     apart = module.measure_scale(0.0002)
     assert 0 < apart["edges"] < 13_000
     assert set(apart["seconds"]) == set(apart["peaks"])
+
+
+def here(module):
+    """Run a script as :func:`run_apart` does, but in this process."""
+
+    def run(_, options):
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            module.main(options)
+        return json.loads(out.getvalue().splitlines()[-1])
+
+    return run
+
+
+def test_resistances_are_measured_against_solved_ones(script, monkeypatch, capsys, tmp_path):
+    module = script("resistance")
+
+    def missing(args):
+        raise RuntimeError("No module named 'networkit'")
+
+    graph = from_networkx(nx.connected_watts_strogatz_graph(200, 6, 0.3, seed=0))
+    monkeypatch.setattr(module, "load", lambda name: graph)
+    monkeypatch.setitem(module.PARTS, "networkit", missing)
+    monkeypatch.setattr(module, "run_apart", here(module))
+    found = module.main(["--edges", "30", "--probes", "1", "64", "--runs", "1", "--out", str(tmp_path)])
+    few, many = (found[f"effective_resistance, {k} probes"] for k in (1, 64))
+    assert many["error"] < min(0.08, few["error"])
+    assert abs(many["off"]) < 0.005
+    assert (tmp_path / "resistance.md").read_text() == capsys.readouterr().out
+
+
+def test_sparsifiers_beside_those_of_networkit(script, monkeypatch):
+    pytest.importorskip("networkit")
+    module = script("sparsifier_speed")
+    monkeypatch.setattr(module, "load", lambda name: random_graph(200))
+    monkeypatch.setattr(module, "run_apart", here(module))
+    rows = module.main(["--method", "local degree", "maximum spanning forest", "--runs", "1"])
+    assert rows["local degree"]["ours"]["off"] == 0
+    assert abs(rows["local degree"]["networkit"]["off"]) < 40
+    assert len(rows["maximum spanning forest"]["networkit"]["seconds"]) == 1
