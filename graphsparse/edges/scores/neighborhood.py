@@ -5,8 +5,9 @@ from torch import Tensor
 
 from graphsparse.edges.score import edge_score_rule
 from graphsparse.edges.undirected import UndirectedEdges
-from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.pairs import key_pairs, pair_keys
+from graphsparse.ops.rows import Rows
+from graphsparse.ops.sort import index_dtype, stable_order
 
 
 @edge_score_rule("jaccard")
@@ -24,42 +25,24 @@ def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
     r"""Count the common neighbours of the end points of every undirected edge, int64 ``[M]``.
 
     Edges are oriented from lower to higher degree, which leaves every node at most :math:`\sqrt{2M}` successors; each
-    triangle is then found once, as a pair of successors that are joined. Wedges are examined in bounded blocks.
+    triangle is then found once, as a pair of successors that are joined.
 
     Source: Chiba and Nishizeki, *Arboricity and subgraph listing algorithms*, SIAM J. Comput. 14 (1985), Section 2.
     """
-    num_nodes, num_edges = edges.num_nodes, edges.num_edges
-    common = torch.zeros(num_edges, dtype=torch.int64, device=edges.key.device)
-    if num_edges == 0:
-        return common
+    num_nodes = edges.num_nodes
     rank = torch.empty_like(degree)
-    rank[torch.argsort(degree, stable=True)] = torch.arange(num_nodes, device=degree.device)
-    oriented = torch.empty_like(edges.key)
-    for where, u, v in edges.blocks():
-        oriented[where] = pair_keys((rank[u], rank[v]), num_nodes)
-    oriented, edge_of = oriented.sort()
-    tail, head = key_pairs(oriented, num_nodes)
-    pointer = torch.zeros(num_nodes + 1, dtype=torch.int64, device=degree.device)
-    torch.cumsum(torch.bincount(tail, minlength=num_nodes), 0, out=pointer[1:])
-    # The wedges of entry i join its head with every later successor of its tail.
-    later = pointer[tail + 1] - 1 - torch.arange(num_edges, device=tail.device)
-    last = later.cumsum(0)
-    start = 0
-    while start < num_edges:
-        before = int(last[start - 1]) if start else 0
-        stop = max(int(torch.searchsorted(last, before + BLOCK, right=True)), start + 1)
-        count = later[start:stop]
-        first = torch.repeat_interleave(torch.arange(start, stop, device=tail.device), count)
-        offset = torch.arange(first.numel(), device=tail.device) - torch.repeat_interleave(
-            count.cumsum(0) - count, count
-        )
-        second = first + 1 + offset
-        # Heads rise with the second entry: keys come in sorted runs, and sorting all of them first would cost more.
-        key = head[first] * num_nodes + head[second]
-        third = torch.searchsorted(oriented, key).clamp_(max=num_edges - 1)
-        closed = oriented[third] == key
-        one = torch.ones(int(closed.sum()), dtype=torch.int64, device=tail.device)
-        for side in (first, second, third):
-            common.index_add_(0, edge_of[side[closed]], one)
-        start = stop
-    return common
+    rank[stable_order(degree, edges.num_edges + 1).long()] = torch.arange(num_nodes, device=degree.device)
+    key = edges.fill(lambda u, v: pair_keys((rank[u], rank[v]), num_nodes))
+    edge_of = stable_order(key, num_nodes**2)
+    rows = Rows(key[edge_of], num_nodes)
+    # Each edge walks along the later successors of its tail, and looks for them among those of its head.
+    order = UndirectedEdges(rows.key, num_nodes).by_higher_end()[2]
+    tail, head = (end.to(index_dtype(num_nodes)) for end in key_pairs(rows.key[order], num_nodes))
+    found = torch.zeros_like(key)
+    for items, item, second, third in rows.common(order + 1, tail, head):
+        found[order[items]] += torch.bincount(item, minlength=items.stop - items.start)
+        for side in (second, third):
+            found.index_add_(0, side, found.new_ones(1).expand(side.numel()))
+    count = torch.empty_like(found)
+    count[edge_of.long()] = found
+    return count
