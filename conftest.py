@@ -2,12 +2,15 @@
 
 import importlib.abc
 import os
+import random
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+FORWARD = pytest.StashKey()
 EXTENSIONS = ("torch_sparse", "torch_scatter", "pyg_lib")
 
 
@@ -43,10 +46,18 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Start each test and each example from the same seed, whatever ran before it in its process."""
-    from torch_geometric import seed_everything  # PyG looks for the extensions when imported: not before the block
+    """Start each test and each example from the same seed and state, whatever ran before it in its process."""
+    from torch_geometric.nn import Sequential  # PyG looks for the extensions when imported: not before the block
 
-    seed_everything(item.config.getoption("--seed"))
+    # The last one built in a file that can be imported lends its forward pass to all that are built elsewhere.
+    Sequential.forward = item.config.stash.setdefault(FORWARD, Sequential.forward)
+    seed = item.config.getoption("--seed")
+    # To note a seed for GPUs that cannot be there takes longer than many a test.
+    no_gpu = torch.accelerator.current_accelerator() is None
+    (torch.default_generator.manual_seed if no_gpu else torch.manual_seed)(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global state
+    # PyG's Sequential takes the forward pass of another one that was built after the same seed.
+    random.seed(f"{seed} {item.nodeid}")
     marker = item.get_closest_marker("real_gpu")
     if marker is not None and not torch.cuda.is_available():
         pytest.skip(f"needs a real GPU: {marker.args[0]}")

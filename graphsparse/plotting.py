@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from graphsparse.metrics.compare_graphs import GraphComparison
 from graphsparse.typing import optional_module
 from graphsparse.utils.files import atomic_write
 
@@ -104,7 +105,8 @@ def plot_bars(
 ) -> None:
     """Draw a bar for each named figure, one panel per title, into a PNG, SVG or PDF file.
 
-    Bars lie, so that long names stand beside them, and each has its figure written at its end.
+    Bars lie, so that long names stand beside them, and each has its figure written at its end. Panels stand in rows of
+    up to four.
 
     Args:
         path: The file; its ending chooses the format. It is there whole or not at all.
@@ -127,19 +129,24 @@ def plot_bars(
     if not any(panels.values()):
         raise ValueError("'panels' holds no bar")
     longest = max(len(name) for figures in panels.values() for name in figures)
-    rows = max(map(len, panels.values()))
-    size = (max(4.0 + 0.08 * longest, 3.0 + 0.09 * max(map(len, panels))) * len(panels), 1.1 + 0.34 * rows)
+    columns = min(len(panels), _COLUMNS)
+    rows, bars = -(-len(panels) // columns), max(map(len, panels.values()))
+    width = max(4.0 + 0.08 * longest, 3.0 + 0.09 * max(map(len, panels)))
+    size = (width * columns, (1.1 + 0.34 * bars) * rows)
     figure = optional_module("matplotlib.figure").Figure(figsize=size, layout="constrained")
-    for axis, (title, figures) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    for axis, (title, figures) in zip(axes[: len(panels)], panels.items(), strict=True):
         pairs = [value if isinstance(value, tuple) else (value, 0.0) for value in figures.values()]
         for name, value in zip(figures, pairs, strict=True):
             if not all(map(math.isfinite, value)):
                 raise ValueError(f"'panels' must hold finite numbers (got {value} for {name!r} of {title!r})")
         colours = [_COLOURS[name in marked] for name in figures]
-        bars = axis.barh(range(len(pairs)), [mean for mean, _ in pairs], color=colours, height=0.7)
+        drawn = axis.barh(range(len(pairs)), [mean for mean, _ in pairs], color=colours, height=0.7)
         stds = [std or math.nan for _, std in pairs]  # no whisker without a deviation
         axis.errorbar([mean for mean, _ in pairs], range(len(pairs)), xerr=stds, fmt="none", ecolor="0.2", capsize=2)
-        axis.bar_label(bars, [_short(mean) for mean, _ in pairs], padding=5)
+        axis.bar_label(drawn, [_short(mean) for mean, _ in pairs], padding=5)
         axis.set_yticks(range(len(pairs)), list(figures))
         axis.invert_yaxis()  # the first on top
         axis.margins(x=0.18)
@@ -148,6 +155,67 @@ def plot_bars(
         axis.set_axisbelow(True)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150, format=Path(path).suffix.lstrip(".") or "png")
+
+
+#: What a picture of a comparison shows, from what removing edges leaves to what it does to ways through the graph.
+_COMPARED = (
+    "share of edges kept",
+    "share of nodes in the largest component after",
+    "share of pairs lost",
+    "mean stretch",
+    "degree rank correlation",
+    "degree rms relative error",
+    "PageRank rank correlation",
+    "mean local clustering after",
+    "edge homophily after",
+    "mean error of x'Lx, white x",
+    "mean error of x'Lx, smooth x",
+    "mean error of 16 cuts",
+)
+
+
+def plot_comparison(
+    path: str | Path, comparisons: Mapping[str, GraphComparison], *, marked: Collection[str] = ()
+) -> None:
+    """Draw the main figures of graphs that are compared with one and the same, into a PNG, SVG or PDF file.
+
+    There is a panel for each figure and in it a bar for each comparison, with its standard error if it has one. What is
+    NaN or infinite has no bar.
+
+    Args:
+        path: The file; its ending chooses the format. It is there whole or not at all.
+        comparisons: Results of :func:`~graphsparse.metrics.compare_graphs` by name.
+        marked: Names whose bars have another colour.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+        ValueError: If there is nothing to draw.
+
+    Example:
+        >>> import tempfile
+        >>> from graphsparse.metrics import compare_graphs
+        >>> from graphsparse.testing import random_graph
+        >>> from graphsparse.transforms import SparsifyEdges
+        >>> data = random_graph()
+        >>> found = {name: compare_graphs(data, SparsifyEdges(0.5, name)(data)) for name in ("degree", "teddy")}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plot_comparison(f"{folder}/a.png", found)
+        ...     Path(f"{folder}/a.png").stat().st_size > 0
+        True
+    """
+    numbers = {name: comparison.to_dict() for name, comparison in comparisons.items()}
+    panels = {
+        figure: {
+            name: (found[figure], found.get(f"{figure} error", 0.0))
+            for name, found in numbers.items()
+            if math.isfinite(found.get(figure, math.nan))
+        }
+        for figure in _COMPARED
+    }
+    if not any(panels.values()):
+        raise ValueError(f"'comparisons' hold none of the figures {list(_COMPARED)}")
+    labels = dict.fromkeys(panels, "")  # titles say it
+    plot_bars(path, {figure: bars for figure, bars in panels.items() if bars}, labels=labels, marked=marked)
 
 
 def _short(value: float) -> str:

@@ -66,16 +66,16 @@ def is_sparse_tensor(value: Any) -> bool:
     return has_module("torch_sparse") and isinstance(value, optional_module("torch_sparse").SparseTensor)
 
 
-def check_one_graph(data: Any) -> None:
+def check_one_graph(data: Any, name: str = "data") -> None:
     """Refuse what is no homogeneous graph with one set of nodes."""
     if not isinstance(data, Data):
-        raise TypeError(f"'data' must be a homogeneous Data (got {type(data).__name__})")
+        raise TypeError(f"'{name}' must be a homogeneous Data (got {type(data).__name__})")
     if isinstance(data, HyperGraphData):
         kind = f"{type(data).__name__}, whose 'edge_index' joins nodes to hyperedges"
-        raise TypeError(f"'data' must be a homogeneous Data (got {kind})")
+        raise TypeError(f"'{name}' must be a homogeneous Data (got {kind})")
     if _has_two_sides(data):
         raise ValueError(
-            "'data' must have one set of nodes (got a bipartite graph, whose 'edge_index' numbers two): make it a "
+            f"'{name}' must have one set of nodes (got a bipartite graph, whose 'edge_index' numbers two): make it a "
             f"HeteroData with two node types (it has {list(data.keys())})"
         )
 

@@ -138,3 +138,18 @@ def _sorted_list(edge_index: Tensor, num_nodes: int) -> _SortedList | None:
         if all(torch.equal(keys[0][order[where]], keys[1, where]) for where in blocks(half)):
             return _SortedList(row, col, edges, order)
     return None
+
+
+def check_edge_weight(edge_weight: Tensor, edge_index: Tensor) -> Tensor:
+    """Return weights of the entries ``[E]``; refuse what is no number from 0 up for each."""
+    if not isinstance(edge_weight, Tensor) or edge_weight.is_complex() or edge_weight.dtype == torch.bool:
+        got = edge_weight.dtype if isinstance(edge_weight, Tensor) else type(edge_weight).__name__
+        raise TypeError(f"'edge_weight' must be a tensor of real numbers (got {got})")
+    weight = edge_weight.detach()
+    weight = weight.squeeze(1) if weight.dim() == 2 and weight.size(1) == 1 else weight
+    if weight.shape != (edge_index.size(1),):
+        raise ValueError(f"'edge_weight' must have shape [{edge_index.size(1)}] (got {list(edge_weight.shape)})")
+    if weight.numel() and not (bool((weight >= 0).all()) and bool(torch.isfinite(weight).all())):
+        bad = weight[~(torch.isfinite(weight) & (weight >= 0))][0]
+        raise ValueError(f"'edge_weight' must be finite and not negative (got {float(bad)})")
+    return weight

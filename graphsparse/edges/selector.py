@@ -1,5 +1,6 @@
 """Select edges by a sparsifier: everything but the draw is done once."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -7,11 +8,13 @@ from torch import Tensor
 
 from graphsparse.edges.cores import CORES
 from graphsparse.edges.entries import Entries
+from graphsparse.edges.inclusion import Design, ReplacementDesign, make_design, restore_design
 from graphsparse.edges.local_rank import local_score
 from graphsparse.edges.score import score_edges
 from graphsparse.edges.sparsifier import Sparsifier
 from graphsparse.ops.check import check_count
 from graphsparse.ops.select import mark_smallest, num_removed
+from graphsparse.utils.counter_random import CounterRandom
 
 
 class Selection(NamedTuple):
@@ -24,6 +27,9 @@ class Selection(NamedTuple):
 class EdgeSelector:
     """Chooses edges of a graph; everything that does not change from draw to draw is worked out once.
 
+    Draws have numbers, epochs: each follows from the seed and its number alone. Under a design each is a new one; where
+    the best edges are kept they differ under the score ``random``, which is drawn anew, with the core as it was.
+
     Args:
         entries: The graph.
         method: How edges are chosen.
@@ -33,6 +39,8 @@ class EdgeSelector:
         seed: Seed of what is drawn; ``None`` draws one from PyTorch's global generator.
         edge_weight: Weight of each entry, positive.
         x: Node features, for scores that need them.
+        draws: Number of draws with replacement, instead of the sparsity.
+        state: Of a selector that was made with the same arguments: nothing is scored then.
     """
 
     def __init__(
@@ -46,35 +54,68 @@ class EdgeSelector:
         seed: int | None = None,
         edge_weight: Tensor | None = None,
         x: Tensor | None = None,
+        draws: int | None = None,
+        state: Mapping[str, Tensor] | None = None,
     ) -> None:
-        check_size(method, sparsity, threshold, num_neighbors)
+        check_size(method, sparsity, threshold, num_neighbors, draws)
         self.entries, self.method = entries, method
         self.num_edges = entries.edges.num_edges
-        weight = edge_weight if method.uses_weight else None
-        self.score = score_edges(method.score, entries, seed=seed, edge_weight=weight, x=x, options=method.options)
-        self.ties: tuple[Tensor, ...] = ()
-        if method.local is not None:
-            ends = {"dst": "higher", "src": "lower"}[method.side] if method.directed else method.combine
-            self.score, second = local_score(entries.edges, self.score, method.local, ends)
-            self.ties = (second,)
-        elif self.score.dim() == 2:
-            raise ValueError(f"'score' {method.score!r} has a value for each end of an edge: it needs a 'local' rule")
-        self.core = None if method.core is None else self._core(method.core, weight)
+        if seed is None and (method.design != "top" or method.score == "random"):
+            seed = int(torch.randint(2**62, ()))
+        self.seed = seed
+        self._from_graph: dict[str, Any] = {"edge_weight": edge_weight if method.uses_weight else None, "x": x}
         self.num_kept: int | None = None
         if sparsity is not None:
             self.num_kept = self.num_edges - num_removed(sparsity, self.num_edges)
-            self._check_core(sparsity)
         self.threshold = threshold if num_neighbors is None else -num_neighbors
+        self.score: Tensor | None = None
+        self.ties: tuple[Tensor, ...] = ()
+        self.design: Design | None = None
+        if state is not None:
+            self.core = state.get("core")
+            self.design = None if method.design == "top" else restore_design(method.design, state)
+            return
+        self.score, self.ties = self._scores(seed)
+        self.core = None if method.core is None else self._core(self.score, method.core)
+        if sparsity is not None:
+            self._check_core(sparsity)
+        if method.design != "top":
+            self.design = make_design(method.design, self._chances(self.score), self.num_kept, self.core, draws)
+            self.score = None
 
-    def _core(self, name: str, edge_weight: Tensor | None) -> Tensor:
+    def _scores(self, seed: int | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the scores of the edges, and what decides between equal ones before their order does."""
+        method, edges = self.method, self.entries.edges
+        score = score_edges(method.score, self.entries, seed=seed, options=method.options, **self._from_graph)
+        if method.local is not None:
+            ends = {"dst": "higher", "src": "lower"}[method.side] if method.directed else method.combine
+            score, second = local_score(edges, score, method.local, ends)
+            return score, (second,)
+        if score.dim() == 2:
+            raise ValueError(f"'score' {method.score!r} has a value for each end of an edge: it needs a 'local' rule")
+        return score, ()
+
+    def _chances(self, score: Tensor) -> Tensor:
+        """Return how likely each edge is relative to the others: its score; the same for all where it is random."""
+        if self.method.score == "random":
+            return torch.ones(self.num_edges, dtype=torch.float32, device=score.device)
+        low, high = score.aminmax() if self.num_edges else (torch.tensor(0), torch.tensor(0))
+        if not (low >= 0 and high < torch.inf):
+            raise ValueError(
+                f"'score' must be finite and not negative where edges are drawn by it (got {self.method.score!r} with "
+                f"{float(low)} to {float(high)})"
+            )
+        return score
+
+    def _core(self, score: Tensor, name: str) -> Tensor:
         """Return the edges that are kept first; those of the undirected counterpart keep all of their directions."""
-        entries, score = self.entries.undirected(), self.score
+        entries, ranks = self.entries.undirected(), [score, *self.ties]
+        edge_weight = self._from_graph["edge_weight"]
         directed = entries is not self.entries
         if directed:
-            lowest = -torch.inf if score.is_floating_point() else torch.iinfo(score.dtype).min
-            score = entries.per_edge(self.entries.per_entry(score, lowest), "amax")
+            ranks = [entries.per_edge(self.entries.per_entry(rank, loops=0), "amax") for rank in ranks]
         weight = None if edge_weight is None else entries.per_edge(edge_weight, "mean")
-        core = CORES[name](entries.edges, score, edge_weight=weight)
+        core = CORES[name](entries.edges, *ranks, edge_weight=weight)
         return self.entries.per_edge(entries.per_entry(core.byte(), 0), "amax").bool() if directed else core
 
     def _check_core(self, sparsity: float) -> None:
@@ -87,27 +128,75 @@ class EdgeSelector:
             )
 
     def keep(self) -> Tensor:
-        """Return which edges are kept, bool ``[M]``."""
+        """Return which edges the first draw keeps, bool ``[M]``."""
+        return self.draw().keep
+
+    def draw(self, epoch: int = 0) -> Selection:
+        """Return the edges that a draw keeps, and what it multiplies their weights by."""
+        if self.design is None:
+            return Selection(self._best(epoch))
+        assert self.seed is not None
+        count = self.design.draw(self.seed, epoch)
+        keep = count if count.dtype == torch.bool else count > 0
+        if not self.method.reweights:
+            return Selection(keep)
+        return Selection(keep, (count / self.design.expected()).masked_fill_(~keep, 0))
+
+    def _best(self, epoch: int) -> Tensor:
+        """Return the edges with the best scores, bool ``[M]``."""
+        score, ties = self.score, self.ties
+        if score is None or (epoch and self.draws_anew):
+            seed = self.seed
+            if epoch and seed is not None:
+                seed = CounterRandom(seed, f"epoch {epoch}").key & 2**62 - 1
+            score, ties = self._scores(seed)
         if self.num_kept is None:
-            kept = torch.zeros(self.num_edges, dtype=torch.bool, device=self.score.device)
+            kept = torch.zeros(self.num_edges, dtype=torch.bool, device=score.device)
             if self.threshold is not None:
-                kept = self.score >= self.threshold
+                kept = score >= self.threshold
             return kept if self.core is None else kept | self.core
         num_removed = self.num_edges - self.num_kept
         if self.core is None:
-            return ~mark_smallest(self.score, num_removed, *self.ties)
+            return ~mark_smallest(score, num_removed, *ties)
         rest = (~self.core).nonzero().squeeze(1)
-        removed = mark_smallest(self.score[rest], num_removed, *(tie[rest] for tie in self.ties))
+        removed = mark_smallest(score[rest], num_removed, *(tie[rest] for tie in ties))
         keep = torch.ones_like(self.core)
         keep[rest[removed]] = False
         return keep
 
+    @property
+    def draws_anew(self) -> bool:
+        """Whether one draw differs from another."""
+        return self.design is not None or self.method.score == "random"
+
+    def probability(self) -> Tensor:
+        """Return how likely a draw is to keep each edge, float64 ``[M]``."""
+        if self.design is not None:
+            return self.design.probability()
+        if not self.draws_anew:
+            return self._best(0).double()
+        if self.num_kept is None or self.method.local is not None:
+            raise ValueError("how likely an edge is to be kept is not known where a local rule ranks random draws")
+        size = 0 if self.core is None else int(self.core.count_nonzero())
+        chance = (self.num_kept - size) / max(self.num_edges - size, 1)
+        same = self.entries.edges.key.new_full((self.num_edges,), chance, dtype=torch.float64)
+        return same if self.core is None else same.masked_fill_(self.core, 1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what draws need beside the graph and the arguments."""
+        core = {} if self.core is None else {"core": self.core}
+        return core if self.design is None else {**core, **self.design.state()}
+
     def report(self, keep: Tensor) -> dict[str, Any]:
-        """Return what was reached: numbers of edges, and exponent or rank of the last one that a local rule kept."""
+        """Return what a draw has reached: numbers of edges, exponent or rank of the last one that a local rule kept."""
         numbers: dict[str, Any] = {"edges": self.num_edges, "kept": int(keep.count_nonzero())}
         if self.core is not None:
             numbers["core"] = int(self.core.count_nonzero())
-        if self.method.local is not None and bool(keep.any()):
+        if isinstance(self.design, ReplacementDesign):
+            numbers["draws"] = self.design.draws
+        if self.design is not None:
+            numbers["expected"] = float(self.design.probability().sum())
+        if self.method.local is not None and self.score is not None and bool(keep.any()):
             last = (self.score[keep] if self.core is None else self.score[keep & ~self.core]).amin()
             numbers["num_neighbors" if self.method.local == "rank" else "exponent"] = (
                 -int(last) if self.method.local == "rank" else 1 - float(last)
@@ -115,9 +204,15 @@ class EdgeSelector:
         return numbers
 
 
-def check_size(method: Sparsifier, sparsity: float | None, threshold: float | None, num_neighbors: int | None) -> None:
+def check_size(
+    method: Sparsifier,
+    sparsity: float | None,
+    threshold: float | None,
+    num_neighbors: int | None,
+    draws: int | None = None,
+) -> None:
     """Refuse anything but one way to say how many edges stay."""
-    given = {"sparsity": sparsity, "threshold": threshold, "num_neighbors": num_neighbors}
+    given = {"sparsity": sparsity, "threshold": threshold, "num_neighbors": num_neighbors, "draws": draws}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise ValueError(f"'{named[0]}' and '{named[1]}' both say how many edges stay: give one of them")
@@ -129,5 +224,9 @@ def check_size(method: Sparsifier, sparsity: float | None, threshold: float | No
         check_count(num_neighbors, "num_neighbors")
         if method.local != "rank":
             raise ValueError(f"'num_neighbors' needs the local rule 'rank' (got {method.local!r})")
-    if method.design != "top" and sparsity is None:
+    if draws is not None:
+        check_count(draws, "draws", least=0)
+        if method.design != "replacement":
+            raise ValueError(f"'draws' needs the design 'replacement' (got {method.design!r})")
+    elif method.design != "top" and sparsity is None:
         raise ValueError(f"'sparsity' must be given where edges are drawn, by {method.design!r} (got None)")

@@ -29,7 +29,8 @@ class Sparsifier:
             score: ``"pivotal"`` and ``"systematic"`` exactly so many, ``"poisson"`` each by itself, and
             ``"replacement"`` with replacement.
         reweight: Divide the weight of an edge that is drawn by how often it is expected, so that the expected adjacency
-            matrix is the given one. By default where edges are drawn.
+            matrix is the given one. By default where edges are drawn by a score other than ``"random"``, under which
+            all are equally likely.
         directed: Each directed edge is one thing, with a degree that is that of its side.
         side: Where edges are directed, whose edges a local rule ranks: those into a node (``"dst"``), which bounds what
             a layer reads for it, or those out of it (``"src"``).
@@ -77,10 +78,14 @@ class Sparsifier:
         if self.reweight and self.design == "top":
             raise ValueError("'reweight' needs a 'design' that draws edges (got 'top', which keeps the best ones)")
 
+    def drawn(self) -> "Sparsifier":
+        """Return it with the design ``"pivotal"`` where it would give the same edges each time."""
+        return replace(self, design="pivotal") if self.design == "top" and self.score != "random" else self
+
     @property
     def reweights(self) -> bool:
         """Whether the edges that are kept get new weights."""
-        return self.design != "top" if self.reweight is None else self.reweight
+        return self.design != "top" and self.score != "random" if self.reweight is None else self.reweight
 
     @property
     def nested(self) -> bool:
@@ -89,8 +94,8 @@ class Sparsifier:
 
     @property
     def uses_weight(self) -> bool:
-        """Whether the weights of the edges say which ones stay."""
-        return self.reweights or self.core == "metric" or uses(self.score, "edge_weight")
+        """Whether the weights of the edges say which ones stay; a core stands on edges whose weight is not 0."""
+        return self.reweights or self.core is not None or uses(self.score, "edge_weight")
 
 
 def sparsifier(name: str, **changes: Any) -> Sparsifier:
@@ -120,4 +125,8 @@ SPARSIFIERS: dict[str, Sparsifier] = {
     "random": Sparsifier("random", source="DropEdge draws it anew each epoch (Rong et al., ICLR 2020)"),
     "k_neighbor": Sparsifier("random", local="rank", source="Chen et al., VLDB 2024; arXiv 2603.06952"),
     "degree": Sparsifier("degree", source="UGS' control"),
+    "dspar": Sparsifier(
+        "inverse_degree_sum", design="pivotal", source="Liu et al., DSpar, TMLR 2023, here with an exact count"
+    ),
+    "dspar_published": Sparsifier("inverse_degree_sum", design="replacement", source="Liu et al., DSpar, TMLR 2023"),
 }

@@ -1,14 +1,18 @@
 """Select and remove edges: the undirected edge is the unit, and the count is exact."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
 
-from graphsparse.edges.entries import Entries
+from graphsparse.edges.entries import Entries, check_edge_weight
 from graphsparse.edges.mask import mask_edges
-from graphsparse.edges.selector import EdgeSelector, check_size
+from graphsparse.edges.selector import EdgeSelector, Selection, check_size
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
 from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.sort import index_dtype
 from graphsparse.typing import EdgeScore
 
 
@@ -26,46 +30,102 @@ def edge_keep_mask(
 ) -> Tensor:
     """Return which entries of an edge list stay; see :func:`sparsify_edge` for the arguments."""
     method = as_sparsifier(score)
-    check_size(method, sparsity, threshold, num_neighbors)  # what is bad is reported before any work
-    size = check_edge_index(edge_index, num_nodes)
-    num_nodes = size if isinstance(num_nodes, tuple) else size[0]
-    there = weight = None
-    if edge_weight is not None and method.uses_weight:
-        weight = check_edge_weight(edge_weight, edge_index)
-        there = weight > 0  # weight 0 means removed: no edge of the graph
-        edge_index, weight = edge_index[:, there], weight[there]
-    entries = Entries(edge_index, num_nodes, directed=method.directed)
-    selector = EdgeSelector(
-        entries,
+    drawer = EntryDrawer(
+        edge_index,
+        sparsity,
         method,
-        sparsity=sparsity,
+        num_nodes=num_nodes,
+        seed=seed,
         threshold=threshold,
         num_neighbors=num_neighbors,
-        seed=seed,
-        edge_weight=weight,
+        edge_weight=edge_weight if method.uses_weight else None,
         x=x,
     )
-    kept = entries.per_entry(selector.keep(), loops=True)
-    if there is None:
-        return kept
-    mask = torch.zeros_like(there)
-    mask[there] = kept
-    return mask
+    return drawer.draw()[0]
 
 
-def check_edge_weight(edge_weight: Tensor, edge_index: Tensor) -> Tensor:
-    """Return weights of the entries ``[E]``; refuse what is no number from 0 up for each."""
-    if not isinstance(edge_weight, Tensor) or edge_weight.is_complex() or edge_weight.dtype == torch.bool:
-        got = edge_weight.dtype if isinstance(edge_weight, Tensor) else type(edge_weight).__name__
-        raise TypeError(f"'edge_weight' must be a tensor of real numbers (got {got})")
-    weight = edge_weight.detach()
-    weight = weight.squeeze(1) if weight.dim() == 2 and weight.size(1) == 1 else weight
-    if weight.shape != (edge_index.size(1),):
-        raise ValueError(f"'edge_weight' must have shape [{edge_index.size(1)}] (got {list(edge_weight.shape)})")
-    if weight.numel() and not (bool((weight >= 0).all()) and bool(torch.isfinite(weight).all())):
-        bad = weight[~(torch.isfinite(weight) & (weight >= 0))][0]
-        raise ValueError(f"'edge_weight' must be finite and not negative (got {float(bad)})")
-    return weight
+class EntryDrawer:
+    """Draws entries of an edge list, with the new weights of those that stay; see :func:`sparsify_edge`.
+
+    Args:
+        state: Of the selector of one that was made with the same arguments.
+        draws: Number of draws with replacement, instead of the sparsity.
+
+    Attributes:
+        selector: Draws the edges.
+    """
+
+    def __init__(
+        self,
+        edge_index: Tensor,
+        sparsity: float | None,
+        method: Sparsifier,
+        *,
+        num_nodes: int | tuple[int, int] | None = None,
+        seed: int | None = None,
+        threshold: float | None = None,
+        num_neighbors: int | None = None,
+        edge_weight: Tensor | None = None,
+        x: Tensor | None = None,
+        draws: int | None = None,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        check_size(method, sparsity, threshold, num_neighbors, draws)  # what is bad is reported before any work
+        size = check_edge_index(edge_index, num_nodes)
+        num_nodes = size if isinstance(num_nodes, tuple) else size[0]
+        self.weight = None if edge_weight is None else check_edge_weight(edge_weight, edge_index)
+        self._there = weight = None
+        if self.weight is not None:
+            self._there = self.weight > 0  # weight 0 means removed: no edge of the graph
+            edge_index, weight = edge_index[:, self._there], self.weight[self._there]
+        self.selector = EdgeSelector(
+            Entries(edge_index, num_nodes, directed=method.directed),
+            method,
+            sparsity=sparsity,
+            threshold=threshold,
+            num_neighbors=num_neighbors,
+            seed=seed,
+            edge_weight=weight,
+            x=x,
+            draws=draws,
+            state=state,
+        )
+        self._edge: Tensor | None = None
+
+    def remember_edges(self) -> "EntryDrawer":
+        """Find the edge of each entry now, which takes 4 bytes for each, and not again for every draw."""
+        number = self.selector.num_edges
+        ids = torch.arange(number, dtype=index_dtype(number), device=self.selector.entries.edges.key.device)
+        self._edge = self.selector.entries.per_entry(ids, loops=number)
+        return self
+
+    def draw(self, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Return what :meth:`to_entries` does, of one draw."""
+        return self.to_entries(self.selector.draw(epoch))
+
+    def to_entries(self, selection: Selection) -> tuple[Tensor, Tensor | None]:
+        """Return which entries stay, bool ``[E]``, and the weights of all, 0 for those that go, or ``None``."""
+        keep, factor = selection
+        mask = self.per_entry(keep, loops=True, absent=False)
+        if factor is None:
+            return mask, None
+        factor = self.per_entry(factor, loops=1, absent=0)
+        if self.weight is None:
+            return mask, factor.float()
+        dtype = self.weight.dtype if self.weight.is_floating_point() else torch.float32
+        return mask, factor.mul_(self.weight).to(dtype)
+
+    def per_entry(self, values: Tensor, loops: float, absent: float) -> Tensor:
+        """Return the value of its edge for each entry ``[E]``; others for self-loops and for entries of weight 0."""
+        if self._edge is None:
+            found = self.selector.entries.per_entry(values, loops)
+        else:
+            found = torch.cat([values, values.new_full((1,), loops)])[self._edge]
+        if self._there is None:
+            return found
+        out = found.new_full((self._there.numel(),), absent)
+        out[self._there] = found
+        return out
 
 
 def sparsify_edge(
@@ -140,3 +200,46 @@ def sparsify_edge(
     if method.directed and isinstance(edge_index, EdgeIndex) and not bool(mask.all()):
         kept = edge_index[:, mask]  # one direction may go without the other: it is no longer known to be undirected
     return kept, mask
+
+
+def spanning_forest(
+    edge_index: Tensor,
+    score: str | EdgeScore | Sparsifier = "random",
+    *,
+    num_nodes: int | tuple[int, int] | None = None,
+    seed: int | None = None,
+    edge_weight: Tensor | None = None,
+) -> Tensor:
+    r"""Mark the edges of the maximum spanning forest of a score.
+
+    These are :math:`N - C` undirected edges that keep each of the :math:`C` components connected, isolated nodes
+    counted among them, and of all such edges those with the best scores: an edge is left out if it is the worst of a
+    cycle. Equal scores are ranked as in :func:`sparsify_edge`, which keeps these edges first by the sparsifier
+    ``Sparsifier(score, core="forest")``.
+
+    Args:
+        edge_index: Edges as ``[2, E]``, int64 or int32, in any order. A directed graph has the forest of its undirected
+            counterpart.
+        score: Name of a score (see :func:`edge_score`), a :class:`Sparsifier`, whose score and local rule are taken, or
+            a callable ``(edge_index, num_nodes) -> Tensor[E]``.
+        num_nodes: Number of nodes, or ``(num_src, num_dst)`` for a bipartite graph.
+        seed: Seed of ``random``; ``None`` draws one from PyTorch's global generator.
+        edge_weight: Weights of the edges ``[E]``, positive, 0 for what is not there; some scores look at them.
+
+    Returns:
+        Bool ``[E]``: ``True`` for both directions and all duplicates of an edge of the forest, and for self-loops,
+        which are never pruned.
+
+    Raises:
+        TypeError: If ``edge_index`` is not an integer tensor or ``score`` is neither name nor callable.
+        ValueError: If an index is out of range, the score is unknown or of the wrong length, or a weight is negative.
+
+    Example:
+        >>> edge_index = torch.tensor([[0, 0, 0, 3, 1], [1, 2, 3, 4, 2]])
+        >>> spanning_forest(edge_index, "degree")
+        tensor([False,  True,  True,  True,  True])
+
+    Source: Boruvka, *O jistem problemu minimalnim*, 1926.
+    """
+    method = replace(as_sparsifier(score), core="forest", design="top", reweight=None)
+    return edge_keep_mask(edge_index, None, method, num_nodes=num_nodes, seed=seed, edge_weight=edge_weight)

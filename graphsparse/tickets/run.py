@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch_geometric.data import Data
 
-from graphsparse.edges.entries import Entries
+from graphsparse.edges.entries import Entries, check_edge_weight
 from graphsparse.edges.mask import mask_data_edges
 from graphsparse.edges.selector import EdgeSelector
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
-from graphsparse.edges.sparsify import check_edge_weight
 from graphsparse.nn import accelerate
 from graphsparse.ops.digest import digest, plain
 from graphsparse.ops.select import num_removed

@@ -147,9 +147,11 @@ def graph_tensors(data: Data, name: str) -> dict[str, Any]:
 
 
 def describe_loader(loader: Iterable[Any] | None) -> str | None:
-    """Name a loader by its class, the number of its batches and their size, as far as it tells them."""
+    """Name a loader by what it says itself, or by its class, the number of its batches and their size."""
     if loader is None:
         return None
+    if (own := getattr(loader, "identity", None)) is not None:
+        return str(own())
     length = len(loader) if isinstance(loader, Sized) else "?"
     size = getattr(loader, "batch_size", None)
     return f"{type(loader).__name__} of {length} batches" + ("" if size is None else f" of size {size}")

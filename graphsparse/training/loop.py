@@ -101,6 +101,8 @@ class Loop:
         with tqdm(epochs, name, training.epochs, initial=start, unit="epoch", disable=not training.progress) as bar:
             for epoch in bar:
                 model.train()
+                if (tell := getattr(task, "set_epoch", None)) is not None:
+                    tell(epoch)
                 loss = _mean([self._step(model, task, batch, epoch) for batch in task.batches()], task, epoch)
                 if self.scheduler is not None:
                     self.scheduler.step()

@@ -72,7 +72,8 @@ class NodeTask:
         loader: Any PyG loader of training batches, or a list of them. Of a batch with ``batch_size``, such as
             ``NeighborLoader``'s, the first so many nodes count, of others all; in both cases those in ``train_mask``.
             The loss is their mean, or the sum with the weights ``loss_weight`` of a batch, where it has them. Batches
-            are moved to the device of the model.
+            are moved to the device of the model. A loader with ``set_epoch``, such as
+            :class:`~graphsparse.transforms.EdgeResampler`, is told each epoch before its batches are taken.
         target: ``"multiclass"`` (int64 classes ``[N]``, cross-entropy), ``"binary"`` (0, 1 or NaN, ``[N, T]``) or
             ``"regression"`` (``[N]`` or ``[N, T]``, squared error).
         metric: Figure of merit ``(logits, y) -> float`` from the rows of a part, or an evaluator of OGB. When ``None``:
@@ -183,6 +184,11 @@ class NodeTask:
     def steps_per_epoch(self) -> int | None:
         """Most steps of an epoch, where the loader tells its length."""
         return 1 if self.loader is None else len(self.loader) if isinstance(self.loader, Sized) else None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the epoch to a loader that wants to know it, as PyTorch's samplers do."""
+        if (tell := getattr(self.loader, "set_epoch", None)) is not None:
+            tell(epoch)
 
     def batches(self) -> Iterable[Data]:
         """Return the graph, or the batches of the loader on the device of the model; its own stay where they are."""

@@ -1,6 +1,7 @@
 """Randomness that comes from a seed and leaves the caller's generators alone."""
 
 import random
+import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,17 +39,45 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=()):
         python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - kept to restore it
         try:
-            torch.manual_seed(seed)
+            _seed_torch(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002 - code of others draws from the global state
+            _forget_forwards()
             yield
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
             for index, words in enumerate(states):
                 gpus.set_rng_state(words, index)
-    if gpus is None:  # a GPU that is used from now on, or was for the first time, draws what the caller's seed says
+    if gpus is None and torch.accelerator.current_accelerator() is not None:
+        # A GPU that is used from now on, or was for the first time, draws what the caller's seed says.
         torch.cuda.manual_seed_all(torch.initial_seed())
+
+
+def _seed_torch(seed: int) -> None:
+    """Seed PyTorch; to note a seed for GPUs that cannot be there takes a thousand times as long as to seed the CPU."""
+    if torch.accelerator.current_accelerator() is None:
+        torch.default_generator.manual_seed(int(seed))
+    else:
+        torch.manual_seed(seed)
+
+
+#: How many modules of Python there were, and which came last, when :func:`_forget_forwards` looked at all of them.
+_looked_at: tuple[int, str] | None = None
+
+
+def _forget_forwards() -> None:
+    """Have the next ``Sequential`` of PyG generate its forward pass.
+
+    PyG keeps it under a number that Python's generator draws: the next one after the same seed would get the same
+    forward pass, whatever it holds.
+    """
+    global _looked_at
+    if _looked_at == (len(sys.modules), next(reversed(sys.modules))):
+        return
+    for name in [name for name in list(sys.modules) if name.startswith("torch_geometric.nn.sequential_")]:
+        sys.modules.pop(name, None)
+    _looked_at = len(sys.modules), next(reversed(sys.modules))
 
 
 def _gpus() -> Any:

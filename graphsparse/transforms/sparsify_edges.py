@@ -19,10 +19,11 @@ from graphsparse.edges.mask import (
     mask_store_,
     matrix_entries,
     split_batch,
+    with_entries,
 )
 from graphsparse.edges.selector import check_size
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
-from graphsparse.edges.sparsify import edge_keep_mask
+from graphsparse.edges.sparsify import EntryDrawer
 from graphsparse.typing import EdgeScore
 
 EdgeType = tuple[str, str, str]
@@ -53,7 +54,9 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
         edge_types: Edge types of a ``HeteroData`` to sparsify; all when ``None``.
         threshold: Keep the edges whose score is not below it.
         num_neighbors: Under the local rule ``"rank"``, the number of edges that a node keeps.
-        weight_attr: Name of the weights of the edges, which some scores use.
+        weight_attr: Name of the weights of the edges, which some scores use, and which a sparsifier that draws edges
+            replaces by new ones, or makes (:func:`~graphsparse.edges.sample_edge`); without it, and without
+            ``edge_index``, they are the values of ``adj_t``. ``edge_attr`` is never scaled.
 
     Raises:
         TypeError: If the graph is neither a ``Data`` nor a ``HeteroData``, or a hypergraph.
@@ -112,14 +115,16 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             self._sparsify(data[edge_type], size, flip=src > dst)
         return data
 
-    def _mask(self, store: Any, edge_index: Tensor, num_nodes: int | tuple[int, int], flip: bool) -> Tensor:
+    def _draw(
+        self, store: Any, edge_index: Tensor, weight: Tensor | None, num_nodes: int | tuple[int, int], flip: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return which entries stay, and the new weights of all, if they get any."""
         # Ties are broken by node order; the order of an edge type and of its reverse must be the same one.
         method = self.method
         if flip and isinstance(num_nodes, tuple):
             edge_index, num_nodes = edge_index.flip(0), num_nodes[::-1]
             method = replace(method, side="src" if method.side == "dst" else "dst")
-        x = store.get("x") if isinstance(store, NodeStorage) else None
-        return edge_keep_mask(
+        return EntryDrawer(
             edge_index,
             self.sparsity,
             method,
@@ -127,9 +132,9 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             seed=self.seed,
             threshold=self.threshold,
             num_neighbors=self.num_neighbors,
-            edge_weight=store.get(self.weight_attr),
-            x=x,
-        )
+            edge_weight=weight if method.uses_weight else None,
+            x=store.get("x") if isinstance(store, NodeStorage) else None,
+        ).draw()
 
     def _sparsify(self, store: Any, num_nodes: int | tuple[int, int] | None, flip: bool) -> None:
         if "edge_index" not in store and "adj_t" not in store:
@@ -137,17 +142,27 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             raise ValueError(f"{name} must hold 'edge_index' or 'adj_t' (got {list(store.keys())})")
         size = fix_num_nodes_(store) if num_nodes is None else num_nodes
         edge_kinds(store, "edge_index", "adj_t")  # what does not fit together is reported before any work
-        matrix = store.get("adj_t")
+        matrix, weight = store.get("adj_t"), store.get(self.weight_attr)
+        alone = "edge_index" not in store
         if matrix is not None:
-            row, col, _ = matrix_entries(matrix, "adj_t")
-            mask = self._mask(store, torch.stack([col, row]), size, flip)
-            if "edge_index" not in store:
+            row, col, value = matrix_entries(matrix, "adj_t")
+            own = weight if alone and weight is not None else value
+            mask, new = self._draw(store, torch.stack([col, row]), own, size, flip)
+            matrix = mask_matrix(matrix, mask)
+            if new is not None and own is value:
+                matrix = with_entries(matrix, row[mask], col[mask], new[mask])
+            if alone:
                 mask_store_(store, mask)
+                store["adj_t"] = matrix
+                if new is not None and own is weight:
+                    store[self.weight_attr] = new[mask]
                 return
             # What belongs to edges is in the order of 'edge_index' then.
             del store["adj_t"]
-            matrix = mask_matrix(matrix, mask)
-        mask_store_(store, self._mask(store, store["edge_index"], size, flip))
+        mask, new = self._draw(store, store["edge_index"], weight, size, flip)
+        mask_store_(store, mask)
+        if new is not None:
+            store[self.weight_attr] = new[mask]
         if matrix is not None:
             store["adj_t"] = matrix
 

@@ -6,7 +6,7 @@ import functools
 import gc
 import types
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,9 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
+from torch_geometric.inspector import Inspector
 
-#: What is shared by a copy and its original: classes, modules of Python, and what is scripted.
-_SHARED = (type, types.ModuleType, torch.jit.ScriptModule)
+#: What is shared by a copy and its original: classes and what PyG notes of them, modules of Python, what is scripted.
+_SHARED = (type, Inspector, types.ModuleType, torch.jit.ScriptModule)
+#: What leads nowhere: most of what a module of torch holds is a number, a word, or an empty dictionary for hooks.
+_ATOMS = {type(None), bool, int, float, str, torch.dtype}
+_CONTAINERS = {dict, OrderedDict, list, set}
+#: Whose methods know no module by a global name.
+_LIBRARIES = {"builtins", "collections", "torch", "torch_geometric", "graphsparse"}
 #: What Python hands on in place of a copy, with all that it leads to.
 _HANDED_ON = (types.FunctionType, types.BuiltinFunctionType, type(functools.cache(len)), weakref.ref)
 
@@ -81,6 +87,11 @@ def _set_state(new: nn.Module, module: nn.Module, where: str, memo: dict[int, An
     of_class: Any = None if is_parametrized(module) else getattr(module, "__getstate__", None)
     state: dict[str, Any] = dict(vars(module) if of_class is None else of_class())
     for key, value in state.items():
+        if type(value) in _ATOMS:
+            continue
+        if _is_empty(value):
+            state[key] = memo.setdefault(id(value), type(value)())
+            continue
         try:
             state[key] = copy.deepcopy(value, memo)
         except Exception as error:  # what cannot be copied may raise anything
@@ -97,12 +108,13 @@ def _reached(model: nn.Module, *, through_functions: bool) -> Iterator[tuple[str
     seen: dict[int, Any] = {}
     while queue:
         where, item = queue.popleft()
-        if id(item) in seen:
+        if type(item) in _ATOMS or id(item) in seen or _is_empty(item):
             continue
         seen[id(item)] = item  # alive, so that nothing else gets its id
         yield where, item
         if isinstance(item, type) and through_functions:
-            used = [other for method in vars(item).values() for other in _global_modules(method)]
+            own = {} if item.__module__.partition(".")[0] in _LIBRARIES else vars(item)
+            used = [other for method in own.values() for other in _global_modules(method)]
             queue.extend((where, other) for other in (*item.__bases__, *used))
         if isinstance(item, (*_SHARED, Tensor, np.ndarray)) or type(item) in weakref.ProxyTypes:
             continue
@@ -137,6 +149,10 @@ def _global_modules(function: Any) -> list[nn.Module]:
         return []
     used = {entry.argval for entry in dis.get_instructions(function) if entry.opname == "LOAD_GLOBAL"}
     return [space[name] for name in names & used]
+
+
+def _is_empty(item: Any) -> bool:
+    return type(item) in _CONTAINERS and not item
 
 
 def _join(where: str, key: str) -> str:

@@ -88,6 +88,10 @@ class CounterRandom:
         """
         return self._fill(num, torch.float32, device, _inverse_normal)
 
+    def exponential(self, num: int, *, device: torch.device | str | None = None) -> Tensor:
+        r"""Return ``num`` standard exponential numbers, :math:`-\log((w + 1/2) \, 2^{-32})`, as float64."""
+        return self._fill(num, torch.float64, device, lambda words: -_log((words.to(torch.float64) + 0.5) * 2.0**-32))
+
     def _fill(
         self, num: int, dtype: torch.dtype, device: torch.device | str | None, law: Callable[[Tensor], Tensor]
     ) -> Tensor:

@@ -2,12 +2,14 @@ import copy
 import functools
 import itertools
 import random
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GCN
+from torch_geometric.nn import GCN, Sequential
 
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Untrained, find_ticket
@@ -64,6 +66,26 @@ def test_built_models_start_equal():
     for p, q in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(p, q)
     assert not torch.equal(first.convs[0].lin.weight, other.convs[0].lin.weight)
+
+
+def built_by_build_model(make_model):
+    return build_model(make_model, seed=0)
+
+
+def built_in_a_block(make_model):
+    with seeded(0):
+        return make_model()
+
+
+@pytest.mark.parametrize("build", [built_by_build_model, built_in_a_block])
+def test_sequentials_of_one_seed_each_run_their_own_forward_pass(build, monkeypatch):
+    # PyG generates a forward pass, and may take one for another, only where the file that builds can be imported.
+    monkeypatch.setitem(sys.modules, Path(__file__).stem, sys.modules[__name__])
+    double, add = (lambda x: 2 * x, "x -> x"), (lambda x: x + 1, "x -> y")
+    one = build(lambda: Sequential("x", [double, double]))
+    other = build(lambda: Sequential("x", [double, add, (lambda x, y: x * y, "x, y -> z")]))
+    x = torch.tensor([3.0])
+    assert (one(x), other(x), copy.deepcopy(one)(x)) == (12, 42, 12)
 
 
 def test_a_model_instead_of_a_function_is_refused():
@@ -169,6 +191,7 @@ def test_a_model_on_the_cpu_touches_no_gpu(monkeypatch):
 def test_the_seed_of_the_caller_stays_that_of_gpus_used_later(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", asked.append)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
     torch.manual_seed(5)
     with seeded(3):
         draw()

@@ -53,7 +53,7 @@ def test_words_are_the_high_halves_of_splitmix64(seed, name, num):
     assert stream.words(num).tolist() == [z >> 32 for z in splitmix64(stream.key % 2**64, num)]
 
 
-@pytest.mark.parametrize("law", ["words", "signs", "uniform", "normal"])
+@pytest.mark.parametrize("law", ["words", "signs", "uniform", "normal", "exponential"])
 def test_blocks_do_not_show(law):
     stream = CounterRandom(3, "x")
     long = getattr(stream, law)(2 * CACHED + 17)
@@ -71,6 +71,8 @@ def test_laws_of_the_words():
     normal = statistics.NormalDist()
     expected = np.array([normal.inv_cdf((word + 0.5) / 2**32) for word in words], dtype=np.float32)
     assert np.array_equal(stream.normal(200).numpy(), expected)
+    waits = [-math.log((word + 0.5) / 2**32) for word in words]
+    assert np.allclose(stream.exponential(200).numpy(), waits, rtol=1e-14, atol=1e-15)
 
 
 def test_ends_of_the_laws():
@@ -120,7 +122,7 @@ def test_global_generator_is_not_touched():
 
 @pytest.mark.cuda
 def test_bits_on_cuda(device):
-    for law in ("words", "signs", "uniform", "normal"):
+    for law in ("words", "signs", "uniform", "normal", "exponential"):
         here, there = (getattr(CounterRandom(5, law), law)(100_000, device=device) for device in ("cpu", device))
         assert torch.equal(here, there.cpu())
 

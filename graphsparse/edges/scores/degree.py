@@ -44,3 +44,13 @@ def inverse_degree_sum(edges: UndirectedEdges, seed: int | None) -> Tensor:
     """Sum of one over the degree of both ends: the sampling weights of DSpar (TMLR 2023), which ranks nothing."""
     inverse = 1 / edges.degree().to(torch.float64)
     return edges.fill(lambda u, v: (inverse[u] + inverse[v]).to(torch.float32))
+
+
+@edge_score_rule("neighbor_degree", directed=True)
+def neighbor_degree(edges: UndirectedEdges, seed: int | None) -> Tensor:
+    """Degree of the other end, one score for each end: under the local rule ``"exponent"`` this is local degree.
+
+    Source: Hamann et al., *Structure-preserving sparsification methods for social networks*, SNAM 6 (2016).
+    """
+    degree = edges.degree()
+    return torch.stack([edges.fill(lambda u, v: degree[v]), edges.fill(lambda u, v: degree[u])])

@@ -1,5 +1,7 @@
 """Scores that follow from the common neighbours of both ends of an edge."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,12 +14,47 @@ from graphsparse.ops.sort import index_dtype, stable_order
 
 @edge_score_rule("jaccard")
 def jaccard(edges: UndirectedEdges, seed: int | None) -> Tensor:
-    """Share of the neighbours of either end that are neighbours of both."""
+    """Share of the neighbours of either end that are neighbours of both.
+
+    Source: Satuluri, Parthasarathy and Ruan, *Local graph sparsification for scalable clustering*, SIGMOD 2011.
+    """
+    return _from_common(edges, lambda t, d_u, d_v: t / (d_u + d_v - t)).float()
+
+
+@edge_score_rule("scan")
+def scan(edges: UndirectedEdges, seed: int | None) -> Tensor:
+    r"""Cosine of the closed neighbourhoods, :math:`(t + 1) / \sqrt{(d_u + 1)(d_v + 1)}` with :math:`t` triangles.
+
+    Source: Xu et al., *SCAN: a structural clustering algorithm for networks*, KDD 2007.
+    """
+    return _from_common(edges, lambda t, d_u, d_v: (t + 1) / ((d_u + 1) * (d_v + 1)).sqrt())
+
+
+@edge_score_rule("triangles")
+def triangles(edges: UndirectedEdges, seed: int | None) -> Tensor:
+    """Number of triangles that the edge is in."""
+    return triangles_per_edge(edges, edges.degree())
+
+
+@edge_score_rule("triangle_lift")
+def triangle_lift(edges: UndirectedEdges, seed: int | None) -> Tensor:
+    r"""Triangles over those expected by chance, :math:`t (N - 2) / ((d_u - 1)(d_v - 1))`; 1 at a node of degree 1."""
+    num = edges.num_nodes
+
+    def lift(t: Tensor, d_u: Tensor, d_v: Tensor) -> Tensor:
+        expected = (d_u - 1) * (d_v - 1)
+        return torch.where(expected == 0, 1.0, t * (num - 2) / expected.clamp(min=1))
+
+    return _from_common(edges, lift)
+
+
+def _from_common(edges: UndirectedEdges, formula: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+    """Return a score, float64 ``[M]``, from the triangles of an edge and the degrees of both ends."""
     degree = edges.degree()
-    common = triangles_per_edge(edges, degree)
-    score = torch.empty(edges.num_edges, dtype=torch.float32, device=common.device)
+    score = triangles_per_edge(edges, degree).double()
+    degree = degree.double()
     for where, u, v in edges.blocks():
-        score[where] = common[where].double() / (degree[u] + degree[v] - common[where])
+        score[where] = formula(score[where], degree[u], degree[v])
     return score
 
 
