@@ -69,12 +69,12 @@ def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
     num_nodes = edges.num_nodes
     rank = torch.empty_like(degree)
     rank[stable_order(degree, edges.num_edges + 1).long()] = torch.arange(num_nodes, device=degree.device)
-    key = edges.fill(lambda u, v: pair_keys((rank[u], rank[v]), num_nodes))
+    key = edges.fill(lambda u, v: pair_keys((rank.index_select(0, u), rank.index_select(0, v)), num_nodes))
     edge_of = stable_order(key, num_nodes**2)
-    rows = Rows(key[edge_of], num_nodes)
+    rows = Rows(key.index_select(0, edge_of), num_nodes)
     # Each edge walks along the later successors of its tail, and looks for them among those of its head.
     order = UndirectedEdges(rows.key, num_nodes).by_higher_end()[2]
-    tail, head = (end.to(index_dtype(num_nodes)) for end in key_pairs(rows.key[order], num_nodes))
+    tail, head = (end.to(index_dtype(num_nodes)) for end in key_pairs(rows.key.index_select(0, order), num_nodes))
     found = torch.zeros_like(key)
     for items, item, second, third in rows.common(order + 1, tail, head):
         found[order[items]] += torch.bincount(item, minlength=items.stop - items.start)
