@@ -33,6 +33,9 @@ def pytest_configure(config):
     """Set the number of threads, and block the extensions where that is asked for."""
     # The graphs of the tests are tiny: threads cost ten times more than they bring where the cores are busy.
     torch.set_num_threads(1)
+    if torch.accelerator.current_accelerator() is None:
+        # PyTorch notes with each seed where GPUs were given it, though none is there: longer than many a test takes.
+        torch.cuda.manual_seed_all = torch.xpu.manual_seed_all = lambda seed: None
     simulated = config.getoption("--simulated-device") and not torch.cuda.is_available()
     if config.getoption("--without-extensions") or simulated:  # their kernels know the memory of CPUs and GPUs only
         already = [name for name in EXTENSIONS if name in sys.modules]
@@ -52,9 +55,7 @@ def pytest_runtest_setup(item):
     # The last one built in a file that can be imported lends its forward pass to all that are built elsewhere.
     Sequential.forward = item.config.stash.setdefault(FORWARD, Sequential.forward)
     seed = item.config.getoption("--seed")
-    # To note a seed for GPUs that cannot be there takes longer than many a test.
-    no_gpu = torch.accelerator.current_accelerator() is None
-    (torch.default_generator.manual_seed if no_gpu else torch.manual_seed)(seed)
+    torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the global state
     # PyG's Sequential takes the forward pass of another one that was built after the same seed.
     random.seed(f"{seed} {item.nodeid}")

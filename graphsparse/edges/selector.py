@@ -216,6 +216,12 @@ def check_size(
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise ValueError(f"'{named[0]}' and '{named[1]}' both say how many edges stay: give one of them")
+    if draws is not None:
+        check_count(draws, "draws", least=0)
+        if method.design != "replacement":
+            raise ValueError(f"'draws' needs the design 'replacement' (got {method.design!r})")
+    elif method.design != "top" and sparsity is None:
+        raise ValueError(f"'sparsity' must be given where edges are drawn, by {method.design!r} (got None)")
     if not named and method.core is None:
         raise ValueError("'sparsity' must be given, or 'threshold' or 'num_neighbors' (got none of them)")
     if sparsity is not None:
@@ -224,9 +230,3 @@ def check_size(
         check_count(num_neighbors, "num_neighbors")
         if method.local != "rank":
             raise ValueError(f"'num_neighbors' needs the local rule 'rank' (got {method.local!r})")
-    if draws is not None:
-        check_count(draws, "draws", least=0)
-        if method.design != "replacement":
-            raise ValueError(f"'draws' needs the design 'replacement' (got {method.design!r})")
-    elif method.design != "top" and sparsity is None:
-        raise ValueError(f"'sparsity' must be given where edges are drawn, by {method.design!r} (got None)")

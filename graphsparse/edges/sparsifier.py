@@ -120,13 +120,34 @@ def as_sparsifier(score: "str | EdgeScore | Sparsifier") -> Sparsifier:
     return SPARSIFIERS[score] if isinstance(score, str) and score in SPARSIFIERS else Sparsifier(score)
 
 
+_HAMANN = "Hamann et al., SNAM 6 (2016)"
+_SPIELMAN = "Spielman and Srivastava, SIAM J. Comput. 40 (2011)"
+
 #: Published ways to choose edges, by name.
 SPARSIFIERS: dict[str, Sparsifier] = {
-    "random": Sparsifier("random", source="DropEdge draws it anew each epoch (Rong et al., ICLR 2020)"),
+    "random": Sparsifier("random", source="DropEdge draws it anew in each epoch (Rong et al., ICLR 2020)"),
     "k_neighbor": Sparsifier("random", local="rank", source="Chen et al., VLDB 2024; arXiv 2603.06952"),
-    "degree": Sparsifier("degree", source="UGS' control"),
-    "dspar": Sparsifier(
-        "inverse_degree_sum", design="pivotal", source="Liu et al., DSpar, TMLR 2023, here with an exact count"
+    "degree": Sparsifier("degree", source="Seo et al., arXiv 2402.01261"),
+    "teddy": Sparsifier("teddy", source="Seo et al., arXiv 2402.01261"),
+    "reverse_teddy": Sparsifier("reverse_teddy", source="a control"),
+    "local_degree": Sparsifier("neighbor_degree", local="exponent", source=_HAMANN),
+    "l_spar": Sparsifier("jaccard", local="exponent", source="Satuluri et al., SIGMOD 2011"),
+    "g_spar": Sparsifier("jaccard", source="Satuluri et al., SIGMOD 2011"),
+    "scan": Sparsifier("scan", source="Xu et al., KDD 2007"),
+    "simmelian": Sparsifier("simmelian", source="Nick et al., ASONAM 2013"),
+    "simmelian_overlap": Sparsifier("simmelian_overlap", source="Nick et al., ASONAM 2013"),
+    "triangles": Sparsifier("triangles", source=_HAMANN),
+    "triangle_lift": Sparsifier("triangle_lift", source=_HAMANN),
+    "triangle_multiscale": Sparsifier("triangle_multiscale", source=_HAMANN),
+    "disparity": Sparsifier("disparity", source="Serrano et al., PNAS 106 (2009)"),
+    "message_norm": Sparsifier("message_norm", source="Liao et al., Unifews, ICML 2025, first layer"),
+    "dspar": Sparsifier("inverse_degree_sum", design="pivotal", source="Liu et al., TMLR 2023, with an exact count"),
+    "dspar_published": Sparsifier("inverse_degree_sum", design="replacement", source="Liu et al., TMLR 2023"),
+    "resistance": Sparsifier("resistance", source="Chen et al., VLDB 2024"),
+    "resistance_pivotal": Sparsifier("resistance", design="pivotal", source=f"{_SPIELMAN}, with an exact count"),
+    "resistance_published": Sparsifier("resistance", design="replacement", source=_SPIELMAN),
+    "forest": Sparsifier("random", core="forest", source="a random spanning forest, filled up at random"),
+    "spanner": Sparsifier(
+        "random", core="spanner", source="Althofer et al., DCG 9 (1993), stretch 3, filled up at random"
     ),
-    "dspar_published": Sparsifier("inverse_degree_sum", design="replacement", source="Liu et al., DSpar, TMLR 2023"),
 }

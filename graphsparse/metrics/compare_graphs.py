@@ -154,7 +154,7 @@ def compare_graphs(
         chosen.remove("homophily")
     elif label is None and "homophily" in chosen:
         raise ValueError("'measures' holds 'homophily', which needs a class of each node: pass 'y'")
-    old, new = (_read(graph, num_nodes, name) for graph, name in ((before, "before"), (after, "after")))
+    old, new = (read_graph(graph, num_nodes, name) for graph, name in ((before, "before"), (after, "after")))
     if old.edges.key.device != new.edges.key.device:
         devices = f"{old.edges.key.device} and {new.edges.key.device}"
         raise ValueError(f"'before' and 'after' must be on one device (got {devices})")
@@ -199,7 +199,7 @@ def _classes(data: Data, y: Tensor | None, num_nodes: int) -> Tensor | None:
     raise ValueError(f"'y' must have one class for each of {num_nodes} nodes (got shape {list(y.shape)})")
 
 
-def _read(data: Data, num_nodes: int, name: str) -> WeightedGraph:
+def read_graph(data: Data, num_nodes: int, name: str) -> WeightedGraph:
     """Return the undirected edges of a graph with their weights."""
     edge_index, weight = data.edge_index, data.get("edge_weight")
     if edge_index is None:

@@ -60,7 +60,7 @@ class Rows:
             from the start of the slice, the entry of it in the row that the item walks along, and the one in the row
             that it looks into. Items come in order, and the entries of each, too.
         """
-        count = self.pointer[1:].index_select(0, source) - start
+        count = (self.pointer[1:].index_select(0, source) - start).to(start.dtype)
         for items in blocks_by_size(count, BLOCK):
             walked, looked, size = source[items], row[items], count[items]
             lowest, highest = torch.stack(looked.aminmax()).tolist()

@@ -39,7 +39,7 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=()):
         python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - kept to restore it
         try:
-            _seed_torch(seed)
+            torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002 - code of others draws from the global state
             _forget_forwards()
@@ -49,17 +49,8 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.set_state(numpy_state)  # noqa: NPY002
             for index, words in enumerate(states):
                 gpus.set_rng_state(words, index)
-    if gpus is None and torch.accelerator.current_accelerator() is not None:
-        # A GPU that is used from now on, or was for the first time, draws what the caller's seed says.
+    if gpus is None:  # a GPU that is used from now on, or was for the first time, draws what the caller's seed says
         torch.cuda.manual_seed_all(torch.initial_seed())
-
-
-def _seed_torch(seed: int) -> None:
-    """Seed PyTorch; to note a seed for GPUs that cannot be there takes a thousand times as long as to seed the CPU."""
-    if torch.accelerator.current_accelerator() is None:
-        torch.default_generator.manual_seed(int(seed))
-    else:
-        torch.manual_seed(seed)
 
 
 #: How many modules of Python there were, and which came last, when :func:`_forget_forwards` looked at all of them.

@@ -191,7 +191,6 @@ def test_a_model_on_the_cpu_touches_no_gpu(monkeypatch):
 def test_the_seed_of_the_caller_stays_that_of_gpus_used_later(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", asked.append)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
     torch.manual_seed(5)
     with seeded(3):
         draw()

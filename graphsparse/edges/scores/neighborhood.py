@@ -1,6 +1,6 @@
 """Scores that follow from the common neighbours of both ends of an edge."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -61,10 +61,21 @@ def _from_common(edges: UndirectedEdges, formula: Callable[[Tensor, Tensor, Tens
 def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
     r"""Count the common neighbours of the end points of every undirected edge, int64 ``[M]``.
 
+    Source: Chiba and Nishizeki, *Arboricity and subgraph listing algorithms*, SIAM J. Comput. 14 (1985), Section 2.
+    """
+    common = torch.zeros(edges.num_edges, dtype=torch.int64, device=edges.key.device)
+    one = common.new_ones(1)
+    for triangles in triangle_blocks(edges, degree):
+        for edge in triangles:
+            common.index_add_(0, edge, one.expand(edge.numel()))
+    return common
+
+
+def triangle_blocks(edges: UndirectedEdges, degree: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    r"""Yield the three edges of every triangle, each triangle once, in blocks.
+
     Edges are oriented from lower to higher degree, which leaves every node at most :math:`\sqrt{2M}` successors; each
     triangle is then found once, as a pair of successors that are joined.
-
-    Source: Chiba and Nishizeki, *Arboricity and subgraph listing algorithms*, SIAM J. Comput. 14 (1985), Section 2.
     """
     num_nodes = edges.num_nodes
     rank = torch.empty_like(degree)
@@ -72,14 +83,10 @@ def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
     key = edges.fill(lambda u, v: pair_keys((rank.index_select(0, u), rank.index_select(0, v)), num_nodes))
     edge_of = stable_order(key, num_nodes**2)
     rows = Rows(key.index_select(0, edge_of), num_nodes)
+    del key
     # Each edge walks along the later successors of its tail, and looks for them among those of its head.
     order = UndirectedEdges(rows.key, num_nodes).by_higher_end()[2]
     tail, head = (end.to(index_dtype(num_nodes)) for end in key_pairs(rows.key.index_select(0, order), num_nodes))
-    found = torch.zeros_like(key)
     for items, item, second, third in rows.common(order + 1, tail, head):
-        found[order[items]] += torch.bincount(item, minlength=items.stop - items.start)
-        for side in (second, third):
-            found.index_add_(0, side, found.new_ones(1).expand(side.numel()))
-    count = torch.empty_like(found)
-    count[edge_of.long()] = found
-    return count
+        first = order[items].index_select(0, item)
+        yield edge_of.index_select(0, first), edge_of.index_select(0, second), edge_of.index_select(0, third)

@@ -175,64 +175,41 @@ def _exact_leverage(edges: UndirectedEdges, weight: Tensor | None) -> Tensor:
 def _estimate(
     edges: UndirectedEdges, weight: Tensor | None, probes: int, seed: int, tol: float, max_iter: int
 ) -> Tensor:
-    r"""Estimate the leverages by random signs, with one step of Jacobi's method as control variate.
+    r"""Estimate the leverages: what one step of Jacobi's method knows of them, and by random signs what it does not.
 
     For signs :math:`q` of the edges and :math:`\mathbf{g} = \sum_e q_e \sqrt{w_e} \mathbf{b}_e`, let
     :math:`x_e = \sqrt{w_e} \mathbf{b}_e^\top \mathbf{L}^+ \mathbf{g}` and
-    :math:`y_e = \sqrt{w_e} \mathbf{b}_e^\top \mathbf{D}^{-1} \mathbf{g}`. Then :math:`x_e^2` has the leverage as its
-    mean, and :math:`2 x_e y_e - y_e^2`, which varies along with it, has
-    :math:`w_e/d_u + w_e/d_v - 2 w_e^2/(d_u d_v)`.
+    :math:`y_e = \sqrt{w_e} \mathbf{b}_e^\top \mathbf{D}^{-1} \mathbf{g}`. The leverage is the mean of :math:`x_e^2`,
+    and :math:`2 x_e y_e - y_e^2` has the mean :math:`w_e/d_u + w_e/d_v - 2 w_e^2/(d_u d_v)`. Their difference,
+    :math:`(x_e - y_e)^2`, is far smaller than the leverage where the graph mixes well, and so is what signs err in it.
     """
     degree = _strength(edges, weight)
     scale = degree.rsqrt().masked_fill_(degree == 0, 0).to(torch.float32)
     adj = _normalised(edges, weight, scale)
-    # Sums over the probes, for each edge: square, its control, their product, square of the control.
-    sums = torch.zeros(4, edges.num_edges, device=edges.key.device)
+    rest = torch.zeros(edges.num_edges, device=edges.key.device)
     worst = 0.0
     for first in range(0, probes, _WIDTH):
-        width = min(_WIDTH, probes - first)
-        right = _right_sides(edges, weight, seed, first, width).mul_(scale[:, None])
+        right = _right_sides(edges, weight, seed, first, min(_WIDTH, probes - first)).mul_(scale[:, None])
         solution, residual = _solve(adj, right, tol, max_iter)
         worst = max(worst, residual)
-        nodes = torch.cat([solution, solution - right], 1).mul_(scale[:, None])
-        del solution, right
+        solution.sub_(right).mul_(scale[:, None])
+        del right
         for where, u, v in _cached_blocks(edges):
-            square = nodes.index_select(0, u).sub_(nodes.index_select(0, v)).square_()
-            if weight is not None:
-                square.mul_(weight[where, None].to(torch.float32))
-            value, control = square[:, :width], square[:, :width] - square[:, width:]
-            sums[0, where] += value.sum(1)
-            sums[1, where] += control.sum(1)
-            sums[2, where] += (value * control).sum(1)
-            sums[3, where] += control.square_().sum(1)
-        del nodes
+            rest[where] += solution.index_select(0, u).sub_(solution.index_select(0, v)).square_().sum(1)
+        del solution
     if worst > tol:
         warnings.warn(
             f"effective resistances are inexact: after {max_iter} iterations the largest relative residual is "
             f"{worst:.2g}, above 'tol' = {tol:g}; raise 'max_iter' or 'tol'",
             stacklevel=4,  # where the public function was called
         )
-    return _combine(edges, weight, degree, sums, probes)
-
-
-def _combine(edges: UndirectedEdges, weight: Tensor | None, degree: Tensor, sums: Tensor, probes: int) -> Tensor:
-    """Return the leverages, written over the first sums: corrected by their control and cut to what is possible."""
     for where, u, v in edges.blocks():
-        value, control, product, square = sums[:, where].to(torch.float64) / probes
-        w = torch.ones_like(value) if weight is None else weight[where]
-        left, right = degree[u] - w, degree[v] - w
-        # The factor of least variance. It is 0 at a bridge, whose value is 1 for all signs: there a fixed one would
-        # only add noise.
-        spread = square - control * control
-        factor = (product - value * control) / spread
-        factor.masked_fill_(spread <= 1e-6 * control * control, 0)
-        known = w / degree[u] + w / degree[v] - 2 * w * w / (degree[u] * degree[v])
-        value -= factor * (control - known)
-        # All other edges of both ends joined in one node cannot carry less, and nothing carries more than nothing.
-        around = left * right / (left + right)
-        least = w / (w + around.masked_fill_(left + right <= 0, 0))
-        sums[0, where] = torch.minimum(torch.maximum(value, least), torch.ones_like(value)).to(torch.float32)
-    return sums[0].clone()
+        left, right, w = degree[u], degree[v], 1.0 if weight is None else weight[where]
+        value = w / left + w / right - 2 * w * w / (left * right) + w * rest[where].to(torch.float64) / probes
+        # With all other edges of both ends joined in one node it would be less, and without them it would be 1.
+        around = (left - w) * (right - w) / (left + right - 2 * w)
+        rest[where] = value.maximum(w / (w + around.nan_to_num_(0))).clamp_(max=1).to(torch.float32)
+    return rest
 
 
 def _strength(edges: UndirectedEdges, weight: Tensor | None) -> Tensor:
