@@ -10,7 +10,7 @@ from graphsparse.ops.blocks import blocks_by_size
 from graphsparse.ops.pairs import key_blocks
 from graphsparse.ops.sort import index_dtype
 
-#: Entries walked along at a time: with 2^18 of them the temporaries of a block stay in the outer cache.
+#: Entries walked along at a time, of which the temporaries stay in the outer cache.
 BLOCK = 1 << 18
 #: 2^64 divided by the golden ratio: multiples of it are spread evenly (Knuth, TAOCP 3, Section 6.4).
 _GOLDEN = -7046029254386353131
@@ -22,8 +22,8 @@ class Rows:
     """A sparse pattern in rows, given by its entries as sorted, distinct keys ``row * num_nodes + column``.
 
     Most pairs of neighbours are not joined, and a search is long. So a table of bits says first that an entry is
-    surely not there: each row has a part of it with four places or more for each of its entries. Besides the keys there
-    are 8 to 12 bytes for each entry.
+    surely not there: each row has a part of it with four places or more for each of its entries. Besides the keys it
+    holds 8 to 12 bytes for each entry.
 
     Example:
         >>> rows = Rows(torch.tensor([1, 2, 5]), 3)  # 0-1, 0-2 and 1-2
@@ -78,10 +78,10 @@ class Rows:
             item, here = item.index_select(0, found), here.index_select(0, found)
             key = ((looked.long() - walked) * self.num_nodes).index_select(0, item)
             key += self.key.index_select(0, here)
-            part = self.key[low:high]
-            there = torch.searchsorted(part, key, out_int32=high - low < 2**31).clamp_(max=high - low - 1)
-            found = _places(part.index_select(0, there) == key)
-            item, here, there = (place.index_select(0, found) for place in (item, here, there))
+            known = self.key[low:high]
+            there = torch.searchsorted(known, key, out_int32=high - low < 2**31).clamp_(max=high - low - 1)
+            found = _places(known.index_select(0, there) == key)
+            item, here, there = (part.index_select(0, found) for part in (item, here, there))
             yield items, item, here, there + low
 
 

@@ -91,7 +91,7 @@ def test_formula(name, graph):
 def test_blocks(monkeypatch):
     edge_index = edges_of(nx.powerlaw_cluster_graph(80, 5, 0.6, seed=0))[1]
     whole = edge_score(edge_index, "simmelian")
-    monkeypatch.setattr("graphsparse.edges.scores.simmelian.blocks_by_size.__defaults__", (32,))
+    monkeypatch.setattr("graphsparse.ops.rows.BLOCK", 32)
     assert torch.equal(edge_score(edge_index, "simmelian"), whole)
 
 
