@@ -21,7 +21,7 @@ _PLACES = 4
 class Rows:
     """A sparse pattern in rows, given by its entries as sorted, distinct keys ``row * num_nodes + column``.
 
-    Most pairs of neighbours are not joined, and a search is long. So a table of bits says first that an entry is
+    Most pairs of neighbours are not joined, and a search is long. So a table of flags says first that an entry is
     surely not there: each row has a part of it with four places or more for each of its entries. Besides the keys it
     holds 8 to 12 bytes for each entry.
 

@@ -173,3 +173,20 @@ def test_small_graphs(name):
         score = edge_score(edge_index, name, num_nodes=num_nodes, edge_weight=weight, x=torch.ones(3, 2))
         assert score.shape == weight.shape
         assert not score.isnan().any()
+
+
+@settings(max_examples=10, deadline=None)
+@given(graphs, st.randoms(use_true_random=False))
+@pytest.mark.parametrize("name", FORMULAS)
+def test_same_bits_in_every_order_and_numbering(name, graph, random):
+    edge_index = edges_of(graph)[1]
+    score = edge_score(edge_index, name, num_nodes=len(graph))
+    order = random.sample(range(edge_index.size(1)), edge_index.size(1))
+    assert torch.equal(edge_score(edge_index[:, order].flip(0), name, num_nodes=len(graph)), score[order])
+    number = torch.tensor(random.sample(range(len(graph)), len(graph)))
+    assert torch.equal(edge_score(number[edge_index], name, num_nodes=len(graph)), score)
+
+
+def test_simmelian_overlap_refuses_no_rank():
+    with pytest.raises(ValueError, match="'max_rank'"):
+        edge_score(torch.tensor([[0], [1]]), "simmelian_overlap", options={"max_rank": 0})

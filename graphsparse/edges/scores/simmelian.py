@@ -91,7 +91,8 @@ class _Ranks:
         """
         first = self.pointer.index_select(0, end)
         last = self.pointer[1:].index_select(0, end)
-        own = torch.where(self.edges.key.index_select(0, edge) // self.edges.num_nodes == end, *self.rank[:, edge])
+        at_low, at_high = self.rank[:, edge]
+        own = torch.where(self.edges.key.index_select(0, edge) // self.edges.num_nodes == end, at_low, at_high)
         first = first.index_select(0, item)
         place = torch.minimum(first + rank, last.index_select(0, item)) - 1
         number = self.within.index_select(0, place) - first
