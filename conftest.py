@@ -1,9 +1,11 @@
 """Fixtures and seeds of all tests and examples in docstrings, and the leg that runs without compiled extensions."""
 
+import gc
 import importlib.abc
 import os
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,15 @@ import pytest
 import torch
 
 FORWARD = pytest.StashKey()
+#: Files of few tests that take long, for they start processes, run scripts, or read whole data sets.
+LONG = (
+    "test_ray_cluster",
+    "test_train_ingredients",
+    "test_planted_files",
+    "test_examples",
+    "test_benchmarks",
+    "test_warnings",
+)
 EXTENSIONS = ("torch_sparse", "torch_scatter", "pyg_lib")
 
 
@@ -35,7 +46,7 @@ def pytest_configure(config):
     torch.set_num_threads(1)
     if torch.accelerator.current_accelerator() is None:
         # PyTorch notes with each seed where GPUs were given it, though none is there: longer than many a test takes.
-        torch.cuda.manual_seed_all = torch.xpu.manual_seed_all = lambda seed: None
+        torch.cuda.manual_seed_all = torch.xpu.manual_seed_all = torch.mtia.manual_seed_all = lambda seed: None
     simulated = config.getoption("--simulated-device") and not torch.cuda.is_available()
     if config.getoption("--without-extensions") or simulated:  # their kernels know the memory of CPUs and GPUs only
         already = [name for name in EXTENSIONS if name in sys.modules]
@@ -65,8 +76,19 @@ def pytest_runtest_setup(item):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what trains networks: it takes longest, and no process should be left with it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("bands") is None)
+    """Begin with files that train networks or start processes, then those of many tests: none is to be left at the end.
+
+    A process runs whole files, and waits for the other one when there are no more.
+    """
+    tests = Counter(item.path for item in items)
+    long = {item.path for item in items if item.path.stem in LONG or item.get_closest_marker("bands")}
+    items.sort(key=lambda item: (item.path not in long, -tests[item.path]))
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from going through a million objects of the imports, each time anew."""
+    gc.collect()
+    gc.freeze()
 
 
 def _data_root():

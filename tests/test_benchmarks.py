@@ -211,3 +211,13 @@ def test_referee_finds_what_fails_with_our_layers_alone(script, tmp_path, capsys
     assert [name.split("::")[1] for name in figures["different"]] == ["test_module", "test_script"]
     assert [name.split("::")[1] for name in figures["unknown"]] == ["test_module"]
     assert "TorchScript is refused by name" in capsys.readouterr().out
+
+
+def test_compare_graphs(script, capsys):
+    module = script("compare_graphs")
+    figures = module.main(["--data", "synthetic", "--runs", "1"])
+    assert {"reading s", "distances s", "cuts s"} <= set(figures)
+    assert "| pagerank |" in capsys.readouterr().out
+    apart = module.measure_scale(0.0002)
+    assert 0 < apart["edges"] < 13_000
+    assert set(apart["seconds"]) == set(apart["peaks"])

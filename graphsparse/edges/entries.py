@@ -117,7 +117,7 @@ def _sorted_list(edge_index: Tensor, num_nodes: int) -> _SortedList | None:
     src, dst = edge_index
     half = src.numel() // 2
     for row, col in ((src, dst), (dst, src)):
-        keys = torch.empty(2, half, dtype=torch.int64, device=row.device)
+        keys = tuple(row.new_empty(half, dtype=torch.int64) for _ in range(2))  # the first is kept, without the other
         above = below = 0
         last = -1
         for where in blocks(row.numel()):
@@ -128,28 +128,28 @@ def _sorted_list(edge_index: Tensor, num_nodes: int) -> _SortedList | None:
             rest = key.numel() - count
             if above + count > half or below + rest > half or last >= int(key[0]) or bool((key[1:] <= key[:-1]).any()):
                 break
-            torch.masked_select(key, first, out=keys[0, above : above + count])
-            keys[1, below : below + rest] = (v * num_nodes + u)[~first]
+            torch.masked_select(key, first, out=keys[0][above : above + count])
+            keys[1][below : below + rest] = (v * num_nodes + u)[~first]
             above, below, last = above + count, below + rest, int(key[-1])
         if above + below < row.numel() or 2 * above != row.numel():
             continue
         edges = UndirectedEdges(keys[0], num_nodes)
         order = edges.by_higher_end()[2]
-        if all(torch.equal(keys[0][order[where]], keys[1, where]) for where in blocks(half)):
+        if all(torch.equal(keys[0][order[where]], keys[1][where]) for where in blocks(half)):
             return _SortedList(row, col, edges, order)
     return None
 
 
-def check_edge_weight(edge_weight: Tensor, edge_index: Tensor) -> Tensor:
+def check_edge_weight(edge_weight: Tensor, edge_index: Tensor, name: str = "edge_weight") -> Tensor:
     """Return weights of the entries ``[E]``; refuse what is no number from 0 up for each."""
     if not isinstance(edge_weight, Tensor) or edge_weight.is_complex() or edge_weight.dtype == torch.bool:
         got = edge_weight.dtype if isinstance(edge_weight, Tensor) else type(edge_weight).__name__
-        raise TypeError(f"'edge_weight' must be a tensor of real numbers (got {got})")
+        raise TypeError(f"'{name}' must be a tensor of real numbers (got {got})")
     weight = edge_weight.detach()
     weight = weight.squeeze(1) if weight.dim() == 2 and weight.size(1) == 1 else weight
     if weight.shape != (edge_index.size(1),):
-        raise ValueError(f"'edge_weight' must have shape [{edge_index.size(1)}] (got {list(edge_weight.shape)})")
+        raise ValueError(f"'{name}' must have shape [{edge_index.size(1)}] (got {list(edge_weight.shape)})")
     if weight.numel() and not (bool((weight >= 0).all()) and bool(torch.isfinite(weight).all())):
         bad = weight[~(torch.isfinite(weight) & (weight >= 0))][0]
-        raise ValueError(f"'edge_weight' must be finite and not negative (got {float(bad)})")
+        raise ValueError(f"'{name}' must be finite and not negative (got {float(bad)})")
     return weight

@@ -18,10 +18,10 @@ from graphsparse.utils.counter_random import CounterRandom
 
 
 class Selection(NamedTuple):
-    """The edges that are kept, bool ``[M]``, and what the weight of each is multiplied by, or ``None`` for 1."""
+    """The edges that are kept, bool ``[M]``, and how often each was drawn, ``None`` where weights stay as they are."""
 
     keep: Tensor
-    factor: Tensor | None = None
+    times: Tensor | None = None
 
 
 class EdgeSelector:
@@ -132,15 +132,18 @@ class EdgeSelector:
         return self.draw().keep
 
     def draw(self, epoch: int = 0) -> Selection:
-        """Return the edges that a draw keeps, and what it multiplies their weights by."""
+        """Return the edges that a draw keeps."""
         if self.design is None:
             return Selection(self._best(epoch))
         assert self.seed is not None
         count = self.design.draw(self.seed, epoch)
         keep = count if count.dtype == torch.bool else count > 0
-        if not self.method.reweights:
-            return Selection(keep)
-        return Selection(keep, (count / self.design.expected()).masked_fill_(~keep, 0))
+        return Selection(keep, count if self.method.reweights else None)
+
+    def weight_of_one(self) -> Tensor:
+        """Return the weight of an edge that is drawn once, where the weights are 1 before, float64 ``[M]``."""
+        assert self.design is not None
+        return self.design.expected().reciprocal_()  # infinity where an edge is never drawn
 
     def _best(self, epoch: int) -> Tensor:
         """Return the edges with the best scores, bool ``[M]``."""

@@ -91,6 +91,7 @@ class EntryDrawer:
             state=state,
         )
         self._edge: Tensor | None = None
+        self._once: Tensor | None = None
 
     def remember_edges(self) -> "EntryDrawer":
         """Find the edge of each entry now, which takes 4 bytes for each, and not again for every draw."""
@@ -104,23 +105,25 @@ class EntryDrawer:
         return self.to_entries(self.selector.draw(epoch))
 
     def to_entries(self, selection: Selection) -> tuple[Tensor, Tensor | None]:
-        """Return which entries stay, bool ``[E]``, and the weights of all, 0 for those that go, or ``None``."""
-        keep, factor = selection
+        """Return which entries stay, bool ``[E]``, and weights ``[E]`` that are the new ones of these, or ``None``."""
+        keep, times = selection
         mask = self.per_entry(keep, loops=True, absent=False)
-        if factor is None:
+        if times is None:
             return mask, None
-        factor = self.per_entry(factor, loops=1, absent=0)
-        if self.weight is None:
-            return mask, factor.float()
-        dtype = self.weight.dtype if self.weight.is_floating_point() else torch.float32
-        return mask, factor.mul_(self.weight).to(dtype)
+        if self._once is None:
+            once = self.per_entry(self.selector.weight_of_one(), loops=1, absent=0)
+            if self.weight is not None:
+                once *= self.weight
+            own = self.weight if self.weight is not None and self.weight.is_floating_point() else None
+            self._once = once.float() if own is None else once.type_as(own)
+        return mask, self._once if times.dtype == torch.bool else self._once * self.per_entry(times, loops=1, absent=0)
 
     def per_entry(self, values: Tensor, loops: float, absent: float) -> Tensor:
         """Return the value of its edge for each entry ``[E]``; others for self-loops and for entries of weight 0."""
         if self._edge is None:
             found = self.selector.entries.per_entry(values, loops)
         else:
-            found = torch.cat([values, values.new_full((1,), loops)])[self._edge]
+            found = torch.cat([values, values.new_full((1,), loops)]).index_select(0, self._edge)
         if self._there is None:
             return found
         out = found.new_full((self._there.numel(),), absent)

@@ -3,19 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 from graphsparse.edges.attributes import check_one_graph
+from graphsparse.edges.entries import Entries, check_edge_weight
 from graphsparse.edges.mask import matrix_entries
-from graphsparse.edges.undirected import UndirectedEdges, entry_blocks, undirected_edges
 from graphsparse.metrics.graph_measures import MEASURES, Figure, Sampling, WeightedGraph
 from graphsparse.metrics.labels import is_labelled
-from graphsparse.ops.check import check_count, check_edge_index, check_edge_value, check_list
-from graphsparse.ops.pairs import find_sorted, pair_keys
+from graphsparse.ops.check import check_count, check_edge_index, check_list
 from graphsparse.utils.counter_random import check_seed
 
 
@@ -92,12 +90,11 @@ def compare_graphs(
     ``quadratic_form``  mean and largest :math:`|x^\top L' x / x^\top L x - 1|` for Laplacians :math:`L = D - A` and
                         normal vectors; also for the same vectors after 10 steps :math:`x \leftarrow (x + D^{-1} A x)/2`
                         on the first graph
-    ``pagerank``        PageRank with damping 0.85 after 60 products: rank correlation, and the share of the top 100
-                        that both have
+    ``pagerank``        PageRank with damping 0.85: rank correlation, and the share of the top 100 that both have
     ``distances``       numbers of steps from some nodes to all others: the share of the pairs joined before that are
                         not any more, and of the pairs that still are the mean and 95 % quantile of :math:`t'/t`
     ``cuts``            relative error of the weights that leave each of 16 METIS parts of the first graph, mean and
-                        largest; of a graph with more than :math:`2^{23}` edges, parts of a sample of so many
+                        largest; of a graph with more than :math:`2^{22}` edges, parts of a sample of so many
     ==================  ================================================================================================
 
     Graphs that are equal have an error, or a difference, of 0 everywhere, and a share, a correlation or a stretch of 1.
@@ -209,28 +206,11 @@ def read_graph(data: Data, num_nodes: int, name: str) -> WeightedGraph:
         edge_index = torch.stack([row, col])
     check_edge_index(edge_index, num_nodes, f"{name}.edge_index")
     if weight is None:
-        return WeightedGraph(undirected_edges(edge_index, num_nodes), None)
-    if isinstance(weight, Tensor) and weight.dim() == 2 and weight.size(1) == 1:
-        weight = weight.squeeze(1)
-    check_edge_value(weight, edge_index.size(1), edge_index.device, f"{name}.edge_weight")
-    weight = weight.detach()
-    low, high = weight.aminmax() if weight.numel() else (weight.new_zeros(()),) * 2
-    if not (bool(low >= 0) and bool(high < torch.inf)):
-        raise ValueError(f"'{name}.edge_weight' must be finite and not negative (got {float(low)} to {float(high)})")
-    if bool(low == 0):
-        there = weight > 0
+        return WeightedGraph(Entries(edge_index, num_nodes).edges, None)
+    weight = check_edge_weight(weight, edge_index, f"{name}.edge_weight")
+    there = weight > 0
+    if not bool(there.all()):
         edge_index, weight = edge_index[:, there], weight[there]
-    edges = undirected_edges(edge_index, num_nodes)
-    return WeightedGraph(edges, None if bool((weight == 1).all()) else _mean_weight(edge_index, weight, edges))
-
-
-def _mean_weight(edge_index: Tensor, weight: Tensor, edges: UndirectedEdges) -> Tensor:
-    """Return the mean weight of the entries of each edge, float64 ``[M]``."""
-    total = torch.zeros(edges.num_edges, dtype=torch.float64, device=weight.device)
-    count = torch.zeros_like(total)
-    for where, low, high in entry_blocks(edge_index):
-        proper: Any = low != high
-        place = find_sorted(pair_keys((low[proper], high[proper]), edges.num_nodes), edges.key)
-        total.index_add_(0, place, weight[where][proper].double())
-        count.index_add_(0, place, total.new_ones(()).expand(place.numel()))
-    return total / count
+    entries = Entries(edge_index, num_nodes)
+    mean = None if bool((weight == 1).all()) else entries.per_edge(weight, "mean")
+    return WeightedGraph(entries.edges, mean)

@@ -17,7 +17,7 @@ from graphsparse.ops.blocks import blocks, row_blocks
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys
 from graphsparse.ops.pattern import Pattern
 from graphsparse.ops.select import kth_smallest, mark_smallest
-from graphsparse.ops.sort import index_dtype, stable_order
+from graphsparse.ops.sort import index_dtype
 from graphsparse.utils.counter_random import CounterRandom, mix64
 from graphsparse.utils.partition import partition_graph
 
@@ -25,10 +25,10 @@ from graphsparse.utils.partition import partition_graph
 _WEDGES, _DRAWN_WEDGES = 1 << 25, 10**6
 #: Vectors that are multiplied at a time.
 _COLUMNS = 8
-_LAZY_STEPS, _DAMPING, _PRODUCTS, _TOP = 10, 0.85, 60, 100
+_LAZY_STEPS, _DAMPING, _PRODUCTS, _TOP = 10, 0.85, 30, 100
 _QUANTILE = 0.95
 #: Parts that are cut out, and edges of which they are found.
-_PARTS, _EDGES_TO_CUT = 16, 1 << 23
+_PARTS, _EDGES_TO_CUT = 16, 1 << 22
 
 
 class Figure(NamedTuple):
@@ -77,21 +77,20 @@ class WeightedGraph:
     def rows(self) -> tuple[Tensor, Tensor]:
         """Compressed rows ``(rowptr, col)`` of both directions of the edges, int32 where they fit."""
         rowptr, col = self.edges.csr()
-        dtype = index_dtype(col.numel())
+        dtype = index_dtype(col.numel(), self.edges.num_nodes)
         return rowptr.to(dtype), col.to(dtype)
 
-    def adjacency(self) -> Adjacency:
+    def adjacency(self, dtype: torch.dtype) -> Adjacency:
         """Return the matrix of weights; it keeps memory for its values as long as it lives."""
         rowptr, col = self.rows
         pattern = Pattern(rowptr, col, self.edges.num_nodes)
         if self.weight is None:
             return Adjacency(pattern)
-        # Edges stand in the order of the upper triangle by rows. The lower one by rows is the upper one by columns.
-        value = self.weight.new_empty(col.numel())
-        upper = col > pattern.row()
-        value[upper] = self.weight
-        higher = torch.cat([v for _, _, v in self.edges.blocks()]) if self.edges.num_edges else col
-        value[~upper] = self.weight[stable_order(higher, self.edges.num_nodes)]
+        # Entries above the diagonal are the edges in their order, those below in the order of their higher ends.
+        weight = self.weight.to(dtype)
+        value, above = weight.new_empty(col.numel()), col > pattern.row()
+        value[above] = weight
+        value[~above] = weight[self.edges.by_higher_end()[2]]
         return Adjacency(pattern, value)
 
 
@@ -241,17 +240,18 @@ def _mixing(graph: WeightedGraph, y: Tensor) -> tuple[float, float]:
 
 def quadratic_form(before: WeightedGraph, after: WeightedGraph, sampling: Sampling) -> list[Figure]:
     """Compare the sums of squared differences along edges of white and of smoothed vectors."""
-    matrix, num_nodes, device = before.adjacency(), before.edges.num_nodes, before.degree.device
-    scale = torch.where(before.strength > 0, 0.5 / before.strength, 0.0).unsqueeze(1)
-    stays = torch.where(before.strength > 0, 0.5, 1.0).to(scale).unsqueeze(1)
+    matrix, num_nodes, device = before.adjacency(torch.float32), before.edges.num_nodes, before.degree.device
+    walks = before.strength > 0
+    scale = torch.where(walks, 0.5 / before.strength, 0.0).float().unsqueeze(1)
+    stays = torch.where(walks, 0.5, 1.0).float().unsqueeze(1)
     errors: list[Tensor] = []
     for part in blocks(sampling.vectors, _COLUMNS):
         names = [f"vector {i}" for i in range(part.start, part.stop)]
         white = torch.stack([CounterRandom(sampling.seed, name).normal(num_nodes, device=device) for name in names], 1)
-        smooth = white.double()
+        smooth = white.clone()
         for _ in range(_LAZY_STEPS):
-            smooth = (spmm(matrix, smooth) * scale).add_(smooth.mul_(stays))
-        x = torch.cat([white.double(), smooth], 1)
+            smooth = spmm(matrix, smooth).mul_(scale).addcmul_(smooth, stays)
+        x = torch.cat([white, smooth], 1)
         errors.append(_relative_error(_energy(before, x), _energy(after, x)).view(2, -1))
     rows = []
     for kind, error in zip(("white", "smooth"), torch.cat(errors, 1), strict=True):
@@ -263,11 +263,11 @@ def quadratic_form(before: WeightedGraph, after: WeightedGraph, sampling: Sampli
 
 def _energy(graph: WeightedGraph, x: Tensor) -> Tensor:
     """Return the quadratic form of the Laplacian for each column, float64."""
-    total = x.new_zeros(x.size(1))
+    total = x.new_zeros(x.size(1), dtype=torch.float64)
     for where in row_blocks(graph.edges.num_edges, x.size(1)):
         u, v = key_pairs(graph.edges.key[where], graph.edges.num_nodes)
-        square = (x[u] - x[v]).square_()
-        total += square.sum(0) if graph.weight is None else graph.weight[where] @ square
+        square = x.index_select(0, u).sub_(x.index_select(0, v)).square_()
+        total += square.sum(0, dtype=torch.float64) if graph.weight is None else graph.weight[where] @ square.double()
     return total
 
 
@@ -284,14 +284,21 @@ def pagerank(before: WeightedGraph, after: WeightedGraph, sampling: Sampling) ->
 
 
 def _pagerank(graph: WeightedGraph) -> Tensor:
-    matrix, num_nodes = graph.adjacency(), graph.edges.num_nodes
-    stuck = graph.strength == 0
-    share = torch.where(stuck, 0.0, 1 / graph.strength)
-    rank = torch.full_like(share, 1 / num_nodes)
-    for _ in range(_PRODUCTS):
-        lost = float(rank[stuck].sum())
-        rank = spmm(matrix, rank * share).mul_(_DAMPING).add_((_DAMPING * lost + 1 - _DAMPING) / num_nodes)
-    return rank
+    r"""Return the PageRank of each node, float64 ``[N]``.
+
+    Nodes without edges share what they have among all, as the walks that return do: they change the scale alone, and
+    :math:`x = \alpha P^\top x + 1` is the PageRank but for that. Its matrix has real eigenvalues, so that Chebyshev's
+    weights between the last two steps shrink the error by 0.56 a step in place of 0.85.
+    """
+    matrix = graph.adjacency(torch.float64)
+    share = torch.where(graph.strength > 0, _DAMPING / graph.strength, 0.0)
+    before = at = torch.full_like(share, 1 / (1 - _DAMPING))
+    weight = 1.0
+    for step in range(_PRODUCTS):
+        if step:
+            weight = 1 / (1 - _DAMPING**2 / (2 if step == 1 else 4) * weight)
+        before, at = at, torch.lerp(before, spmm(matrix, at * share).add_(1), weight)
+    return at / at.sum()
 
 
 def distances(before: WeightedGraph, after: WeightedGraph, sampling: Sampling) -> list[Figure]:

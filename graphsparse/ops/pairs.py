@@ -132,9 +132,20 @@ def find_sorted(keys: Tensor, known: Tensor) -> Tensor:
         if bool((part[1:] >= part[:-1]).all()):
             place[where] = _find(part, known)
             continue
-        order = torch.from_numpy(np.argsort(part.numpy()))
-        place[where][order] = _find(part[order], known)
+        order, part = _sort_with_order(part.numpy())
+        place[where][order] = _find(part, known)
     return place
+
+
+def _sort_with_order(keys: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return the order that sorts some keys, none of them negative, and the sorted keys."""
+    bits = max(len(keys) - 1, 0).bit_length()
+    if int(keys.max(initial=0)).bit_length() + bits > 63:
+        order = np.argsort(keys)
+        return torch.from_numpy(order), torch.from_numpy(keys[order])
+    packed = (keys << bits) | np.arange(len(keys))  # NumPy sorts numbers several times as fast as it finds their order
+    packed.sort()
+    return torch.from_numpy(packed & ((1 << bits) - 1)), torch.from_numpy(packed >> bits)
 
 
 def _find(keys: Tensor, known: Tensor) -> Tensor:

@@ -42,9 +42,10 @@ def mix64(z: Tensor) -> Tensor:
 
     Source: Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, OOPSLA 2014.
     """
-    z = (z ^ (z >> 30 & 0x3FFFFFFFF)) * -4658895280553007687
-    z = (z ^ (z >> 27 & 0x1FFFFFFFFF)) * -7723592293110705685
-    return z ^ (z >> 31 & 0x1FFFFFFFF)
+    # z ^ z >>> n, in memory of its own; the mask makes the shift one of unsigned numbers.
+    z = (z >> 30).bitwise_and_(0x3FFFFFFFF).bitwise_xor_(z).mul_(-4658895280553007687)
+    z = (z >> 27).bitwise_and_(0x1FFFFFFFFF).bitwise_xor_(z).mul_(-7723592293110705685)
+    return (z >> 31).bitwise_and_(0x1FFFFFFFF).bitwise_xor_(z)
 
 
 class CounterRandom:

@@ -27,7 +27,7 @@ def test_all_designs_are_tested():
     assert sorted(DRAWN) == sorted(DESIGNS)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(edge_lists, st.sampled_from([0.0, 0.3, 0.5, 0.9]), st.sampled_from(DRAWN), st.randoms())
 def test_laws_of_a_draw(pairs, sparsity, design, random):
     method = Sparsifier("inverse_degree_sum", design=design)
@@ -95,9 +95,9 @@ def test_expected_adjacency_is_the_given_one(design):
 
 @pytest.mark.parametrize("design", DRAWN)
 def test_expected_adjacency_over_draws(design):
-    edge_index, times = toy_edge_index(), 1000
+    edge_index, times = toy_edge_index(), 300
     drawer = EntryDrawer(edge_index, 0.5, Sparsifier("inverse_degree_sum", design=design), seed=3)
-    weights = torch.stack([drawer.draw(epoch)[1] for epoch in range(times)])
+    weights = torch.stack([torch.mul(*drawer.draw(epoch)) for epoch in range(times)])
     z = (weights.mean(0) - 1) / (weights.std(0) / times**0.5).clamp(min=1e-6)
     assert float(z.abs().max()) < 5
     assert float(weights.std(0).max()) > 0

@@ -9,6 +9,7 @@ from scipy.sparse.csgraph import connected_components
 
 import graphsparse.edges.cores.forest as module
 from graphsparse.edges import Sparsifier, edge_score, spanning_forest, sparsify_edge
+from graphsparse.edges.cores import CORES
 from graphsparse.edges.cores.forest import spanning_forest_mask
 from graphsparse.edges.local_rank import local_score
 from graphsparse.edges.undirected import undirected_edges
@@ -227,3 +228,16 @@ def test_directed_edges_of_the_forest_all_stay():
     kept = {(min(pair), max(pair)) for pair in edge_index[:, mask].t().tolist()}
     assert len(kept) == 29
     assert mask.tolist() == [(min(pair), max(pair)) in kept for pair in graph.edges]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", CORES)
+def test_cores_are_the_same_on_a_device(name, device):
+    edges = make_edges(list(nx.barabasi_albert_graph(60, 6, seed=1).edges), 62)
+    score = draw_scores(0, edges.num_edges, "ties", torch.int64)
+    second = draw_scores(1, edges.num_edges, "distinct", torch.float32)
+    weight = draw_scores(2, edges.num_edges, "distinct", torch.float64).abs() + 0.01
+    there = edges._replace(key=edges.key.to(device))
+    mask = CORES[name](there, score.to(device), second.to(device), edge_weight=weight.to(device))
+    assert mask.device == there.key.device
+    assert torch.equal(mask.cpu(), CORES[name](edges, score, second, edge_weight=weight))

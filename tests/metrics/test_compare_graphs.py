@@ -15,6 +15,7 @@ import graphsparse.metrics.distances as distances_module
 import graphsparse.metrics.graph_measures as measures_module
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.metrics import GraphComparison, compare_graphs
+from graphsparse.metrics.compare_graphs import read_graph
 from graphsparse.metrics.distances import _by_products, hop_distances
 from graphsparse.metrics.graph_measures import MEASURES
 from graphsparse.testing import random_graph
@@ -147,9 +148,9 @@ def test_quadratic_form_equals_networkx(weights):
         error = np.abs(
             np.einsum("ik,ij,jk->k", vectors, new, vectors) / np.einsum("ik,ij,jk->k", vectors, old, vectors) - 1
         )
-        assert found[f"mean error of x'Lx, {kind} x"] == pytest.approx(error.mean(), rel=1e-6)
-        assert found[f"largest error of x'Lx, {kind} x"] == pytest.approx(error.max(), rel=1e-6)
-        assert found[f"mean error of x'Lx, {kind} x error"] == pytest.approx(error.std(ddof=1) / np.sqrt(11), rel=1e-6)
+        assert found[f"mean error of x'Lx, {kind} x"] == pytest.approx(error.mean(), rel=1e-4)
+        assert found[f"largest error of x'Lx, {kind} x"] == pytest.approx(error.max(), rel=1e-4)
+        assert found[f"mean error of x'Lx, {kind} x error"] == pytest.approx(error.std(ddof=1) / np.sqrt(11), rel=1e-4)
 
 
 @PAIRS
@@ -164,6 +165,15 @@ def test_pagerank_equals_networkx(weights, monkeypatch):
     assert found["PageRank rank correlation"] == pytest.approx(stats.spearmanr(old, new).statistic, abs=2e-3)
     common = set(np.argsort(-old, kind="stable")[:10]) & set(np.argsort(-new, kind="stable")[:10])
     assert found["share of the top 10 by PageRank in common"] == len(common) / 10
+
+
+@PAIRS
+def test_pagerank_is_exact_after_its_products(weights):
+    data = some_pair(weights)[1]
+    assert (undirected_edges(data.edge_index, 60).degree() == 0).any()  # which hand on what they have to all
+    found = measures_module._pagerank(read_graph(data, 60, "data"))
+    expected = [*nx.pagerank(network(data), tol=1e-15, max_iter=1000).values()]
+    assert found.tolist() == pytest.approx(expected, rel=1e-6)
 
 
 def exact_distances(before, after):
@@ -374,7 +384,7 @@ HETERO = HeteroData({"a": {"x": torch.ones(2, 1)}, ("a", "to", "a"): {"edge_inde
             plain(2, edge_weight=torch.ones(2)),
             {},
             ValueError,
-            "'after.edge_weight' must have one entry per edge",
+            "'after.edge_weight' must have shape .1.",
         ),
         (plain(2), plain(1), {}, ValueError, "the same nodes"),
         (Data(edge_index=torch.tensor([[0], [5]]), num_nodes=2), plain(2), {}, ValueError, "'before.edge_index' holds"),

@@ -160,7 +160,7 @@ def has_place(options, size):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data(), edge_lists(), DTYPES, st.booleans())
 def test_equals_pyg_on_any_graph(kind, data, graph, dtype, weighted):
     edge_index, (num_nodes, _), generator = graph
@@ -178,7 +178,7 @@ def test_equals_pyg_on_any_graph(kind, data, graph, dtype, weighted):
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data(), edge_lists(bipartite=True), st.integers(0, 2), DTYPES)
 def test_equals_pyg_on_any_bipartite_graph(kind, data, graph, given_by, dtype):
     edge_index, size, generator = graph
@@ -196,7 +196,7 @@ def test_equals_pyg_on_any_bipartite_graph(kind, data, graph, given_by, dtype):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data(), DTYPES, st.sampled_from(["weight", "Adjacency", "edge by edge"]))
 def test_weight_0_equals_deleting_the_edge(kind, data, dtype, way):
     case = CASES[kind]
@@ -231,7 +231,7 @@ def test_weight_0_equals_deleting_the_edge(kind, data, dtype, way):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data(), DTYPES)
 def test_all_passes_agree_on_learned_weights(kind, data, dtype):
     case = CASES[kind]

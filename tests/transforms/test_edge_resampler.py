@@ -100,7 +100,7 @@ def test_a_draw_stays_for_some_epochs():
 def test_coverage_is_that_of_the_draws(name):
     data = graph()
     resampler = EdgeResampler(data, 0.7, METHODS[name], seed=3)
-    draws = 12
+    draws = 8
     chance, upper = resampler.probability(), data.edge_index[0] < data.edge_index[1]
     chance = chance[upper]
     expected = resampler.coverage((1, draws))
@@ -108,7 +108,7 @@ def test_coverage_is_that_of_the_draws(name):
     assert expected[draws] == pytest.approx(float((1 - (1 - chance) ** draws).mean()))
     missed = (1 - chance) ** draws
     sd = float((missed * (1 - missed)).sum().sqrt()) / chance.numel()
-    repeats = 10
+    repeats = 4
     found = 0.0
     for repeat in range(repeats):
         masks = [resampler.mask(repeat * draws + i)[upper] for i in range(draws)]

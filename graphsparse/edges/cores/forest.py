@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.edges.undirected import UndirectedEdges
-from graphsparse.ops.blocks import blocks
+from graphsparse.ops.pairs import key_blocks, key_pairs
 from graphsparse.ops.select import mark_smallest
 
 #: The forest is looked for among this many edges per component first: most edges then join nodes that are joined.
@@ -18,7 +18,7 @@ def spanning_forest_mask(
 
     Edges are ranked by score, then by further scores ``[M]``, then by id, the higher one first: so exactly one forest
     is the best, that of the edges that are not the worst of any cycle. ``edge_weight`` is not used. Besides the input
-    it holds one copy of the scores.
+    it holds a copy of the scores, then some numbers for each of 4 N edges.
 
     Source: Boruvka, *O jistem problemu minimalnim* (1926), run on the best edges first as in Osipov, Sanders and
     Singler, *The filter-Kruskal minimum spanning tree algorithm*, ALENEX 2009.
@@ -29,30 +29,23 @@ def spanning_forest_mask(
     num, first = edges.num_nodes, _FIRST
     rest = None  # ids of the edges that join different components so far; at first all
     while rest is None or rest.numel():
-        among = ranks if rest is None else [rank[rest] for rank in ranks]
+        among = ranks if rest is None else [rank.index_select(0, rest) for rank in ranks]
         worst = mark_smallest(among[0], max(among[0].numel() - first * num, 0), *among[1:])
-        best, others = (~worst).nonzero().squeeze(1), worst.nonzero().squeeze(1)
-        if rest is not None:
-            best, others = rest[best], rest[others]
-        num = _boruvka(edges, ranks, best, label, num, forest)
-        rest = _joining(edges, others, label)
+        best = worst.logical_not_().nonzero().squeeze(1)
+        num = _boruvka(edges, ranks, best if rest is None else rest.index_select(0, best), label, num, forest)
+        rest = _joining(edges, rest, label)
         first *= 2  # so that there are few passes even where the best edges lie close together
     return forest
 
 
-def _joining(edges: UndirectedEdges, ids: Tensor, label: Tensor) -> Tensor:
-    """Return which of some edges join nodes of different labels."""
-    kept = [ids[:0]]
-    for where in blocks(ids.numel()):
-        u, v = _ends(edges, ids[where])
-        kept.append(ids[where][label.index_select(0, u) != label.index_select(0, v)])
-    return torch.cat(kept)
-
-
-def _ends(edges: UndirectedEdges, ids: Tensor) -> tuple[Tensor, Tensor]:
-    key = edges.key.index_select(0, ids)
-    u = key // max(edges.num_nodes, 1)
-    return u, key.sub_(u, alpha=edges.num_nodes)
+def _joining(edges: UndirectedEdges, ids: Tensor | None, label: Tensor) -> Tensor:
+    """Return which of some edges, or of all, join nodes of different labels."""
+    key = edges.key if ids is None else edges.key.index_select(0, ids)
+    found = [key[:0]]
+    for where, u, v in key_blocks(key, edges.num_nodes):
+        joins = (label.index_select(0, u) != label.index_select(0, v)).nonzero().squeeze(1)
+        found.append(joins + where.start if ids is None else ids[where].index_select(0, joins))
+    return torch.cat(found)
 
 
 def _boruvka(
@@ -62,7 +55,7 @@ def _boruvka(
 
     ``forest [M]`` and ``label [N]``, the component of every node, are brought up to date.
     """
-    u, v = (label.index_select(0, end) for end in _ends(edges, ids))
+    u, v = (label.index_select(0, end) for end in key_pairs(edges.key.index_select(0, ids), edges.num_nodes))
     values = [rank.index_select(0, ids) for rank in ranks]
     while True:
         unjoined = (u != v).nonzero().squeeze(1)
@@ -91,11 +84,18 @@ def _boruvka(
 
 def _best_of_each(u: Tensor, v: Tensor, ranks: list[Tensor], num: int) -> Tensor:
     """Return the best edge at each of ``num`` components, -1 where there is none; of equal ones the last."""
-    end, edge = torch.cat([u, v]), torch.arange(u.numel(), device=u.device).repeat(2)
+    edge = torch.arange(u.numel(), device=u.device)
+    tied = [(u, edge), (v, edge)]  # ends, and edges that may be the best of them
     for rank in ranks:
-        value = rank.index_select(0, edge)
         lowest = -torch.inf if rank.is_floating_point() else torch.iinfo(rank.dtype).min
-        top = rank.new_full((num,), lowest).scatter_reduce_(0, end, value, "amax")
-        equal = (top.index_select(0, end) == value).nonzero().squeeze(1)
-        end, edge = end.index_select(0, equal), edge.index_select(0, equal)
-    return torch.full((num,), -1, device=u.device).scatter_reduce_(0, end, edge, "amax")
+        top = rank.new_full((num,), lowest)
+        values = [rank if edges is edge else rank.index_select(0, edges) for _, edges in tied]
+        for (end, _), value in zip(tied, values, strict=True):
+            top.scatter_reduce_(0, end, value, "amax")
+        for i, ((end, edges), value) in enumerate(zip(tied, values, strict=True)):
+            equal = (top.index_select(0, end) == value).nonzero().squeeze(1)
+            tied[i] = end.index_select(0, equal), edges.index_select(0, equal)
+    pick = torch.full((num,), -1, device=u.device)
+    for end, edges in tied:
+        pick.scatter_reduce_(0, end, edges, "amax")
+    return pick

@@ -41,12 +41,11 @@ def exact_metric_backbone_mask(
     """Mark the edges that no path at all is shorter than, bool ``[M]``; see :func:`metric_backbone_mask`.
 
     Raises:
-        ValueError: If there are no weights, or more than 20,000 nodes: all distances are computed, by Dijkstra's algorithm
-            from every node.
+        ValueError: If there are no weights, or more than 20,000 nodes: Dijkstra's algorithm runs from every one.
     """
     if edges.num_nodes > _MOST_NODES:
         raise ValueError(
-            f"'core' 'metric_exact' is for at most {_MOST_NODES} nodes (got {edges.num_nodes}): 'metric' takes any number"
+            f"'core' 'metric_exact' is for at most {_MOST_NODES} nodes (got {edges.num_nodes}), 'metric' for any"
         )
     length = _length(edge_weight).cpu().numpy()
     num_nodes, key = edges.num_nodes, edges.key.cpu().numpy()

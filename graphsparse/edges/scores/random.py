@@ -5,7 +5,7 @@ from torch import Tensor
 
 from graphsparse.edges.score import edge_score_rule
 from graphsparse.edges.undirected import UndirectedEdges
-from graphsparse.ops.blocks import blocks
+from graphsparse.ops.blocks import CACHED, blocks
 from graphsparse.utils.counter_random import GAMMA, mix64
 
 
@@ -15,6 +15,6 @@ def random(edges: UndirectedEdges, seed: int | None) -> Tensor:
     if seed is None:
         seed = int(torch.randint(2**62, ()))
     score = torch.empty_like(edges.key)
-    for where in blocks(edges.num_edges):
+    for where in blocks(edges.num_edges, CACHED):
         score[where] = mix64(edges.key[where] + (seed + 1) * GAMMA % 2**63)  # a hash of the key: no state, no order
     return score
