@@ -178,7 +178,7 @@ def test_small_graphs(name):
         assert not score.isnan().any()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(graphs, st.randoms(use_true_random=False))
 @pytest.mark.parametrize("name", FORMULAS)
 def test_same_bits_in_every_order_and_numbering(name, graph, random):
