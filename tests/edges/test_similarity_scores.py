@@ -12,6 +12,9 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import to_undirected
 
 from graphsparse.edges import edge_score
+from graphsparse.edges.entries import Entries
+from graphsparse.edges.local_rank import local_score
+from graphsparse.edges.score import score_edges
 
 graphs = st.builds(
     lambda n, density, seed: nx.gnp_random_graph(n, density, seed=seed),
@@ -91,7 +94,7 @@ def test_formula(name, graph):
 def test_blocks(monkeypatch):
     edge_index = edges_of(nx.powerlaw_cluster_graph(80, 5, 0.6, seed=0))[1]
     whole = edge_score(edge_index, "simmelian")
-    monkeypatch.setattr("graphsparse.edges.scores.simmelian.blocks_by_size.__defaults__", (32,))
+    monkeypatch.setattr("graphsparse.ops.rows.BLOCK", 32)
     assert torch.equal(edge_score(edge_index, "simmelian"), whole)
 
 
@@ -173,3 +176,49 @@ def test_small_graphs(name):
         score = edge_score(edge_index, name, num_nodes=num_nodes, edge_weight=weight, x=torch.ones(3, 2))
         assert score.shape == weight.shape
         assert not score.isnan().any()
+
+
+@settings(max_examples=4, deadline=None)
+@given(graphs, st.randoms(use_true_random=False))
+@pytest.mark.parametrize("name", FORMULAS)
+def test_same_bits_in_every_order_and_numbering(name, graph, random):
+    edge_index = edges_of(graph)[1]
+    score = edge_score(edge_index, name, num_nodes=len(graph))
+    order = random.sample(range(edge_index.size(1)), edge_index.size(1))
+    assert torch.equal(edge_score(edge_index[:, order].flip(0), name, num_nodes=len(graph)), score[order])
+    number = torch.tensor(random.sample(range(len(graph)), len(graph)))
+    assert torch.equal(edge_score(number[edge_index], name, num_nodes=len(graph)), score)
+
+
+def test_simmelian_overlap_refuses_no_rank():
+    with pytest.raises(ValueError, match="'max_rank'"):
+        edge_score(torch.tensor([[0], [1]]), "simmelian_overlap", options={"max_rank": 0})
+
+
+def local_degree(graph):
+    """Scores of local degree, and NetworKit's, edge by edge."""
+    networkit = pytest.importorskip("networkit")
+    pairs, edge_index = edges_of(graph)
+    entries = Entries(edge_index, len(graph))
+    ours = local_score(entries.edges, score_edges("neighbor_degree", entries), "exponent", "either")[0]
+    other = networkit.Graph(len(graph))
+    for u, v in pairs:
+        other.addEdge(u, v)
+    other.indexEdges()
+    theirs = networkit.sparsification.LocalDegreeScore(other).run().scores()
+    return ours, torch.tensor([theirs[other.edgeId(u, v)] for u, v in pairs], dtype=torch.float64)
+
+
+def test_local_degree_equals_networkit_where_no_neighbours_tie():
+    # Left node i and right node j are joined if i <= j: all degrees of a side differ.
+    graph = nx.Graph((i, 9 + j) for i in range(9) for j in range(i, 9))
+    ours, theirs = local_degree(graph)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    assert theirs.unique().numel() > 9
+
+
+@pytest.mark.parametrize("graph", [nx.cycle_graph(6), nx.complete_graph(5)])
+def test_local_degree_treats_equal_edges_alike(graph):
+    ours, theirs = local_degree(graph)
+    assert (ours == 1).all()
+    assert theirs.min() == 0  # theirs ranks equal neighbours one after the other

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import graphsparse.edges.scores.neighborhood as module
+import graphsparse.ops.rows as module
 from graphsparse.edges.scores.neighborhood import triangles_per_edge
 from graphsparse.edges.undirected import undirected_edges
 

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from graphsparse.edges.score import edge_score_rule
 from graphsparse.edges.undirected import UndirectedEdges
-from graphsparse.ops.blocks import BLOCK
 from graphsparse.ops.pairs import key_pairs, pair_keys
+from graphsparse.ops.rows import Rows
+from graphsparse.ops.sort import index_dtype, stable_order
 
 
 @edge_score_rule("jaccard")
@@ -63,10 +64,10 @@ def triangles_per_edge(edges: UndirectedEdges, degree: Tensor) -> Tensor:
     Source: Chiba and Nishizeki, *Arboricity and subgraph listing algorithms*, SIAM J. Comput. 14 (1985), Section 2.
     """
     common = torch.zeros(edges.num_edges, dtype=torch.int64, device=edges.key.device)
+    one = common.new_ones(1)
     for triangles in triangle_blocks(edges, degree):
-        one = torch.ones_like(triangles[0])
         for edge in triangles:
-            common.index_add_(0, edge, one)
+            common.index_add_(0, edge, one.expand(edge.numel()))
     return common
 
 
@@ -74,34 +75,18 @@ def triangle_blocks(edges: UndirectedEdges, degree: Tensor) -> Iterator[tuple[Te
     r"""Yield the three edges of every triangle, each triangle once, in blocks.
 
     Edges are oriented from lower to higher degree, which leaves every node at most :math:`\sqrt{2M}` successors; each
-    triangle is then found once, as a pair of successors that are joined. Wedges are examined in bounded blocks.
+    triangle is then found once, as a pair of successors that are joined.
     """
-    num_nodes, num_edges = edges.num_nodes, edges.num_edges
+    num_nodes = edges.num_nodes
     rank = torch.empty_like(degree)
-    rank[torch.argsort(degree, stable=True)] = torch.arange(num_nodes, device=degree.device)
-    oriented = torch.empty_like(edges.key)
-    for where, u, v in edges.blocks():
-        oriented[where] = pair_keys((rank[u], rank[v]), num_nodes)
-    oriented, edge_of = oriented.sort()
-    tail, head = key_pairs(oriented, num_nodes)
-    pointer = torch.zeros(num_nodes + 1, dtype=torch.int64, device=degree.device)
-    torch.cumsum(torch.bincount(tail, minlength=num_nodes), 0, out=pointer[1:])
-    # The wedges of entry i join its head with every later successor of its tail.
-    later = pointer[tail + 1] - 1 - torch.arange(num_edges, device=tail.device)
-    last = later.cumsum(0)
-    start = 0
-    while start < num_edges:
-        before = int(last[start - 1]) if start else 0
-        stop = max(int(torch.searchsorted(last, before + BLOCK, right=True)), start + 1)
-        count = later[start:stop]
-        first = torch.repeat_interleave(torch.arange(start, stop, device=tail.device), count)
-        offset = torch.arange(first.numel(), device=tail.device) - torch.repeat_interleave(
-            count.cumsum(0) - count, count
-        )
-        second = first + 1 + offset
-        # Heads rise with the second entry: keys come in sorted runs, and sorting all of them first would cost more.
-        key = head[first] * num_nodes + head[second]
-        third = torch.searchsorted(oriented, key).clamp_(max=num_edges - 1)
-        closed = oriented[third] == key
-        yield edge_of[first[closed]], edge_of[second[closed]], edge_of[third[closed]]
-        start = stop
+    rank[stable_order(degree, edges.num_edges + 1).long()] = torch.arange(num_nodes, device=degree.device)
+    key = edges.fill(lambda u, v: pair_keys((rank.index_select(0, u), rank.index_select(0, v)), num_nodes))
+    edge_of = stable_order(key, num_nodes**2)
+    rows = Rows(key.index_select(0, edge_of), num_nodes)
+    del key
+    # Each edge walks along the later successors of its tail, and looks for them among those of its head.
+    order = UndirectedEdges(rows.key, num_nodes).by_higher_end()[2]
+    tail, head = (end.to(index_dtype(num_nodes)) for end in key_pairs(rows.key.index_select(0, order), num_nodes))
+    for items, item, second, third in rows.common(order + 1, tail, head):
+        first = order[items].index_select(0, item)
+        yield edge_of.index_select(0, first), edge_of.index_select(0, second), edge_of.index_select(0, third)
