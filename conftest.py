@@ -1,5 +1,6 @@
 """Fixtures and seeds of all tests and examples in docstrings, and the leg that runs without compiled extensions."""
 
+import gc
 import importlib.abc
 import os
 import random
@@ -82,6 +83,12 @@ def pytest_collection_modifyitems(items):
     tests = Counter(item.path for item in items)
     long = {item.path for item in items if item.path.stem in LONG or item.get_closest_marker("bands")}
     items.sort(key=lambda item: (item.path not in long, -tests[item.path]))
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from going through a million objects of the imports, each time anew."""
+    gc.collect()
+    gc.freeze()
 
 
 def _data_root():

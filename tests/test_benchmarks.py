@@ -254,3 +254,13 @@ def test_sparsifiers_beside_those_of_networkit(script, monkeypatch):
     assert rows["local degree"]["ours"]["off"] == 0
     assert abs(rows["local degree"]["networkit"]["off"]) < 40
     assert len(rows["maximum spanning forest"]["networkit"]["seconds"]) == 1
+
+
+def test_compare_graphs(script, capsys):
+    module = script("compare_graphs")
+    figures = module.main(["--data", "synthetic", "--runs", "1"])
+    assert {"reading s", "distances s", "cuts s"} <= set(figures)
+    assert "| pagerank |" in capsys.readouterr().out
+    apart = module.measure_scale(0.0002)
+    assert 0 < apart["edges"] < 13_000
+    assert set(apart["seconds"]) == set(apart["peaks"])

@@ -49,6 +49,8 @@ MISTAKES = [
     ("gitl_link_prediction", ["--baselines", "cosine", "pagerang"], "there is no pagerang; known are"),
     ("gitl_link_prediction", ["--pair", "acm"], "--pair: there is no pair of graphs 'acm'"),
     ("teddy", ["--edges", "40"], "40 % is 0.4"),
+    ("sparsify", ["--sparsity", "40"], "40 % is 0.4"),
+    ("sparsify", ["--methods", "best"], "invalid choice"),
     ("teddy", ["--model", "gnc"], "known are GCN, SAGE, GIN, GAT"),
     ("teddy", ["--score", "tedy"], "'teddy'"),
     ("teddy", ["--out", "."], "must be a file"),
@@ -186,10 +188,31 @@ def test_molecules(tmp_path, monkeypatch, data_root, capsys):
     assert "test rmse" in capsys.readouterr().out
 
 
-def test_scores_are_timed_beside_coalesce(capsys):
-    figures = script(ROOT / "benchmarks" / "edge_scores.py").main(["--scale", "0.001", "--runs", "1"])
-    assert set(figures) == {"ratio at 0.001", "GB above input at 0.001"}
-    assert "| 0.001 | 123,718 |" in capsys.readouterr().out
+def test_sparsifiers_are_timed_beside_coalesce(tmp_path, capsys):
+    timed = script(ROOT / "benchmarks" / "sparsifier_cost.py")
+    options = ["--scale", "0.001", "--runs", "1", "--method", "teddy", "--out", str(tmp_path / "cost.jsonl")]
+    assert timed.main(options)["0.001, coalesce, of coalesce"] == 1
+    assert "'directed edges': 123718, 'method': 'teddy'" in capsys.readouterr().out
+    assert len((tmp_path / "cost.jsonl").read_text().splitlines()) == 2
+    timed.main(options)  # nothing is measured twice
+    assert len((tmp_path / "cost.jsonl").read_text().splitlines()) == 2
+
+
+def test_accuracy_of_sparsifiers_resumes(tmp_path, capsys):
+    compared = script(ROOT / "benchmarks" / "sparsifiers.py")
+    rules = ["random", "k_neighbor", "dspar pivotal", "forest + random", "dspar pivotal resampled"]
+    options = ["--data", "synthetic", "--seeds", "2", "--epochs", "2", "--sparsity", "0.5", "0.9"]
+    options += ["--out", str(tmp_path / "cells.jsonl"), "--rule", *rules]
+    lines = compared.main(options)
+    found = {(line["rule"], line["edges removed %"]): line for line in lines}
+    assert found["k_neighbor", 90.0]["seeds"] == 2
+    assert found["k_neighbor", 50.0]["minus random"] != ""
+    assert ("forest + random", 90.0) not in found  # the forest alone is larger
+    assert "| forest + random |" in (tmp_path / "cells.md").read_text()
+    assert (tmp_path / "cells_synthetic.png").stat().st_size > 0
+    assert "0 of them done before" in capsys.readouterr().out
+    assert compared.main(options) == lines
+    assert "24 of them done before" in capsys.readouterr().out
 
 
 def test_curve_resumes_where_it_stopped(tmp_path, capsys):

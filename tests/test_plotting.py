@@ -2,7 +2,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from graphsparse.plotting import plot_bars, plot_curves, plot_matrix_and_bars
+from graphsparse.metrics import compare_graphs
+from graphsparse.plotting import plot_bars, plot_comparison, plot_curves, plot_matrix_and_bars
+from graphsparse.testing import random_graph
+from graphsparse.transforms import SparsifyEdges
 from graphsparse.typing import has_module
 
 pytestmark = pytest.mark.skipif(not has_module("matplotlib"), reason="needs matplotlib")
@@ -112,3 +115,25 @@ def test_bars_that_cannot_be_drawn(tmp_path, panels, message):
     with pytest.raises(ValueError, match=message):
         plot_bars(tmp_path / "bars.svg", panels)
     assert not list(tmp_path.iterdir())
+
+
+def test_comparisons_are_bars_by_figure(tmp_path):
+    import matplotlib
+
+    before = random_graph()
+    found = {name: compare_graphs(before, SparsifyEdges(0.5, name)(before)) for name in ("degree", "teddy")}
+    none = before.clone()
+    none.edge_index = none.edge_index[:, :0]
+    found["nothing"] = compare_graphs(before, none)
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_comparison(tmp_path / "bars.svg", found)
+    root = ElementTree.parse(tmp_path / "bars.svg").getroot()
+    words = ["".join(text.itertext()).strip() for text in root.iter(f"{SVG}text")]
+    assert words.count("teddy") == words.count("share of pairs lost") + 11 == 12  # once in each panel
+    assert words.count("nothing") < 12  # neither a stretch nor a correlation is left to draw
+    assert f"{found['teddy'].to_dict()['mean stretch']:#.3g}" in words
+
+
+def test_no_comparison(tmp_path):
+    with pytest.raises(ValueError, match="hold none of the figures"):
+        plot_comparison(tmp_path / "bars.svg", {})

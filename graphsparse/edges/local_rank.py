@@ -4,12 +4,12 @@ To keep the ``d ** c`` best edges of every node of degree ``d`` is to keep the e
 a local rule needs no selection of its own, and the count stays exact.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from graphsparse.edges.undirected import UndirectedEdges
 from graphsparse.ops.blocks import blocks_by_size
+from graphsparse.ops.sort import argsort
 
 #: Bits of a score in a key that also holds the row of a block of at most 2^20 rows.
 _SCORE_BITS = 43
@@ -91,7 +91,7 @@ class _Keys:
         value = _ordered(score)
         # Shifted first, the difference of two int64 does not overflow.
         key = (row << _SCORE_BITS) | ((1 << _SCORE_BITS) - 1 - ((value >> self.shift) - (self.low >> self.shift)))
-        order = _argsort(key)
+        order = argsort(key)
         sorted_key, sorted_value = key[order], value[order]
         new = torch.ones_like(order, dtype=torch.bool)
         new[1:] = sorted_key[1:] != sorted_key[:-1]
@@ -115,7 +115,3 @@ def _ordered(score: Tensor) -> Tensor:
     kind, most = (torch.int64, 2**63 - 1) if score.dtype == torch.float64 else (torch.int32, 2**31 - 1)
     bits = (score.to(torch.float64 if kind is torch.int64 else torch.float32) + 0.0).view(kind)  # -0 becomes 0
     return (bits ^ ((bits >> (kind.itemsize * 8 - 1)) & most)).long()
-
-
-def _argsort(keys: Tensor) -> Tensor:
-    return torch.argsort(keys) if keys.device.type != "cpu" else torch.from_numpy(np.argsort(keys.numpy()))

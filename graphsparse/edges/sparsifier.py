@@ -140,6 +140,9 @@ SPARSIFIERS: dict[str, Sparsifier] = {
     "triangle_lift": Sparsifier("triangle_lift", source=_HAMANN),
     "triangle_multiscale": Sparsifier("triangle_multiscale", source=_HAMANN),
     "disparity": Sparsifier("disparity", source="Serrano et al., PNAS 106 (2009)"),
+    "algebraic_distance": Sparsifier("algebraic_distance", source="Chen and Safro, SISC 33 (2011)"),
+    "forest_fire": Sparsifier("forest_fire", source=f"Leskovec et al., KDD 2005; {_HAMANN}"),
+    "rank_degree": Sparsifier("rank_degree", source="Voudigari et al., ASONAM 2016"),
     "message_norm": Sparsifier("message_norm", source="Liao et al., Unifews, ICML 2025, first layer"),
     "dspar": Sparsifier("inverse_degree_sum", design="pivotal", source="Liu et al., TMLR 2023, with an exact count"),
     "dspar_published": Sparsifier("inverse_degree_sum", design="replacement", source="Liu et al., TMLR 2023"),
@@ -150,4 +153,5 @@ SPARSIFIERS: dict[str, Sparsifier] = {
     "spanner": Sparsifier(
         "random", core="spanner", source="Althofer et al., DCG 9 (1993), stretch 3, filled up at random"
     ),
+    "metric_backbone": Sparsifier("random", core="metric", source="Kalavri et al., VLDB 9 (2016), filled up at random"),
 }

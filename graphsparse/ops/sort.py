@@ -17,6 +17,11 @@ def index_dtype(*largest: int) -> torch.dtype:
     return torch.int32 if max(largest, default=0) <= INT32_LIMIT else torch.int64
 
 
+def argsort(keys: Tensor) -> Tensor:
+    """Return the permutation that sorts keys, equal ones in any order; NumPy's is several times as fast as torch's."""
+    return torch.argsort(keys) if keys.device.type != "cpu" else torch.from_numpy(np.argsort(keys.numpy()))
+
+
 def stable_order(key: Tensor, num_keys: int) -> Tensor:
     """Return the permutation that sorts integer keys in ``[0, num_keys)``, equal keys in the order they came in.
 

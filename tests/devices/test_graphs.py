@@ -12,6 +12,7 @@ from graphsparse.metrics import (
     accuracy,
     auroc,
     average_precision,
+    compare_graphs,
     edge_sparsity,
     energy_score,
     expected_calibration_error,
@@ -119,6 +120,16 @@ def test_metrics(device):
     }
     for name, call in calls.items():
         assert call(lambda t: t.to(device)) == pytest.approx(call(lambda t: t), rel=1e-5), name
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_compared_graphs(weights, device):
+    before = random_graph()
+    after = SparsifyEdges(0.6)(before)
+    if weights:
+        after.edge_weight = torch.rand(after.num_edges, generator=torch.Generator().manual_seed(0))
+    expected = compare_graphs(before, after).to_dict()
+    assert compare_graphs(there(before, device), there(after, device)).to_dict() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("options", [{}, {"scope": "layer", "transform": "abs", "coats": 2}, {"scope": "2:4"}])

@@ -108,3 +108,10 @@ def test_agrees_with_networkit():
         theirs += np.array([scores[other.edgeId(int(a), int(b))] for a, b in zip(u, v, strict=True)]) / 20
     np.testing.assert_allclose(ours.numpy(), theirs, atol=0.08)
     assert spearmanr(ours, theirs)[0] > 0.8
+
+
+@pytest.mark.cuda
+def test_almost_the_same_on_a_device(device):
+    edges = edges_of(nx.disjoint_union(nx.barabasi_albert_graph(60, 4, seed=4), nx.path_graph(9)))
+    there = edges._replace(key=edges.key.to(device))
+    torch.testing.assert_close(algebraic_distance(there, 5).cpu(), algebraic_distance(edges, 5), rtol=0, atol=1e-4)

@@ -89,6 +89,7 @@ class CountedStates:
 
     def __exit__(self, *_):
         gc.unfreeze()
+        gc.freeze()
 
     def count(self):
         tensors = (value for value in gc.get_objects() if type(value) is torch.Tensor)

@@ -18,7 +18,7 @@ def spanning_forest_mask(
 
     Edges are ranked by score, then by further scores ``[M]``, then by id, the higher one first: so exactly one forest
     is the best, that of the edges that are not the worst of any cycle. ``edge_weight`` is not used. Besides the input
-    it holds one copy of the scores.
+    it holds a copy of the scores, then some numbers for each of 4 N edges.
 
     Source: Boruvka, *O jistem problemu minimalnim* (1926), run on the best edges first as in Osipov, Sanders and
     Singler, *The filter-Kruskal minimum spanning tree algorithm*, ALENEX 2009.

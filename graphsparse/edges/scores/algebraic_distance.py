@@ -5,6 +5,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from graphsparse.edges.score import edge_score_rule
 from graphsparse.edges.undirected import UndirectedEdges
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.check import check_count
@@ -18,7 +19,8 @@ _SCALE_EVERY = 5
 _EXACT = 3
 
 
-def algebraic_distance(edges: UndirectedEdges, seed: int, *, vectors: int = 10, steps: int = 30) -> Tensor:
+@edge_score_rule("algebraic_distance")
+def algebraic_distance(edges: UndirectedEdges, seed: int | None, *, vectors: int = 10, steps: int = 30) -> Tensor:
     r"""One minus the largest difference, over some random vectors, of the values at both ends after some lazy steps.
 
     A step is :math:`\mathbf{x} \leftarrow (\mathbf{x} + \mathbf{D}^{-1} \mathbf{A} \mathbf{x}) / 2`, and every vector
@@ -28,6 +30,7 @@ def algebraic_distance(edges: UndirectedEdges, seed: int, *, vectors: int = 10, 
     Source: Chen and Safro, *Algebraic distance on graphs*, SIAM J. Sci. Comput. 33 (2011), Section 2.
     """
     vectors, steps = check_count(vectors, "vectors"), check_count(steps, "steps")
+    seed = int(torch.randint(2**62, ())) if seed is None else seed
     degree = edges.degree()
     adjacency = _adjacency(edges)
     part = _components(adjacency)

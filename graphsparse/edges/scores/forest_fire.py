@@ -7,14 +7,18 @@ import torch
 from torch import Tensor
 
 from graphsparse.edges.score import edge_score_rule
-from graphsparse.edges.local_rank import _argsort as argsort
 from graphsparse.edges.undirected import UndirectedEdges
 from graphsparse.ops.blocks import blocks, blocks_by_size
-from graphsparse.ops.pairs import sort_keys
+from graphsparse.ops.pairs import is_among, sort_keys
+from graphsparse.ops.sort import argsort
 from graphsparse.utils.counter_random import GAMMA, mix64
 
-#: Fires that burn at the same time, one for each bit of a word.
-_FIRES = 64
+#: Fires that burn at the same time, one for each bit of a word; and those that stay small, in numbers.
+_FIRES, _SMALL_FIRES = 64, 1 << 18
+#: Nodes below which a fire is small.
+_SMALL = 256
+#: Burns at a time that small fires are meant to come to.
+_BURNS = 1 << 18
 #: Neighbours that are tried at random before all of them are looked at.
 _TRIES = 6
 #: Nodes that look at all their neighbours at once: to try would cost more steps than it saves.
@@ -29,9 +33,7 @@ _WORD = 0xFFFFFFFF
 
 
 @edge_score_rule("forest_fire")
-def forest_fire(
-    edges: UndirectedEdges, seed: int | None, *, burn: float = 0.6, ratio: float | None = None
-) -> Tensor:
+def forest_fire(edges: UndirectedEdges, seed: int | None, *, burn: float = 0.6, ratio: float | None = None) -> Tensor:
     r"""How often an edge burns in fires that start at random nodes, until ``ratio`` times the number of edges burnt.
 
     A burning node sets fire to :math:`X` random neighbours that the fire has not come to, as many as there are, with
@@ -59,16 +61,18 @@ def burnt(edges: UndirectedEdges, seed: int, burn: float, least: int) -> Tensor:
     forest = _Forest(edges, burn)
     along = torch.zeros(2 * edges.num_edges, dtype=torch.int32, device=edges.key.device)
     total = first = 0
-    width = _FIRES
+    width, small = _FIRES, False
     while total < least:
-        forest.burn(first, width, seed)
-        so_far = forest.size.cumsum(0) + total
+        fire, entry = forest.burn(first, width, seed, small)
+        so_far = torch.bincount(fire, minlength=width).cumsum(0) + total
         enough = min(int((so_far < least).sum()) + 1, width)  # fires, the last of which makes it enough
-        entry = forest.came[: enough * forest.n]
-        entry = entry.index_select(0, _where(entry != _UNBURNT))
+        entry = entry.index_select(0, _where(fire < enough))
         along.index_add_(0, entry, torch.ones_like(entry))
         total, first = int(so_far[enough - 1]), first + width
-        width = min(_FIRES, 1 + (least - total) * first // max(total, 1))  # no more than may be needed
+        size = max(total, 1) / first
+        small = size < _SMALL
+        most = min(_SMALL_FIRES, int(_BURNS / size)) if small else _FIRES
+        width = max(min(most, int((least - total) / size) + 1), 1)  # hardly more than are needed
     return forest.per_edge(along)
 
 
@@ -86,76 +90,77 @@ class _Forest:
         limits = [int(burn**j * 2**63) for j in range(1, 256) if burn**j * 2**63 >= 1]
         self.limits = torch.tensor(limits[::-1], device=self.pointer.device)
 
-    def burn(self, first: int, width: int, seed: int) -> None:
-        """Burn some fires: ``came`` is then the entry along which each came to each node, ``[width * N]``."""
+    def burn(self, first: int, width: int, seed: int, small: bool) -> tuple[Tensor, Tensor]:
+        """Burn some fires; return the fire of each burn, int32, and the entry along which it came, int32."""
         device = self.pointer.device
-        self.came = torch.full((width * self.n,), _UNBURNT, dtype=torch.int32, device=device)
-        self.reached = torch.zeros(self.n, dtype=torch.int64, device=device)  # a bit for each fire
-        self.size = torch.zeros(width, dtype=torch.int64, device=device)  # nodes that each fire came to
+        state = _Small(self.n, device) if small else _Large(width, self.n, device)
         fire = torch.arange(width, device=device)
         node = self.inhabited[_pick(_hash(fire + first, seed), self.inhabited.numel())]
+        fires, entries = [node.int()[:0]], [node.int()[:0]]
         level = 0
         while node.numel():
             level += 1
             word = _hash((fire + first) * self.n + node, seed + level)
             want = self.limits.numel() - torch.searchsorted(self.limits, word >> 1 & 2**63 - 1, right=True)
-            new = self._spread(*_select(want > 0, fire, node, word, want))
-            front = sort_keys(torch.cat([node[:0], *new]))
+            new = self._spread(state, *_select(want > 0, fire, node, word, want))
+            front = sort_keys(torch.cat([node[:0], *(code for code, _ in new)]))
+            entries += [entry for _, entry in new]
             fire = front // self.n
             node = front - fire * self.n
-            self.size += torch.bincount(fire, minlength=width)
+            fires += [(code // self.n).int() for code, _ in new]
+        return torch.cat(fires), torch.cat(entries)
 
-    def _spread(self, fire: Tensor, node: Tensor, word: Tensor, want: Tensor) -> list[Tensor]:
-        """Let all nodes of a front burn at the same time, and return what catches fire, in parts."""
-        if node.numel() > self.n // 8 and node.device.type == "cpu":
-            open_ = self._unreached().index_select(0, node) >> fire & 1
-            fire, node, word, want = _select(open_ == 1, fire, node, word, want)
+    def _spread(
+        self, state: "_Large | _Small", fire: Tensor, node: Tensor, word: Tensor, want: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Let all nodes of a front burn at the same time; return what catches fire, and along which entry, in parts."""
+        if isinstance(state, _Large) and node.numel() > self.n // 8 and node.device.type == "cpu":
+            near = self._unreached(state.reached).index_select(0, node)
+            fire, node, word, want = _select(near >> fire & 1 == 1, fire, node, word, want)
         new = []
         tries = 0
         while node.numel():
             word = mix64(word + GAMMA)
-            if tries < _TRIES and node.numel() > _FEW:
+            tries += 1
+            if tries <= _TRIES and node.numel() > _FEW:
                 entry = self.pointer.index_select(0, node) + _pick(word, self.degree.index_select(0, node))
-                target = self.neighbour.index_select(0, entry)
-                who = _where(self.reached.index_select(0, target) >> fire & 1 == 0)
+                who = _where(state.is_free(fire, self.neighbour.index_select(0, entry)))
                 entry = entry.index_select(0, who)
             else:
-                parts = [self._look(rows, fire, node, word, want) for rows in blocks_by_size(self.degree[node])]
-                who, entry = (torch.cat(part) for part in zip(*parts, strict=True))
-                left = torch.bincount(who, minlength=node.numel()) 
-                want = torch.minimum(want, left)
-            tries += 1
-            target = self.neighbour.index_select(0, entry).long()
-            claimed = fire.index_select(0, who)
-            code, entry = claimed * self.n + target, entry.int()
-            self.came.scatter_reduce_(0, code, entry, "amin")  # of two nodes after the same one, the first has it
-            won = _where(self.came.index_select(0, code) == entry)
-            target, claimed = target.index_select(0, won), claimed.index_select(0, won)
-            self.reached.index_add_(0, target, torch.ones_like(claimed) << claimed)
-            new.append(code.index_select(0, won))
-            want = want.index_add(0, who.index_select(0, won), torch.full_like(won, -1))
+                rows = blocks_by_size(self.degree[node])
+                parts = [self._look(state, fire[part], node[part], word[part], want[part]) for part in rows]
+                who = torch.cat([owner + part.start for part, (owner, _) in zip(rows, parts, strict=True)])
+                entry = torch.cat([entry for _, entry in parts])
+                want = torch.minimum(want, torch.bincount(who, minlength=node.numel()))
+            target, claimed = self.neighbour.index_select(0, entry).long(), fire.index_select(0, who)
+            won = state.claim(claimed, target, entry.int())
+            who, entry = who.index_select(0, won), entry.index_select(0, won)
+            code = claimed.index_select(0, won) * self.n + target.index_select(0, won)
+            new.append((code, entry.int()))
+            want = want.index_add(0, who, torch.full_like(who, -1))
             fire, node, word, want = _select(want > 0, fire, node, word, want)
         return new
 
-    def _look(self, rows: slice, fire: Tensor, node: Tensor, word: Tensor, want: Tensor) -> tuple[Tensor, Tensor]:
-        """Return as many random entries as some nodes want to neighbours that may burn, and the places of the nodes."""
-        fire, node, word, want = fire[rows], node[rows], word[rows], want[rows]
+    def _look(
+        self, state: "_Large | _Small", fire: Tensor, node: Tensor, word: Tensor, want: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Choose for some nodes as many entries as they want, to neighbours that may burn; with the place of each."""
         degree = self.degree[node]
         owner = torch.arange(degree.numel(), device=degree.device).repeat_interleave(degree)
         entry = (self.pointer[node] + degree - degree.cumsum(0)).index_select(0, owner)
         entry += torch.arange(entry.numel(), device=entry.device)
-        reached = self.reached.index_select(0, self.neighbour.index_select(0, entry))
-        owner, entry = _select(reached >> fire.index_select(0, owner) & 1 == 0, owner, entry)
+        free = state.is_free(fire.index_select(0, owner), self.neighbour.index_select(0, entry))
+        owner, entry = _select(free, owner, entry)
         order = argsort(owner << 40 | mix64(word.index_select(0, owner) + entry) & (1 << 40) - 1)
         owner, entry = owner.index_select(0, order), entry.index_select(0, order)
         count = torch.bincount(owner, minlength=degree.numel())
         place = torch.arange(owner.numel(), device=owner.device) - (count.cumsum(0) - count).index_select(0, owner)
-        owner, entry = _select(place < want.index_select(0, owner), owner, entry)
-        return owner + rows.start, entry
+        chosen = _where(place < want.index_select(0, owner))
+        return owner.index_select(0, chosen), entry.index_select(0, chosen)
 
-    def _unreached(self) -> Tensor:
+    def _unreached(self, reached: Tensor) -> Tensor:
         """Return for each node in which fires, a bit each, a neighbour may still burn; on CPU."""
-        words, pointer, inhabited = ~self.reached, self.pointer.numpy(), self.inhabited.numpy()
+        words, pointer, inhabited = ~reached, self.pointer.numpy(), self.inhabited.numpy()
         out = np.zeros(self.n, dtype=np.int64)
         for rows in self.rows:
             node = inhabited[rows]
@@ -166,13 +171,58 @@ class _Forest:
 
     def per_edge(self, entry: Tensor) -> Tensor:
         """Add up a number for each entry over both directions of each edge."""
-        lower, _, order = self.edges.by_higher_end()
+        _, _, order = self.edges.by_higher_end()
         out = torch.empty(self.edges.num_edges, dtype=torch.int64, device=entry.device)
         upper = torch.arange(self.n, device=entry.device)
         upper = upper.repeat_interleave(self.degree, output_size=entry.numel()) < self.neighbour
         out.copy_(entry[upper])
         out[order.long()] += entry[~upper]
         return out
+
+
+class _Large:
+    """Where up to 64 fires have come, as a bit of each node."""
+
+    def __init__(self, width: int, n: int, device: torch.device) -> None:
+        self.n = n
+        self.came = torch.full((width * n,), _UNBURNT, dtype=torch.int32, device=device)
+        self.reached = torch.zeros(n, dtype=torch.int64, device=device)
+
+    def is_free(self, fire: Tensor, node: Tensor) -> Tensor:
+        """Say whether fires have not come to nodes."""
+        return self.reached.index_select(0, node) >> fire & 1 == 0
+
+    def claim(self, fire: Tensor, node: Tensor, entry: Tensor) -> Tensor:
+        """Let fires come to free nodes; return the places of those that do: of several entries the first."""
+        code = fire * self.n + node
+        self.came.scatter_reduce_(0, code, entry, "amin")
+        won = _where(self.came.index_select(0, code) == entry)
+        fire, node = fire.index_select(0, won), node.index_select(0, won)
+        self.reached.index_add_(0, node, torch.ones_like(fire) << fire)  # each bit once: a sum is a union
+        return won
+
+
+class _Small:
+    """Where any number of fires have come, as a sorted list."""
+
+    def __init__(self, n: int, device: torch.device) -> None:
+        self.n = n
+        self.code = torch.empty(0, dtype=torch.int64, device=device)
+
+    def is_free(self, fire: Tensor, node: Tensor) -> Tensor:
+        """Say whether fires have not come to nodes."""
+        return ~is_among(fire * self.n + node, self.code)
+
+    def claim(self, fire: Tensor, node: Tensor, entry: Tensor) -> Tensor:
+        """Let fires come to free nodes; return the places of those that do: of several entries the first."""
+        code = fire * self.n + node
+        order = torch.sort(code, stable=True).indices  # entries ascend within a fire
+        ordered = code.index_select(0, order)
+        new = torch.ones_like(order, dtype=torch.bool)
+        new[1:] = ordered[1:] != ordered[:-1]
+        won = order.index_select(0, _where(new)).sort().values
+        self.code = sort_keys(torch.cat([self.code, code.index_select(0, won)]))
+        return won
 
 
 def _hash(value: Tensor, seed: int) -> Tensor:
