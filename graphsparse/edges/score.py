@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from graphsparse.edges.entries import Entries
+from graphsparse.edges.entries import Entries, check_edge_weight
 from graphsparse.edges.undirected import UndirectedEdges
+from graphsparse.ops.check import check_edge_index
 from graphsparse.typing import EdgeScore
 
 #: Takes the edges of a graph and the seed of the call, and returns one score for each, or one for each of its ends.
@@ -179,7 +180,8 @@ def edge_score(
             entries of one undirected edge different values, the largest counts.
         num_nodes: Number of nodes, or ``(num_src, num_dst)`` for a bipartite graph.
         seed: Seed of ``random``; ``None`` draws one from PyTorch's global generator.
-        edge_weight: Weights of the edges ``[E]``, for scores that use them; an edge has the mean of its entries.
+        edge_weight: Weights of the edges ``[E]``, not negative, for scores that use them; an edge has the mean of its
+            entries. An entry of weight 0 is no edge, and scores the smallest value.
         x: Node features ``[N, F]``, for scores that use them.
         options: Options of the score by name.
 
@@ -199,9 +201,19 @@ def edge_score(
     Source: Seo et al., *TEDDY: Trimming Edges with Degree-based Discrimination strategY*, arXiv 2402.01261, Section 4.
     """
     check_score(score, options or {})
-    entries = Entries(edge_index, num_nodes)
-    values = score_edges(score, entries, seed=seed, edge_weight=edge_weight, x=x, options=options)
+    num_src, num_dst = check_edge_index(edge_index, num_nodes)
+    there = weight = None
+    if edge_weight is not None and uses(score, "edge_weight"):
+        weight = check_edge_weight(edge_weight, edge_index)
+        there = weight > 0  # weight 0 means removed: no edge of the graph
+        edge_index, weight = edge_index[:, there], weight[there]
+    entries = Entries(edge_index, (num_src, num_dst) if isinstance(num_nodes, tuple) else num_src)
+    values = score_edges(score, entries, seed=seed, edge_weight=weight, x=x, options=options)
     if values.dim() == 2:
         raise ValueError(f"'score' {score!r} has a value for each end of an edge: it needs a local rule")
-    top = torch.inf if values.is_floating_point() else torch.iinfo(values.dtype).max
-    return entries.per_entry(values, loops=top)
+    info = torch.finfo(values.dtype) if values.is_floating_point() else torch.iinfo(values.dtype)
+    scores = entries.per_entry(values, loops=torch.inf if values.is_floating_point() else info.max)
+    if there is None:
+        return scores
+    lowest = -torch.inf if values.is_floating_point() else info.min
+    return scores.new_full(there.shape, lowest).masked_scatter_(there, scores)

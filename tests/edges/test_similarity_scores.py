@@ -222,3 +222,17 @@ def test_local_degree_treats_equal_edges_alike(graph):
     ours, theirs = local_degree(graph)
     assert (ours == 1).all()
     assert theirs.min() == 0  # theirs ranks equal neighbours one after the other
+
+
+def test_an_entry_of_weight_0_is_no_edge():
+    edge_index = torch.tensor([[0, 0, 1, 0, 1], [1, 2, 2, 3, 0]])
+    weight = torch.tensor([1.0, 2.0, 0.0, 3.0, 0.0])
+    there = weight > 0
+    score = edge_score(edge_index, "disparity", edge_weight=weight)
+    assert torch.equal(
+        score[there], edge_score(edge_index[:, there], "disparity", num_nodes=4, edge_weight=weight[there])
+    )
+    assert score[~there].tolist() == [-math.inf, -math.inf]
+    for bad in (torch.tensor([1.0, -1.0, 1.0, 1.0, 1.0]), torch.full((5,), torch.nan), torch.ones(4)):
+        with pytest.raises(ValueError, match="'edge_weight' must"):
+            edge_score(edge_index, "disparity", edge_weight=bad)
