@@ -28,7 +28,6 @@ TOUCHES_EXTENSIONS = [
     "tests/soups/evaluation/test_evaluator.py",
     "tests/soups/store/test_stored_graph.py",
     "tests/test_backends_agree.py",
-    "tests/test_readme.py",
     "tests/test_spmm_benchmark.py",
     "tests/test_typing.py",
 ]

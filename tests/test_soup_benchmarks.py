@@ -9,6 +9,7 @@ import sparse_soups
 pytestmark = pytest.mark.once
 
 
+@pytest.mark.slow  # soups/evaluation/test_cached_forward.py checks the same decisions on small graphs
 def test_cached_evaluation_takes_the_decisions_of_the_plain_loop(tmp_path, capsys, monkeypatch, data_root):
     monkeypatch.setenv("GRAPHSPARSE_DATA", str(data_root))
     options = ["--data", "cora", "--hidden", "8", "--net", "SAGE", "--granularity", "5", "--freed", "kept"]
@@ -79,6 +80,7 @@ def test_every_network_can_be_built():
         assert soups.make_net(net, data, soups.SMALL)(data.x, data.edge_index).shape == (2000, 7)
 
 
+@pytest.mark.slow  # soups/workers/test_train_ingredients.py checks the same of the workers themselves
 def test_workers_end_with_the_same_weights(tmp_path):
     options = ["--data", "synthetic", "--ingredients", "2", "--epochs", "2", "--hidden", "4"]
     found = ingredient_scaling.main([*options, "--workers", "1", "2", "--out", str(tmp_path)])

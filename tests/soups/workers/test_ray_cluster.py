@@ -173,6 +173,7 @@ def supervisor(*arguments):
     return subprocess.Popen(command, env=environment, **pipes)
 
 
+@pytest.mark.slow  # the local pool has the same law in test_train_ingredients.py
 def test_two_supervisors_on_two_machines_train_each_ingredient_once(cluster, tmp_path, undisturbed):
     """Each has one task at a time, and no first task goes on before a second has begun: that of the other one."""
     notes, places = str(tmp_path / "notes"), str(tmp_path / "places")
