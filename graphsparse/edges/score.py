@@ -161,17 +161,32 @@ def edge_score(
 
     With :math:`d` the degrees of the undirected graph without self-loops and duplicates, the named scores are
 
-    ====================== ================================================================================
-    ``teddy``              :math:`t_u t_v` with :math:`t_v = d_v^{-2} \sum_{w \in N(v)} d_w^{-1/2}`
-    ``reverse_teddy``      the opposite order, a control
-    ``degree``             :math:`1 / (d_u d_v)`
-    ``inverse_degree_sum`` :math:`1/d_u + 1/d_v`; DSpar (TMLR 2023) samples by it and reweights, this ranks
-    ``jaccard``            :math:`|N(u) \cap N(v)| / |N(u) \cup N(v)|`
-    ``random``             an independent draw per edge, the same for the same ``seed`` in every edge list
-    ====================== ================================================================================
+    ======================= ===============================================================================
+    ``teddy``               :math:`t_u t_v` with :math:`t_v = d_v^{-2} \sum_{w \in N(v)} d_w^{-1/2}`
+    ``reverse_teddy``       the opposite order, a control
+    ``degree``              :math:`1 / (d_u d_v)`
+    ``inverse_degree_sum``  :math:`1/d_u + 1/d_v`, by which DSpar (TMLR 2023) draws edges
+    ``neighbor_degree``     :math:`d_v` at :math:`u` and :math:`d_u` at :math:`v`, for local rules
+    ``random``              an independent draw per edge, the same for the same ``seed`` in every edge list
+    ``jaccard``             :math:`|N(u) \cap N(v)| / |N(u) \cup N(v)|`
+    ``triangles``           :math:`t = |N(u) \cap N(v)|`
+    ``triangle_lift``       :math:`t (N - 2) / ((d_u - 1)(d_v - 1))`
+    ``scan``                :math:`(t + 1) / \sqrt{(d_u + 1)(d_v + 1)}`
+    ``simmelian``           the same as ``jaccard`` for strongest neighbours, at the best number of them
+    ``simmelian_overlap``   how many of the ``max_rank=10`` strongest neighbours are the same
+    ``disparity``           :math:`1 - (1 - w / s)^{d - 1}` at the better end, with the sum :math:`s` of its weights
+    ``triangle_multiscale`` ``disparity`` of the numbers of triangles
+    ``weight``              :math:`w`
+    ``message_norm``        :math:`w \lVert x_u \rVert / \sqrt{d_u d_v}`, which needs ``x``
+    ``resistance``          :math:`w` times the effective resistance, see :func:`effective_resistance`
+    ``algebraic_distance``  one minus how far the ends stay apart when random values are averaged along edges
+    ``forest_fire``         how often an edge burns in fires that start at random nodes
+    ``rank_degree``         how early a walk along neighbours of high degree takes an edge
+    ======================= ===============================================================================
 
     and those that :func:`edge_score_rule` added. The degree scores take :math:`O(N + E)` time and memory after one sort
-    of the edges. Their sums are exact, so no score depends on the order of the edges or on the device.
+    of the edges. No score depends on the order of the edges. Sums of integers and of fixed-point numbers are exact, so
+    that all but ``resistance`` and ``algebraic_distance``, and sums of weights, are the same on every device.
 
     Args:
         edge_index: Edges as ``[2, E]``, int64 or int32, in any order. A directed graph is scored as its undirected

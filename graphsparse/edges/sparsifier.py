@@ -23,8 +23,10 @@ class Sparsifier:
             :math:`d^c` best edges; ``"linear"`` is :math:`1 - (r - 1) / (d - 1)`, the same share everywhere;
             ``"rank"`` is :math:`-r`, the same number everywhere.
         combine: An edge stays if one of its ends wants it (``"either"``) or only if both do (``"both"``).
-        core: Edges that are kept first: ``"forest"``, the spanning forest with the best scores, keeps connected what is
-            connected.
+        core: Edges that are kept first. ``"forest"``, the spanning forest with the best scores, keeps connected what is
+            connected; ``"spanner"`` leaves a detour of at most three edges for each edge that goes; ``"metric"`` leaves
+            every distance as it was, with edges as long as one over their weight (``"metric_exact"`` keeps fewer edges,
+            on up to 20,000 nodes).
         design: ``"top"`` keeps the best edges. The others draw edges with a probability that is proportional to the
             score: ``"pivotal"`` and ``"systematic"`` exactly so many, ``"poisson"`` each by itself, and
             ``"replacement"`` with replacement.
