@@ -5,9 +5,10 @@ python benchmarks/sparsifiers.py --data actor --net GCN SAGE --workers 2
 
 For each seed all rules start from the same weights and see the same split; a rule that draws edges draws them anew for
 each seed. There is no distillation. A network is trained and tested on the thinned graph; rows `... resampled` get
-another draw in each epoch and are tested on the whole graph. New weights are used by GCN alone: GAT and SAGE of PyG
-take none, there only the choice of the edges counts. `dense` has all edges, `empty` has none. Results are kept in a
-file of JSON lines, one training each: a run that was stopped goes on where it was.
+another draw in each epoch and are tested on the whole graph. Layers are those of `accelerate`, of which GAT and SAGE
+take weights of edges as well; `dspar unweighted` draws what `dspar pivotal` draws and leaves the weights at 1. `dense`
+has all edges, `empty` has none. Results are kept in a file of JSON lines, one training each: a run that was stopped
+goes on where it was.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from torch_geometric.nn import GAT, GCN, GraphSAGE
 
 from graphsparse.datasets import load
 from graphsparse.edges import Sparsifier, sparsifier
+from graphsparse.nn import accelerate
 from graphsparse.plotting import plot_curves
 from graphsparse.training import NodeTask, Training, build_model, fit
 from graphsparse.transforms import EdgeResampler, SparsifyEdges
@@ -36,6 +38,7 @@ RULES = {
     **{name: sparsifier(name) for name in NAMES},
     "dspar top": Sparsifier("inverse_degree_sum"),
     "dspar pivotal": sparsifier("dspar"),
+    "dspar unweighted": sparsifier("dspar", reweight=False),
     "resistance pivotal": sparsifier("resistance_pivotal"),
     "forest + random": sparsifier("forest"),
     "random resampled": sparsifier("random"),
@@ -70,15 +73,9 @@ def task(data, job):
     if rule == "empty":
         return NodeTask(Data(**{**data.to_dict(), "edge_index": data.edge_index[:, :0]}))
     method = RULES[rule]
-    if job["net"] != "GCN" and method.reweights:
-        method = sparsifier_without_weights(method)
     if rule.endswith("resampled"):
         return NodeTask(data, loader=EdgeResampler(data, sparsity, method, seed=seed))
     return NodeTask(SparsifyEdges(sparsity, method, seed)(data))
-
-
-def sparsifier_without_weights(method):
-    return Sparsifier(method.score, design=method.design, reweight=False, core=method.core)
 
 
 def run(job, epochs):
@@ -91,7 +88,7 @@ def run(job, epochs):
         if "'sparsity' must be at most" not in str(error):
             raise
         return {**job, "edges": None, "val": None, "test": None}
-    model = build_model(lambda: NETS[job["net"]](data.num_features, data.num_classes), job["seed"])
+    model = accelerate(build_model(lambda: NETS[job["net"]](data.num_features, data.num_classes), job["seed"]))
     training = Training(epochs=epochs, lr=0.01, weight_decay=5e-4, seed=job["seed"])
     result = fit(model, thinned, training)
     return {**job, "edges": thinned.data.num_edges / data.num_edges, "val": result.val, "test": result.test}
