@@ -75,7 +75,7 @@ class Entries:
         return out
 
     def remember(self) -> "Entries":
-        """Note the edge of each entry of a sorted list, too, in 4 bytes each: :meth:`per_entry` then takes less time."""
+        """Note the edge of each entry of a sorted list, too, 4 bytes each: :meth:`per_entry` then takes less time."""
         if self._place is None:
             number = self.edges.num_edges
             ids = torch.arange(number, dtype=index_dtype(number), device=self.edge_index.device)
