@@ -22,6 +22,7 @@ from graphsparse.training.check import (
     has_label,
 )
 from graphsparse.training.checkpoint import describe_loader, graph_tensors, name_of
+from graphsparse.training.loader_of import LoaderOf, MakeLoader
 from graphsparse.training.target import Target, check_target, read_labels, read_metric, target_loss
 from graphsparse.training.task import Evaluation, add_extra
 from graphsparse.utils.call_model import Call, call_model, eval_mode
@@ -69,11 +70,13 @@ class NodeTask:
             classes and NaN else, are left out of loss and metric of any part.
         eval_data: The graph to evaluate on instead, with ``val_mask`` and perhaps ``test_mask``.
         inductive: Hide validation and test nodes of ``data``, and their edges, while training; evaluate on all of it.
-        loader: Any PyG loader of training batches, or a list of them. Of a batch with ``batch_size``, such as
-            ``NeighborLoader``'s, the first so many nodes count, of others all; in both cases those in ``train_mask``.
-            The loss is their mean, or the sum with the weights ``loss_weight`` of a batch, where it has them. Batches
-            are moved to the device of the model. A loader with ``set_epoch``, such as
-            :class:`~graphsparse.transforms.EdgeResampler`, is told each epoch before its batches are taken.
+        loader: Any PyG loader of training batches, a list of them, or a function that makes a loader of the training
+            graph, ``lambda data: NeighborLoader(data, ...)``, which is called anew where that graph is another one, as
+            for a ticket with fewer edges. Of a batch with ``batch_size``, such as ``NeighborLoader``'s, the first so
+            many nodes count, of others all; in both cases those in ``train_mask``. The loss is their mean, or the sum
+            with the weights ``loss_weight`` of a batch, where it has them. Batches are moved to the device of the
+            model. A loader with ``set_epoch``, such as :class:`~graphsparse.transforms.EdgeResampler`, is told each
+            epoch before its batches are taken.
         target: ``"multiclass"`` (int64 classes ``[N]``, cross-entropy), ``"binary"`` (0, 1 or NaN, ``[N, T]``) or
             ``"regression"`` (``[N]`` or ``[N, T]``, squared error).
         metric: Figure of merit ``(logits, y) -> float`` from the rows of a part, or an evaluator of OGB. When ``None``:
@@ -85,7 +88,7 @@ class NodeTask:
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If ``inductive`` comes with ``eval_data`` or ``loader``, or an argument is out of range.
+        ValueError: If ``inductive`` comes with ``eval_data`` or a loader of batches, or an argument is out of range.
 
     Example:
         >>> from torch_geometric.nn import GCN
@@ -103,7 +106,7 @@ class NodeTask:
         *,
         eval_data: Data | None = None,
         inductive: bool = False,
-        loader: Iterable[Data] | None = None,
+        loader: Iterable[Data] | MakeLoader | None = None,
         target: Target = "multiclass",
         metric: Any = None,
         maximize: bool | None = None,
@@ -113,11 +116,11 @@ class NodeTask:
         for name, function in (("inference", inference), ("call", call)):
             if function is not None:
                 check_callable(function, name)
-        if isinstance(loader, Iterator):
-            raise TypeError("'loader' is used up after one epoch; give a loader or a list of batches")
-        if inductive and (eval_data is not None or loader is not None):
+        self._loader = LoaderOf(loader)
+        if inductive and (eval_data is not None or self._loader.is_ready):
             raise ValueError(
-                "'inductive' makes the training graph from 'data': give no 'eval_data' or 'loader' with it"
+                "'inductive' makes the training graph from 'data': give no 'eval_data' or batches with it; a 'loader' "
+                "may be a function of that graph"
             )
         for name, graph in (("data", data), *([] if eval_data is None else [("eval_data", eval_data)])):
             check_graph(graph, name)
@@ -128,9 +131,8 @@ class NodeTask:
         if inductive:
             check_data(data, "data", ("train_mask", "val_mask"), self.target)
             self.data = observed_graph(data)
-        self.loader, self.call, self._given_metric = loader, call, metric
+        self.call, self._given_metric = call, metric
         self.inference = None if inference is predict else inference
-        self.generators = own_generators(loader)
         self._device = torch.device("cpu")
         self._forward = SharedForward(call)
         self._kept: tuple[Tensor, Tensor, tuple[int, int], tuple[Tensor, Tensor]] | None = None
@@ -140,9 +142,26 @@ class NodeTask:
         """The graphs, which stay as they are while a model is trained."""
         return self.data, self.eval_data
 
+    @property
+    def loader(self) -> Any:
+        """What gives the batches, made of the training graph when it is first asked for; ``None`` without batches."""
+        return self._loader.of(self.data)
+
+    @property
+    def has_ready_loader(self) -> bool:
+        """Whether batches are those of the training graph as it was given, whatever graph the task is put on."""
+        return self._loader.is_ready
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        """The generators that the loader was given."""
+        return own_generators(self.loader)
+
     def with_graphs(self, data: Data, eval_data: Data) -> "NodeTask":
-        """Return the same task on another pair of graphs, to train on and to evaluate on."""
+        """Return the same task on another pair of graphs, to train on and to evaluate on; a ready loader stays."""
         new = copy.copy(self)
+        if data is not self.data:
+            new._loader = LoaderOf(self._loader.given)
         new.data, new.eval_data = data, eval_data
         new._forward = SharedForward(self.call)
         return new
