@@ -10,19 +10,19 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 
-from graphsparse.edges.entries import Entries, check_edge_weight
-from graphsparse.edges.mask import mask_data_edges
-from graphsparse.edges.selector import EdgeSelector
-from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
+from graphsparse.edges.graph_edges import GraphEdges, PerEdge, as_given, by_kind, check_has_edges
+from graphsparse.edges.sparsifier import Sparsifier
 from graphsparse.nn import accelerate
 from graphsparse.ops.digest import digest, plain
 from graphsparse.ops.select import num_removed
 from graphsparse.tickets.distillation import Distillation
+from graphsparse.tickets.edge_rule import EdgeRule, count_kept, keep_edges, kept_edges
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.training import (
     FitResult,
+    GraphTask,
     Masks,
     NodeTask,
     StepProjection,
@@ -35,6 +35,7 @@ from graphsparse.training import (
 )
 from graphsparse.training.check import check_model
 from graphsparse.training.node_task import observed_nodes
+from graphsparse.training.seeding import kept_state
 from graphsparse.typing import EdgeScore, MakeModel
 from graphsparse.utils.files import atomic_write
 
@@ -68,41 +69,20 @@ class WeightRule(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class EdgeRule:
-    """Edges chosen by a score, on each graph by itself, as :meth:`TicketRun.score_edges` returns it."""
-
-    score: str | EdgeScore | Sparsifier
-    sparsity: float
-    seed: int
-
-    def kept(self, data: Data) -> Tensor:
-        """Return which undirected edges of a graph are kept, bool ``[M]``."""
-        entries, method = Entries(data.edge_index, data.num_nodes), as_sparsifier(self.score)
-        weight = data.edge_weight if method.uses_weight else None
-        if weight is not None:
-            weight = check_edge_weight(weight, data.edge_index)
-        if weight is not None and not bool(weight.all()):
-            raise ValueError("'data' holds edges of weight 0, which are no edges: remove them before a ticket is found")
-        return EdgeSelector(
-            entries, method, sparsity=self.sparsity, seed=self.seed, edge_weight=weight, x=data.x
-        ).keep()
-
-
-@dataclass(frozen=True, eq=False)
 class Found:
     """What a method found for one target: what the run trains for a last time, and makes a ticket of.
 
     Args:
         target: The target.
-        edges: Kept undirected edges, bool ``[M]`` in canonical order, or what :meth:`TicketRun.score_edges` returned;
-            ``None`` for all.
+        edges: Kept undirected edges, bool ``[M]`` in canonical order, of a ``HeteroData`` by edge type as in
+            :class:`~graphsparse.training.Masks`, or what :meth:`TicketRun.score_edges` returned; ``None`` for all.
         weights: Kept weights by name, bool, held in the last training; or a rule for it, such as
             :class:`~graphsparse.tickets.L0`; ``None`` for all.
         start: Weights to start from; ``None`` for the initial ones of the seed.
     """
 
     target: Target
-    edges: Tensor | EdgeRule | None = None
+    edges: PerEdge | EdgeRule | None = None
     weights: Mapping[str, Tensor] | WeightRule | None = None
     start: Mapping[str, Tensor] | None = None
 
@@ -153,13 +133,12 @@ class TicketRun:
     ) -> None:
         self._make_model, self._task, self._distillation = make_model, task, distillation
         self.targets, self.training = list(targets), training
-        self.graph: Data | None = task.eval_data if isinstance(task, NodeTask) else None
+        self.graph: Data | HeteroData | None = getattr(task, "eval_data", None)
         self._num_finished = 0
-        if self.graph is not None and self.graph.get("edge_index") is None:
-            raise ValueError(
-                "'data' must hold 'edge_index', which the mask of a ticket refers to "
-                f"(got {sorted(self.graph.keys())}; torch_geometric.utils.to_edge_index converts 'adj_t')"
-            )
+        if self.graph is not None:
+            check_has_edges(self.graph)
+        if any(target.edges > 0 for target in self.targets):
+            self._check_can_lose_edges()
         if distillation is not None:
             distillation.check(task)
         plain = build_model(make_model, training.seed)
@@ -174,6 +153,20 @@ class TicketRun:
         model = self.model()
         untouched = Ticket({name: entry.detach().cpu() for name, entry in plain.state_dict().items()}, {})
         self.check(replace(untouched, config={"seed": training.seed}), self.logits(model))
+
+    def _check_can_lose_edges(self) -> None:
+        """Refuse a task that cannot be put on fewer edges."""
+        task = self._task
+        if not hasattr(task, "with_graphs"):
+            raise ValueError(
+                f"'edge_sparsity' must be 0 for a task that cannot be put on other graphs (got {type(task).__name__} "
+                "without 'with_graphs')"
+            )
+        if getattr(task, "has_ready_loader", False):
+            raise ValueError(
+                "'edge_sparsity' must be 0 where the batches are ready, for they hold all edges: give a function of "
+                "the graph as 'loader', as in NodeTask(data, loader=lambda data: NeighborLoader(data, ...))"
+            )
 
     def model(self, start: Mapping[str, Tensor] | None = None) -> nn.Module:
         """Return a model with the initial weights of the seed, or with those given."""
@@ -202,7 +195,9 @@ class TicketRun:
         """
         ticket, task = ticket.as_read_back(), self.task
         model = self._fast(ticket.materialize(self._make_model).to(logits.device))
-        if isinstance(task, NodeTask):
+        if isinstance(task, GraphTask):
+            task = task if ticket.edge_rule is None else task.with_graphs(ticket.sparsify)
+        elif self.graph is not None and hasattr(task, "with_graphs"):
             graph = ticket.sparsify(task.eval_data)
             task = task.with_graphs(graph, graph)
         # Another seed, because a model that draws numbers here has no logits to compare.
@@ -222,15 +217,26 @@ class TicketRun:
         return Masks.everything(self.model(), self.graph)
 
     @cached_property
-    def pairs(self) -> Tensor:
-        """The undirected edge of every entry of the graph's ``edge_index``, int64 ``[E]``; -1 for a self-loop."""
-        assert self.graph is not None
-        entries = Entries(self.graph.edge_index, self.graph.num_nodes)
-        return entries.per_entry(torch.arange(entries.edges.num_edges, device=self.graph.edge_index.device), loops=-1)
+    def pairs(self) -> PerEdge:
+        """The undirected edge of every entry of the graph's ``edge_index``, int64 ``[E]``; -1 for a self-loop.
+
+        Of a ``HeteroData`` by edge type: a type and its reverse share their edges.
+        """
+        if self.graph is None:
+            raise ValueError("a mask says nothing of the edges of other graphs: choose them by run.score_edges")
+        graph = GraphEdges(self.graph)
+        keys = {kind: graph.entries[kind].edges.key for kind in graph.kinds}
+        every = {kind: torch.arange(key.numel(), device=key.device) for kind, key in keys.items()}
+        return graph.per_entry(as_given(every), loops=-1)
 
     def score_edges(self, score: str | EdgeScore | Sparsifier | None, sparsity: float) -> EdgeRule | None:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
-        return None if score is None else EdgeRule(score, sparsity, self.training.seed)
+        if score is None:
+            return None
+        rule = EdgeRule(score, sparsity, self.training.seed, per_graph=self.graph is None)
+        if self.graph is None and sparsity > 0:
+            rule.check_named()
+        return rule
 
     @cached_property
     def teacher(self) -> Tensor:
@@ -247,7 +253,7 @@ class TicketRun:
         """Return the gradient of the loss over the training part, of all batches, for every parameter to prune."""
         parameters = {name: model.get_parameter(name) for name in self.names}
         total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-        with seeded(self.training.seed):
+        with seeded(self.training.seed), kept_state(self.task.generators):
             for batch in self.task.batches():
                 loss = self.task.loss(model, batch, None)
                 if loss is not None:
@@ -262,7 +268,7 @@ class TicketRun:
         tag: str,
         *,
         weights: HoldWeights | None = None,
-        edges: Tensor | EdgeRule | None = None,
+        edges: PerEdge | EdgeRule | None = None,
         **options: Any,
     ) -> FitResult:
         """Train a model in place, without the test part, and return the result at its best epoch.
@@ -284,7 +290,7 @@ class TicketRun:
         model: nn.Module,
         tag: str,
         weights: HoldWeights | None,
-        edges: Tensor | EdgeRule | None,
+        edges: PerEdge | EdgeRule | None,
         **options: Any,
     ) -> FitResult:
         own = {entry.name: options.pop(entry.name) for entry in fields(Training) if entry.name in options}
@@ -292,20 +298,23 @@ class TicketRun:
         training = replace(self.training, checkpoint=None if folder is None else Path(folder) / f"{tag}.pt", **own)
         training = training.named(tag)
         hold = weights if weights is None or callable(weights) else lambda o: Masks(weights).hold(model, o)
-        return fit(model, self._sparse(task, edges), training, project=hold, **options)
+        with kept_state(task.generators):  # every training draws the same batches, whatever was trained before it
+            return fit(model, self._sparse(task, edges), training, project=hold, **options)
 
-    def _sparse(self, task: Task, edges: Tensor | EdgeRule | None) -> Task:
+    def _sparse(self, task: Any, edges: PerEdge | EdgeRule | None) -> Task:
         """Return the task on the kept edges of its graphs."""
         if edges is None or (isinstance(edges, EdgeRule) and edges.sparsity == 0):
-            return task
-        if not isinstance(task, NodeTask) or task.loader is not None:
-            raise ValueError("edges are pruned of a graph that is trained on as a whole: a NodeTask without 'loader'")
-        one = task.data is task.eval_data
-        if not one and isinstance(edges, Tensor):
+            return task  # type: ignore[no-any-return]
+        self._check_can_lose_edges()
+        many = isinstance(task, GraphTask)
+        if not isinstance(edges, EdgeRule) and (many or task.data is not task.eval_data):
             raise ValueError("a mask of edges says nothing of another graph: give what run.score_edges returns")
-        evaluated = _keep(task.eval_data, edges)
+        if many:
+            return task.with_graphs(edges.apply)  # type: ignore[no-any-return, union-attr]
+        evaluated = keep_edges(task.eval_data, edges)
         # Another training graph is pruned by its own scores: those of the whole graph know the degrees of hidden nodes.
-        return task.with_graphs(evaluated if one else _keep(task.data, edges), evaluated)
+        own = evaluated if task.data is task.eval_data else keep_edges(task.data, edges)
+        return task.with_graphs(own, evaluated)  # type: ignore[no-any-return]
 
     def finish(self, found: Found | Ticket) -> Ticket:
         """Train what a method found from its starting weights, and return the ticket; test labels are read here."""
@@ -321,18 +330,33 @@ class TicketRun:
             term = self._distillation.term(self._task.data, self.teacher)  # its test nodes are not to be distilled on
         model, tag = self.model(found.start), f"final-{self._num_finished}"
         result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
-        masks = Masks(result.weight_masks, None if self.graph is None else _kept(self.graph, found.edges))
+        masks = Masks(result.weight_masks, None if self.graph is None else kept_edges(self.graph, found.edges))
         self._check_counts(target, masks)
         config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
         ticket = Ticket.from_fit(result, masks, self.graph, config=config)
+        if self.graph is None and target.edges > 0:
+            ticket = self._with_rule(ticket, found.edges, target)
         self.check(ticket, result.logits)
         return ticket
+
+    def _with_rule(self, ticket: Ticket, rule: Any, target: Target) -> Ticket:
+        """Return a ticket that chooses the edges of each graph by a score."""
+        assert isinstance(self._task, GraphTask)
+        if not isinstance(rule, EdgeRule) or rule.sparsity != target.edges:
+            raise ValueError(f"the method chose no edges by run.score_edges for a sparsity of {target.edges}")
+        graphs = (self._task.dataset[int(i)] for part in self._task.split.values() for i in part)
+        kept, total = count_kept(graphs, rule)
+        metrics = {**ticket.metrics, "edge_sparsity": 1 - kept / max(total, 1)}
+        return replace(ticket, edge_rule=rule, metrics=metrics)
 
     def _check_counts(self, target: Target, masks: Masks) -> None:
         """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""
         weights = [masks.weights[name] for name in self.names if name in masks.weights]
-        edges = [] if masks.edges is None else [masks.edges]
-        for what, kept, sparsity in (("weights", weights, target.weights), ("edges", edges, target.edges)):
+        parts = [("weights", weights, target.weights)]
+        if self.graph is not None:
+            edges = [] if masks.edges is None else list(by_kind(masks.edges).values())
+            parts += [("edges", [mask], target.edges) for mask in edges] or [("edges", [], target.edges)]
+        for what, kept, sparsity in parts:
             removed, total = (sum(int((~mask).sum()) for mask in kept), sum(mask.numel() for mask in kept))
             missing = num_removed(sparsity, total) - removed
             if not 0 <= missing < max(len(kept), 1) or (sparsity > 0 and not kept):
@@ -384,14 +408,6 @@ def _difference(found: Tensor, expected: Tensor) -> str | None:
         return None
     gap, scale = float((found - wide).abs().max()), float(wide.abs().max())
     return f"by {gap:.2g} at a scale of {scale:.2g}" if gap > torch.finfo(expected.dtype).eps ** 0.5 * scale else None
-
-
-def _kept(data: Data, edges: Tensor | EdgeRule | None) -> Tensor | None:
-    return edges.kept(data) if isinstance(edges, EdgeRule) else edges
-
-
-def _keep(data: Data, edges: Tensor | EdgeRule) -> Data:
-    return mask_data_edges(data, Masks(edges=_kept(data, edges)).edge_mask(data))
 
 
 def as_plain(value: Any) -> dict[str, Any] | None:

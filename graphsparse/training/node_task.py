@@ -262,7 +262,7 @@ class NodeTask:
     def evaluate(self, model: nn.Module, epoch: int) -> Evaluation:
         """Return the metric on validation and training nodes."""
         data = self.eval_data
-        shared = self.loader is None and data is self.data and self.inference is None
+        shared = self._loader.given is None and data is self.data and self.inference is None
         logits = self._forward.evaluate(model, data) if shared else None
         logits = self._logits(model) if logits is None else logits
         if logits.isnan().any():
