@@ -244,10 +244,10 @@ class TicketRun:
         task, given = self.task, None if self._distillation is None else self._distillation.teacher
         assert isinstance(task, NodeTask)
         if given is not None:
-            return given[observed_nodes(task.whole)] if task.inductive else given
+            return given[observed_nodes(task.nodes(task.whole))] if task.inductive else given
         model = self.model()
         result = self.train(model, "teacher")
-        return result.logits if task.data is task.eval_data else predict(model, task.data, task.call)
+        return result.logits if task.data is task.eval_data else predict(model, task.data, task.call, task.node_type)
 
     def gradient(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the gradient of the loss over the training part, of all batches, for every parameter to prune."""
@@ -327,7 +327,9 @@ class TicketRun:
         term = None
         if self._distillation is not None and self._distillation.weight > 0:
             assert isinstance(self._task, NodeTask)
-            term = self._distillation.term(self._task.data, self.teacher)  # its test nodes are not to be distilled on
+            term = self._distillation.term(
+                self._task.nodes(self._task.data), self.teacher
+            )  # its test nodes are not to be distilled on
         model, tag = self.model(found.start), f"final-{self._num_finished}"
         result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
         masks = Masks(result.weight_masks, None if self.graph is None else kept_edges(self.graph, found.edges))
