@@ -11,9 +11,8 @@ from torch_geometric.data import Data, HeteroData
 from graphsparse.edges.entries import check_edge_weight
 from graphsparse.edges.graph_edges import GraphEdges, PerEdge, as_given, each_graph, keep_entries
 from graphsparse.edges.selector import EdgeSelector
-from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
+from graphsparse.edges.sparsifier import Sparsifier
 from graphsparse.ops.digest import digest
-from graphsparse.typing import EdgeScore
 
 
 @dataclass(frozen=True)
@@ -21,13 +20,13 @@ class EdgeRule:
     """Edges chosen by a score, on each graph by itself, as :meth:`TicketRun.score_edges` returns it.
 
     Args:
-        score: The score, or a way to choose edges.
+        method: How edges are chosen.
         sparsity: Fraction of the undirected edges of each graph, or of each of its edge types, that is removed.
         seed: Seed of what is drawn.
         per_graph: Whether draws differ from graph to graph: they then follow from the seed and the edges.
     """
 
-    score: str | EdgeScore | Sparsifier
+    method: Sparsifier
     sparsity: float
     seed: int
     per_graph: bool = False
@@ -40,7 +39,7 @@ class EdgeRule:
         return as_given({kind: self._kept_of(data, graph, kind) for kind in graph.kinds})  # type: ignore[no-any-return]
 
     def _kept_of(self, data: Data | HeteroData, graph: GraphEdges, kind: Any) -> Tensor:
-        method, entries = as_sparsifier(self.score), graph.entries[kind]
+        method, entries = self.method, graph.entries[kind]
         store = data._store if kind is None else data[kind]
         weight = store.get("edge_weight") if method.uses_weight else None
         if weight is not None:
@@ -67,7 +66,7 @@ class EdgeRule:
 
     def check_named(self) -> None:
         """Refuse a score without a name, which no file can hold."""
-        if not isinstance(as_sparsifier(self.score).score, str):
+        if not isinstance(self.method.score, str):
             raise TypeError(
                 "'edges' must be the name of a score for a task on many graphs, as the ticket has to choose the edges "
                 "of others (got a function): register it by edge_score_rule"
@@ -76,7 +75,7 @@ class EdgeRule:
     def to_json(self) -> dict[str, Any]:
         """Return what :meth:`from_json` needs."""
         self.check_named()
-        method = as_sparsifier(self.score)
+        method = self.method
         named = {entry.name: getattr(method, entry.name) for entry in fields(Sparsifier) if entry.name != "source"}
         described = {**named, "options": dict(method.options)}
         return {"method": described, "sparsity": self.sparsity, "seed": self.seed, "per_graph": self.per_graph}

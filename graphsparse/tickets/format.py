@@ -56,9 +56,9 @@ def pack_edges(masks: Mapping[Any, Tensor]) -> tuple[dict[str, Tensor], dict[str
 
 def unpack_edges(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> dict[Any, Tensor]:
     """Return what :func:`pack_edges` got."""
-    sizes = {} if header["num_edges"] is None else {None: header["num_edges"]}
+    sizes: dict[Any, int] = {} if header["num_edges"] is None else {None: header["num_edges"]}
     sizes |= {(src, relation, dst): num for src, relation, dst, num in header.get("edge_types", [])}
-    found = {}
+    found: dict[Any, Tensor] = {}
     for i, (kind, num) in enumerate(sizes.items()):
         name = "edge_mask" if kind is None else f"edge_mask/{i}"
         found[kind] = unpack_bits(tensors[name], num) if name in tensors else torch.ones(num, dtype=torch.bool)

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch_geometric.data import Data, HeteroData
 
 from graphsparse.edges.graph_edges import GraphEdges, PerEdge, as_given, by_kind, check_has_edges
-from graphsparse.edges.sparsifier import Sparsifier
+from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
 from graphsparse.nn import accelerate
 from graphsparse.ops.digest import digest, plain
 from graphsparse.ops.select import num_removed
@@ -132,7 +132,7 @@ class TicketRun:
         distillation: Distillation | None = None,
     ) -> None:
         self._make_model, self._task, self._distillation = make_model, task, distillation
-        self.targets, self.training = list(targets), training
+        self.targets, self.training = [Target(*target) for target in targets], training
         self.graph: Data | HeteroData | None = getattr(task, "eval_data", None)
         self._num_finished = 0
         if self.graph is not None:
@@ -193,7 +193,8 @@ class TicketRun:
         Raises:
             ValueError: If they differ; the message says why they may.
         """
-        ticket, task = ticket.as_read_back(), self.task
+        ticket = ticket.as_read_back()
+        task: Any = self.task
         model = self._fast(ticket.materialize(self._make_model).to(logits.device))
         if isinstance(task, GraphTask):
             task = task if ticket.edge_rule is None else task.with_graphs(ticket.sparsify)
@@ -233,7 +234,7 @@ class TicketRun:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
         if score is None:
             return None
-        rule = EdgeRule(score, sparsity, self.training.seed, per_graph=self.graph is None)
+        rule = EdgeRule(as_sparsifier(score), sparsity, self.training.seed, per_graph=self.graph is None)
         if self.graph is None and sparsity > 0:
             rule.check_named()
         return rule

@@ -151,13 +151,13 @@ class Ticket:
         }
         found = counted | dict(metrics or {})
         edge_mask = None if data is None or masks.edges is None else masks.edge_mask(data)
-        described = {} if data is None else {"edge_mask": _edge_mask(data, edge_mask), "graph": _fingerprint(data)}
         return cls(
             state_dict=state_dict,
             weight_masks={name: mask.cpu() for name, mask in masks.weights.items() if not mask.all()},
+            edge_mask=None if data is None else _edge_mask(data, edge_mask),
+            graph=None if data is None else _fingerprint(data),
             config=dict(config or {}),
             metrics={name: value for name, value in found.items() if value is not None},
-            **described,
         )
 
     @classmethod

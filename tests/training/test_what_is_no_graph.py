@@ -73,7 +73,9 @@ def test_what_is_no_graph(name, tmp_path):
 
 def test_hetero_graphs(tmp_path):
     """Nodes of one type can be learned; the rest is for graphs of one type."""
-    named = {name: take for name, take in TAKES.items() if name not in ("predict", "Evaluator", "LinkTask", "eval_data")}
+    named = {
+        name: take for name, take in TAKES.items() if name not in ("predict", "Evaluator", "LinkTask", "eval_data")
+    }
     for name, take in named.items():
         error = TypeError if name == "train_ingredients" else ValueError
         with pytest.raises(error, match="'node_type' must be the node type with labels|HeteroData.*to_homogeneous"):
