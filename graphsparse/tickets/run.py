@@ -1,9 +1,11 @@
 """What a pruning method sees of a search for tickets, and what becomes of what it finds."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -12,11 +14,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch_geometric.data import Data
 
-from graphsparse.edges.entries import Entries, check_edge_weight
+from graphsparse.edges.entries import Entries, attach_pairs, check_edge_weight
 from graphsparse.edges.mask import mask_data_edges
 from graphsparse.edges.selector import EdgeSelector
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
-from graphsparse.nn import accelerate
+from graphsparse.nn import SoftMasks, accelerate
 from graphsparse.ops.digest import digest, plain
 from graphsparse.ops.select import num_removed
 from graphsparse.tickets.distillation import Distillation
@@ -221,12 +223,46 @@ class TicketRun:
         """Return masks that keep all weights of the model and all edges of the graph."""
         return Masks.everything(self.model(), self.graph)
 
-    @cached_property
+    @property
     def pairs(self) -> Tensor:
-        """The undirected edge of every entry of the graph's ``edge_index``, int64 ``[E]``; -1 for a self-loop."""
+        """The undirected edge of every entry of the graph's ``edge_index``, int32 ``[E]``; -1 for a self-loop."""
+        pair: Tensor = self._paired.edge_pair
+        return pair
+
+    @cached_property
+    def _paired(self) -> Data:
         assert self.graph is not None
-        entries = Entries(self.graph.edge_index, self.graph.num_nodes)
-        return entries.per_entry(torch.arange(entries.edges.num_edges, device=self.graph.edge_index.device), loops=-1)
+        return attach_pairs(self.graph)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of steps of an epoch."""
+        steps: int | None = getattr(self.task, "steps_per_epoch", None)
+        if steps is None:
+            raise ValueError("'loader' must say by len() how many batches it has, for terms of the loss once per epoch")
+        return steps
+
+    def path(self, *, edges: float, weights: float) -> Iterator[tuple[Target, Target | None]]:
+        r"""Yield how sparse edges and weights are after each of several rounds, on the way to all targets.
+
+        From one target to the next it takes :math:`R = \lceil \max \log(r) / \log(1 - q) \rceil` rounds, with
+        :math:`r` the part of what is left that stays. Each removes the same fraction of what is left, at most
+        :math:`q`, so that both sparsities arrive together, exactly.
+
+        Args:
+            edges: Fraction of the remaining edges that a round removes at most.
+            weights: Fraction of the remaining weights.
+
+        Returns:
+            Pairs of what is to be removed after a round, and the target, where it is one.
+
+        Raises:
+            ValueError: If a target is less sparse than one before.
+        """
+        for before, target in pairwise([Target(), *self.targets]):
+            if target.edges < before.edges or target.weights < before.weights:
+                raise ValueError(f"'targets' must go from the least sparse to the sparsest (got {self.targets})")
+        return _path([Target(), *self.targets], edges, weights)
 
     def score_edges(self, score: str | EdgeScore | Sparsifier | None, sparsity: float) -> EdgeRule | None:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
@@ -276,7 +312,12 @@ class TicketRun:
             options: Fields of :class:`~graphsparse.training.Training` in the place of those of the run, and
                 ``extra_loss``, ``before_step`` and ``after_step`` of :func:`~graphsparse.training.fit`.
         """
-        return self._fit(self.task, model, tag, weights, edges, **options)
+        task = self.task
+        if isinstance(model, SoftMasks) and model.edge is not None:
+            if not isinstance(task, NodeTask) or task.data is not task.eval_data:
+                raise ValueError("learned masks of edges say nothing of another graph: train and evaluate on one")
+            task = task.with_graphs(self._paired, self._paired)
+        return self._fit(task, model, tag, weights, edges, **options)
 
     def _fit(
         self,
@@ -372,6 +413,16 @@ class TicketRun:
             return
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(described, indent=1))
+
+
+def _path(targets: Sequence[Target], edges: float, weights: float) -> Iterator[tuple[Target, Target | None]]:
+    for before, target in pairwise(targets):
+        stay = [(1 - new) / (1 - old) for old, new in zip(before, target, strict=True)]
+        each = zip(stay, (edges, weights), strict=True)
+        rounds = max(math.ceil(math.log(s) / math.log1p(-q) - 1e-9) if q < 1 else int(s < 1) for s, q in each)
+        for i in range(1, rounds):
+            yield Target(*(1 - (1 - old) * s ** (i / rounds) for old, s in zip(before, stay, strict=True))), None
+        yield target, target
 
 
 def _difference(found: Tensor, expected: Tensor) -> str | None:

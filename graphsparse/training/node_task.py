@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.loader.batches import check_sums_weighted_messages
-from graphsparse.nn import Supermask
+from graphsparse.nn import SoftMasks, Supermask
 from graphsparse.ops.csr import as_csr
 from graphsparse.training.check import (
     check_callable,
@@ -287,8 +287,8 @@ class NodeTask:
             return predict(model, self.eval_data, self.call)
         with eval_mode(model), torch.no_grad():
             # What goes layer by layer knows plain models, not the wrapper that puts weights into one.
-            plain = model.materialize() if isinstance(model, Supermask) else model
-            logits = self.inference(plain, self.eval_data)
+            plain = model.materialize() if isinstance(model, SoftMasks | Supermask) else model
+            logits = self.inference(plain, model.weigh(self.eval_data) if hasattr(model, "weigh") else self.eval_data)
         # It may leave them elsewhere than the graph, where labels and masks are.
         return logits.to(self.eval_data.y.device) if isinstance(logits, Tensor) else logits
 

@@ -31,6 +31,9 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
     Where ``data`` has ``layer_edges``, a list of pairs of edges ``[2, m]`` and weights ``[m]``, each message passing
     layer gets the next of them, in the order in which the layers are called, whatever the model passes to it.
 
+    A model with a method ``weigh``, such as :class:`~graphsparse.nn.SoftMasks`, puts weights of its own on the edges
+    first: it is called on what ``weigh(data)`` returns.
+
     Args:
         model: The model.
         data: The graph.
@@ -47,10 +50,12 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
         >>> call_model(GCN(8, 16, 2, 3), random_graph()).shape
         torch.Size([60, 3])
     """
+    if call is None and isinstance(model, nn.Module):
+        check_device(model, data)
+    if (weigh := getattr(model, "weigh", None)) is not None:
+        data = weigh(data)
     if call is not None:
         return call(model, data)
-    if isinstance(model, nn.Module):
-        check_device(model, data)
     layer_edges = data.get("layer_edges")
     if layer_edges is not None:
         with own_edges(model, layer_edges):

@@ -2,6 +2,7 @@
 
 from graphsparse.tickets.methods.magnitude import Magnitude
 from graphsparse.tickets.methods.one_shot import L0, Fixed, OneShot
+from graphsparse.tickets.methods.ugs import UGS
 from graphsparse.tickets.methods.untrained import Untrained
 from graphsparse.tickets.run import PruningMethod
 
@@ -11,8 +12,9 @@ METHODS: dict[str, PruningMethod] = {
     "random": OneShot("random", Fixed()),
     "magnitude": Magnitude(),
     "iterative_magnitude": Magnitude(per_round=0.2),
+    "ugs": UGS(),
     "untrained": Untrained(),
     "random_untrained": Untrained(epochs=1, lr=0.0),
 }
 
-__all__ = ["L0", "METHODS", "Fixed", "Magnitude", "OneShot", "Untrained"]
+__all__ = ["L0", "METHODS", "Fixed", "Magnitude", "OneShot", "UGS", "Untrained"]
