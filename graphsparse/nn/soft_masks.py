@@ -1,7 +1,8 @@
 """A model whose weights, and the edges of whose graph, are multiplied by numbers that are trained with it."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.func import functional_call
 from torch_geometric.data import Data
 
 from graphsparse.ops.check import check_integer, check_number
+from graphsparse.utils.call_model import takes_edge_weight, weights_in_layers
 from graphsparse.utils.copy_model import copy_model
 
 
@@ -23,9 +25,10 @@ class SoftMasks(nn.Module):
     so that both directions of it go together, and none for self-loops; the model computes with :math:`\tilde w` as
     ``edge_weight``, also where it normalises by degrees, and 0 is no edge.
 
-    The model must take ``edge_weight``; those that :func:`~graphsparse.nn.accelerate` returns for PyG's SAGE, GIN and
-    GAT do. It is trained in place, and called with its own arguments: :func:`~graphsparse.training.fit` and
-    ``call_model`` put the weights of the edges on a graph, or a batch of a loader, by :meth:`weigh`.
+    The model, or each of its message passing layers, must take ``edge_weight``; with
+    :func:`~graphsparse.nn.accelerate` those of PyG's SAGE, GIN and GAT do. The model is trained in place, and called
+    with its own arguments; :func:`~graphsparse.training.fit` calls it inside :meth:`weighed`, with a graph or with a
+    batch of a loader.
 
     Args:
         model: Any model.
@@ -101,17 +104,21 @@ class SoftMasks(nn.Module):
         rows = zip(self.names, self.masks, kept, strict=True)
         return {name: self.model.get_parameter(name) * (mask * keep) for name, mask, keep in rows}
 
-    def weigh(self, data: Data) -> Data:
-        """Return a graph, or a part of it, whose edges are multiplied by their masks; it is left as it is.
+    @contextmanager
+    def weighed(self, data: Data) -> Iterator[Data]:
+        """Yield a graph, or a part of it, whose edges are multiplied by their masks; what comes in is left as it is.
+
+        The weights are its ``edge_weight`` where the model takes one; where not, its layers get them inside the block.
 
         Args:
             data: It has ``edge_pair`` of :func:`~graphsparse.edges.attach_pairs`, and maybe ``edge_weight``.
 
         Raises:
-            ValueError: If it does not say which edges it has.
+            ValueError: If it does not say which edges it has, or a layer takes no weights.
         """
         if self.edge is None:
-            return data
+            yield data
+            return
         pair, own = data.get("edge_pair"), data.get("edge_weight")
         if pair is None or pair.shape != (data.edge_index.size(1),):
             raise ValueError(
@@ -122,15 +129,21 @@ class SoftMasks(nn.Module):
         # The first value is that of self-loops, whose number is -1.
         values = torch.cat([self.edge.new_ones(1), self.edge * self.keep_edge])
         weight = values.index_select(0, pair + 1)
+        if own is None and not takes_edge_weight(self.model):
+            with weights_in_layers(self.model, [(data.edge_index, weight)]):
+                yield data
+            return
         data = copy.copy(data)
         data.edge_weight = weight if own is None else own.view(-1) * weight
-        return data
+        yield data
 
     def scores(self) -> dict[str, Any]:
         """Return the sizes of the masks as :meth:`graphsparse.training.Masks.prune` takes them."""
         named = zip(self.names, self.masks, strict=True)
         sizes = {name: mask.detach().abs() for name, mask in named}
-        return ({"weights": sizes} if sizes else {}) | ({} if self.edge is None else {"edges": self.edge.detach().abs()})
+        return ({"weights": sizes} if sizes else {}) | (
+            {} if self.edge is None else {"edges": self.edge.detach().abs()}
+        )
 
     @torch.no_grad()
     def add_l1(self, *, edges: float = 0.0, weights: float = 0.0) -> None:
@@ -143,7 +156,9 @@ class SoftMasks(nn.Module):
         Raises:
             ValueError: If the loss did not depend on a mask although it did on the weight, or on no edge.
         """
-        named = [(f"the weight {n!r}", m, self.model.get_parameter(n)) for n, m in zip(self.names, self.masks, strict=True)]
+        named = [
+            (f"the weight {n!r}", m, self.model.get_parameter(n)) for n, m in zip(self.names, self.masks, strict=True)
+        ]
         edge = [] if self.edge is None else [("'edge_weight'", self.edge, next(iter(self.model.parameters())))]
         for what, mask, used in [*named, *edge]:
             if mask.grad is None and used.grad is not None:

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -288,7 +289,8 @@ class NodeTask:
         with eval_mode(model), torch.no_grad():
             # What goes layer by layer knows plain models, not the wrapper that puts weights into one.
             plain = model.materialize() if isinstance(model, SoftMasks | Supermask) else model
-            logits = self.inference(plain, model.weigh(self.eval_data) if hasattr(model, "weigh") else self.eval_data)
+            with model.weighed(self.eval_data) if isinstance(model, SoftMasks) else nullcontext(self.eval_data) as data:
+                logits = self.inference(plain, data)
         # It may leave them elsewhere than the graph, where labels and masks are.
         return logits.to(self.eval_data.y.device) if isinstance(logits, Tensor) else logits
 

@@ -22,6 +22,7 @@ from graphsparse.testing import assert_undirected, random_graph
 from graphsparse.tickets import (
     L0,
     METHODS,
+    UGS,
     Distillation,
     Fixed,
     Found,
@@ -41,6 +42,7 @@ TRAINED = {
     "random, global": OneShot("random", Fixed("global")),
     "magnitude": METHODS["magnitude"],
     "iterative_magnitude": METHODS["iterative_magnitude"],
+    "ugs": UGS(edges_per_round=0.6, weights_per_round=0.6),
 }
 ALL = TRAINED | {"untrained": Untrained(epochs=4), "random_untrained": METHODS["random_untrained"]}
 SHORT = Training(epochs=4)
@@ -484,7 +486,7 @@ def test_every_method_is_small_hashable_and_can_be_written_out():
     for method in METHODS.values():
         hash(method)
         assert eval(repr(method), vars(graphsparse.tickets)) == method
-    for kind in (OneShot, Magnitude, Untrained):
+    for kind in (OneShot, Magnitude, UGS, Untrained):
         source = inspect.getsource(kind)
         lines = source.replace(kind.__doc__, "").splitlines()
         assert len([line for line in lines if line.strip()]) <= 90, kind

@@ -17,4 +17,4 @@ METHODS: dict[str, PruningMethod] = {
     "random_untrained": Untrained(epochs=1, lr=0.0),
 }
 
-__all__ = ["L0", "METHODS", "Fixed", "Magnitude", "OneShot", "UGS", "Untrained"]
+__all__ = ["L0", "METHODS", "UGS", "Fixed", "Magnitude", "OneShot", "Untrained"]

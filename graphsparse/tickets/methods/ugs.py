@@ -25,6 +25,18 @@ class L1:
 
 
 @dataclass(frozen=True)
+class Clamp:
+    """Keeps the masks of edges from 0 up, after a step: degrees of negative edges have no root."""
+
+    most: float | None = None
+
+    def __call__(self, model: nn.Module, epoch: int) -> None:
+        """Put what is outside on the border."""
+        if isinstance(model, SoftMasks) and model.edge is not None:
+            model.edge.data.clamp_(0, self.most)
+
+
+@dataclass(frozen=True)
 class UGS:
     r"""Train masks of edges and weights with an l1 term, prune the smallest, rewind, and go on so in rounds.
 
@@ -33,8 +45,9 @@ class UGS:
 
     In each round weights and masks are trained together from the initial weights, see
     :class:`~graphsparse.nn.SoftMasks`; of the epoch with the best validation metric the smallest :math:`|m|` are
-    removed. Both directions of an edge have one mask. Only what shall be sparse has masks: with an edge sparsity of 0
-    none of edges, with a weight sparsity of 0 none of weights. The rounds are those of :meth:`TicketRun.path`.
+    removed. Both directions of an edge have one mask, which stays from 0 up, as degrees of negative edges have no root.
+    Only what shall be sparse has masks: with an edge sparsity of 0 none of edges, with a weight sparsity of 0 none of
+    weights. The rounds are those of :meth:`TicketRun.path`.
 
     The model must take weights of edges (``Training(fast=True)`` sees to it for PyG's SAGE, GIN and GAT). Published
     coefficients are 1e-2 and 1e-2 for GCN on Cora and CiteSeer, 1e-6 and 1e-3 on PubMed, 1e-3 and 1e-3 for GIN and GAT
@@ -86,7 +99,7 @@ class UGS:
         """Yield masks that lie within each other; targets must come from the least sparse to the sparsest."""
         keep, done = run.everything(), Target()
         edges, weights = (any(target[i] for target in run.targets) for i in range(2))
-        epochs = {} if self.mask_epochs is None else {"epochs": self.mask_epochs}
+        epochs: dict[str, Any] = {} if self.mask_epochs is None else {"epochs": self.mask_epochs}
         path = run.path(edges=self.edges_per_round, weights=self.weights_per_round)
         for number, (step, target) in enumerate(path, 1):
             if step != done:
@@ -105,4 +118,4 @@ class UGS:
     def terms(self, run: TicketRun) -> dict[str, Any]:
         """Return what a training of the masks has besides the loss of the task."""
         share = 1 / run.steps_per_epoch
-        return {"before_step": [L1(self.l1_edges * share, self.l1_weights * share)]}
+        return {"before_step": [L1(self.l1_edges * share, self.l1_weights * share)], "after_step": [Clamp()]}
