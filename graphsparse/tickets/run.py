@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -54,6 +53,22 @@ class Target(NamedTuple):
 
     edges: float = 0.0
     weights: float = 0.0
+
+    def towards(self, other: "Target", rounds: int) -> "list[Target]":
+        """Return the targets of so many rounds to a sparser one; each takes the same share of what is left.
+
+        Example:
+            >>> [target.weights for target in Target().towards(Target(weights=0.75), 2)]
+            [0.5, 0.75]
+        """
+
+        def at(before: float, after: float, share: float) -> float:
+            left = math.exp((1 - share) * math.log1p(-before) + share * math.log1p(-after))
+            return min(max(1 - left, before), after)  # but for rounding it lies between them
+
+        shares = [i / rounds for i in range(1, rounds)]
+        between = [Target(*(at(*ends, share) for ends in zip(self, other, strict=True))) for share in shares]
+        return [*between, other] if rounds else []
 
 
 class WeightRule(Protocol):
@@ -154,7 +169,7 @@ class TicketRun:
         distillation: Distillation | None = None,
     ) -> None:
         self._make_model, self._task, self._distillation = make_model, task, distillation
-        self.targets, self.training = list(targets), training
+        self.targets, self.training = [Target(*target) for target in targets], training
         self.graph: Data | None = task.eval_data if isinstance(task, NodeTask) else None
         self._num_finished = 0
         if self.graph is not None and self.graph.get("edge_index") is None:
@@ -242,27 +257,35 @@ class TicketRun:
             raise ValueError("'loader' must say by len() how many batches it has, for terms of the loss once per epoch")
         return steps
 
-    def path(self, *, edges: float, weights: float) -> Iterator[tuple[Target, Target | None]]:
-        r"""Yield how sparse edges and weights are after each of several rounds, on the way to all targets.
+    def path(self, *, edges: float = 1.0, weights: float = 1.0) -> list[tuple[Target, list[Target]]]:
+        r"""Return each target and the rounds that lead to it from the one before; the last round is the target itself.
 
-        From one target to the next it takes :math:`R = \lceil \max \log(r) / \log(1 - q) \rceil` rounds, with
-        :math:`r` the part of what is left that stays. Each removes the same fraction of what is left, at most
-        :math:`q`, so that both sparsities arrive together, exactly.
+        There are as few rounds as may be when each takes at most the given share of what is left,
+        :math:`\lceil \log(1 - s) / \log(1 - q) \rceil` from the whole graph and model; all take the same share, so that
+        edges and weights arrive together. There is none where a target is no sparser than the one before.
 
         Args:
-            edges: Fraction of the remaining edges that a round removes at most.
-            weights: Fraction of the remaining weights.
-
-        Returns:
-            Pairs of what is to be removed after a round, and the target, where it is one.
+            edges: Share of the edges left that a round removes at most, in ``(0, 1]``.
+            weights: Share of the weights left.
 
         Raises:
-            ValueError: If a target is less sparse than one before.
+            ValueError: If a share is out of range, or the targets do not come from the least sparse to the sparsest.
         """
-        for before, target in pairwise([Target(), *self.targets]):
-            if target.edges < before.edges or target.weights < before.weights:
-                raise ValueError(f"'targets' must go from the least sparse to the sparsest (got {self.targets})")
-        return _path([Target(), *self.targets], edges, weights)
+        shares, before, found = Target(edges, weights), Target(), []
+        for what, share in shares._asdict().items():
+            if not 0 < share <= 1:
+                raise ValueError(f"'{what}' must be above 0 and at most 1 (got {share!r})")
+        for target in self.targets:
+            for what, was, now in zip(Target._fields, before, target, strict=True):
+                if now < was:
+                    raise ValueError(
+                        f"'targets' must come from the least sparse to the sparsest for a method that goes in rounds: "
+                        f"{what} {now} is below what is removed already, {was}"
+                    )
+            rounds = (_num_rounds(*ends) for ends in zip(before, target, shares, strict=True))
+            found.append((target, before.towards(target, max(rounds))))
+            before = target
+        return found
 
     def score_edges(self, score: str | EdgeScore | Sparsifier | None, sparsity: float) -> EdgeRule | None:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
@@ -415,14 +438,11 @@ class TicketRun:
             temporary.write_text(json.dumps(described, indent=1))
 
 
-def _path(targets: Sequence[Target], edges: float, weights: float) -> Iterator[tuple[Target, Target | None]]:
-    for before, target in pairwise(targets):
-        stay = [(1 - new) / (1 - old) for old, new in zip(before, target, strict=True)]
-        each = zip(stay, (edges, weights), strict=True)
-        rounds = max(math.ceil(math.log(s) / math.log1p(-q) - 1e-9) if q < 1 else int(s < 1) for s, q in each)
-        for i in range(1, rounds):
-            yield Target(*(1 - (1 - old) * s ** (i / rounds) for old, s in zip(before, stay, strict=True))), None
-        yield target, target
+def _num_rounds(before: float, after: float, share: float) -> int:
+    """Count the rounds from one sparsity to another; a share that rounding makes too small for one costs none more."""
+    if after == before or share == 1:
+        return int(after > before)
+    return max(1, math.ceil(math.log((1 - after) / (1 - before)) / math.log1p(-share) - 1e-6))
 
 
 def _difference(found: Tensor, expected: Tensor) -> str | None:

@@ -14,7 +14,6 @@ from graphsparse.metrics import accuracy
 from graphsparse.nn import SoftMasks
 from graphsparse.testing import random_graph
 from graphsparse.tickets import UGS, TicketRun, find_tickets
-from graphsparse.tickets.run import Target
 from graphsparse.training import Masks, NodeTask, Training, build_model
 
 
@@ -75,27 +74,6 @@ def test_two_rounds_are_those_of_the_algorithm_with_dense_matrices():
         keep = keep.prune(edges=scores.pop("edge"), weights=scores, edge_sparsity=edges, weight_sparsity=weights)
         assert torch.equal(ticket.edge_mask, keep.edge_mask(data))
         assert same_state(ticket.weight_masks, keep.weights)
-
-
-def path(targets, **options):
-    run = TicketRun(MODELS["GCN"], NodeTask(random_graph()), [Target(*t) for t in targets], Training(epochs=1))
-    return list(run.path(**options))
-
-
-def test_rounds_remove_equal_fractions_and_end_at_each_target():
-    steps = path([(0.0, 0.0), (0.1875, 0.8988), (0.5, 0.8988)], edges=0.05, weights=0.2)
-    assert [step for step, target in steps if target is not None] == [(0, 0), (0.1875, 0.8988), (0.5, 0.8988)]
-    assert len(steps) == 1 + 11 + 10  # ln 0.1012 / ln 0.8 = 10.3, ln(0.5 / 0.8125) / ln 0.95 = 9.5
-    for start, stop in ((0, 12), (11, 22)):
-        left = torch.tensor([[1 - x for x in step] for step, _ in steps[start:stop]], dtype=torch.float64)
-        stays = left[1:] / left[:-1]
-        torch.testing.assert_close(stays, stays[:1].expand_as(stays))
-        assert stays.min() >= 0.8
-        assert stays[:, 0].min() >= 0.95
-    assert len(path([(0.19 / 2, 0.2)], edges=0.095, weights=0.2)) == 1
-    assert len(path([(0.1, 0.3)], edges=1, weights=1)) == 1
-    with pytest.raises(ValueError, match="from the least sparse to the sparsest"):
-        path([(0.1, 0.3), (0.2, 0.2)], edges=0.05, weights=0.2)
 
 
 def test_only_what_shall_be_sparse_has_masks(monkeypatch):

@@ -8,7 +8,7 @@ from torch import nn
 
 from graphsparse.nn import SoftMasks
 from graphsparse.ops.check import check_count, check_number
-from graphsparse.tickets.run import Found, Target, TicketRun
+from graphsparse.tickets.run import Found, TicketRun
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class UGS:
     :class:`~graphsparse.nn.SoftMasks`; of the epoch with the best validation metric the smallest :math:`|m|` are
     removed. Both directions of an edge have one mask, which stays from 0 up, as degrees of negative edges have no root.
     Only what shall be sparse has masks: with an edge sparsity of 0 none of edges, with a weight sparsity of 0 none of
-    weights. The rounds are those of :meth:`TicketRun.path`.
+    weights. The rounds are those of :meth:`~graphsparse.tickets.TicketRun.path`.
 
     The model must take weights of edges (``Training(fast=True)`` sees to it for PyG's SAGE, GIN and GAT). Published
     coefficients are 1e-2 and 1e-2 for GCN on Cora and CiteSeer, 1e-6 and 1e-3 on PubMed, 1e-3 and 1e-3 for GIN and GAT
@@ -97,12 +97,12 @@ class UGS:
 
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield masks that lie within each other; targets must come from the least sparse to the sparsest."""
-        keep, done = run.everything(), Target()
+        keep, number = run.everything(), 0
         edges, weights = (any(target[i] for target in run.targets) for i in range(2))
         epochs: dict[str, Any] = {} if self.mask_epochs is None else {"epochs": self.mask_epochs}
-        path = run.path(edges=self.edges_per_round, weights=self.weights_per_round)
-        for number, (step, target) in enumerate(path, 1):
-            if step != done:
+        for target, rounds in run.path(edges=self.edges_per_round, weights=self.weights_per_round):
+            for step in rounds:
+                number += 1
                 soft = SoftMasks(
                     run.model(),
                     weights=keep.weights if weights else None,
@@ -111,9 +111,8 @@ class UGS:
                     seed=run.training.seed + number,
                 )
                 run.train(soft, f"mask-{number:02}", **epochs, **self.terms(run))
-                keep, done = keep.prune(**soft.scores(), edge_sparsity=step.edges, weight_sparsity=step.weights), step
-            if target is not None:
-                yield Found(target, keep.edges if edges else None, keep.weights if weights else None)
+                keep = keep.prune(**soft.scores(), edge_sparsity=step.edges, weight_sparsity=step.weights)
+            yield Found(target, keep.edges if edges else None, keep.weights if weights else None)
 
     def terms(self, run: TicketRun) -> dict[str, Any]:
         """Return what a training of the masks has besides the loss of the task."""
