@@ -3,7 +3,7 @@
 from graphsparse.tickets.compare import compare_tickets
 from graphsparse.tickets.distillation import Distillation
 from graphsparse.tickets.find import find_ticket, find_tickets
-from graphsparse.tickets.methods import METHODS, UGS, Magnitude, OneShot, Untrained
+from graphsparse.tickets.methods import METHODS, UGS, WDGLT, FastGLT, Magnitude, OneShot, Untrained
 from graphsparse.tickets.rules import L0, NM, SET, Fixed, Gradual, RigL
 from graphsparse.tickets.run import Found, PruningMethod, TicketRun, WeightRule
 from graphsparse.tickets.ticket import Ticket
@@ -14,7 +14,9 @@ __all__ = [
     "NM",
     "SET",
     "UGS",
+    "WDGLT",
     "Distillation",
+    "FastGLT",
     "Fixed",
     "Found",
     "Gradual",

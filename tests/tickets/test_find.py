@@ -24,6 +24,7 @@ from graphsparse.tickets import (
     METHODS,
     UGS,
     Distillation,
+    FastGLT,
     Fixed,
     Found,
     Magnitude,
@@ -47,6 +48,7 @@ TRAINED = {
     "magnitude": METHODS["magnitude"],
     "iterative_magnitude": METHODS["iterative_magnitude"],
     "ugs": UGS(edges_per_round=0.6, weights_per_round=0.6),
+    "fastglt": FastGLT(epochs=4, pretrain=1),
 }
 ALL = TRAINED | {"untrained": Untrained(epochs=4), "random_untrained": METHODS["random_untrained"]}
 SHORT = Training(epochs=4)
@@ -490,7 +492,7 @@ def test_every_method_is_small_hashable_and_can_be_written_out():
     for method in METHODS.values():
         hash(method)
         assert eval(repr(method), vars(graphsparse.tickets)) == method
-    for kind in (OneShot, Magnitude, UGS, Untrained):
+    for kind in (OneShot, Magnitude, UGS, FastGLT, Untrained):
         source = inspect.getsource(kind)
         lines = source.replace(kind.__doc__, "").splitlines()
         assert len([line for line in lines if line.strip()]) <= 90, kind

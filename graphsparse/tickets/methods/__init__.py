@@ -1,9 +1,11 @@
 """Ways to find tickets, each a small frozen dataclass."""
 
+from graphsparse.tickets.methods.fast_glt import FastGLT
 from graphsparse.tickets.methods.magnitude import Magnitude
 from graphsparse.tickets.methods.one_shot import OneShot
 from graphsparse.tickets.methods.ugs import UGS
 from graphsparse.tickets.methods.untrained import Untrained
+from graphsparse.tickets.methods.wd_glt import WDGLT
 from graphsparse.tickets.rules import L0, SET, Fixed, Gradual, RigL
 from graphsparse.tickets.run import PruningMethod
 
@@ -17,8 +19,10 @@ METHODS: dict[str, PruningMethod] = {
     "magnitude": Magnitude(),
     "iterative_magnitude": Magnitude(per_round=0.2),
     "ugs": UGS(),
+    "wd-glt": WDGLT(),
+    "fastglt": FastGLT(),
     "untrained": Untrained(),
     "random_untrained": Untrained(epochs=1, lr=0.0),
 }
 
-__all__ = ["METHODS", "UGS", "Magnitude", "OneShot", "Untrained"]
+__all__ = ["METHODS", "UGS", "WDGLT", "FastGLT", "Magnitude", "OneShot", "Untrained"]
