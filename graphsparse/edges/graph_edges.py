@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data, HeteroData
 
+from graphsparse.edges.attributes import check_one_graph
 from graphsparse.edges.entries import Entries
 from graphsparse.edges.mask import fix_num_nodes_, join_batch, mask_data_edges, mask_store_, split_batch
 from graphsparse.ops.digest import digest, graph_fingerprint
@@ -100,6 +101,42 @@ class GraphEdges:
             value = given[self.owner[kind]]
             found[kind] = entries.per_entry(value.to(entries.edge_index.device), loops)
         return as_given(found)  # type: ignore[no-any-return]
+
+
+def attach_pairs(data: Any) -> Any:
+    r"""Return a graph that says of each entry of its edge lists which undirected edge it is, as ``edge_pair``.
+
+    Both directions of an edge, and all its duplicates, have the same number, from 0 to :math:`M - 1` in canonical order
+    (by smaller end, then larger end), the order of :class:`~graphsparse.training.Masks`. The edges of a ``HeteroData``
+    are numbered type after type, as they are in ``Masks``; a type and its reverse share theirs. Loaders cut
+    ``edge_pair`` out with the other attributes of edges, so that a batch knows which edges of the whole graph it has:
+    attach it before a loader is made of the graph.
+
+    Args:
+        data: A ``Data`` or a ``HeteroData``, with ``edge_index``. It is left as it is.
+
+    Returns:
+        A shallow copy with ``edge_pair``, int32 ``[E]``, -1 for self-loops, which are no undirected edge.
+
+    Raises:
+        TypeError: If ``data`` is neither.
+        ValueError: If it has no ``edge_index``.
+
+    Example:
+        >>> data = attach_pairs(Data(edge_index=torch.tensor([[1, 0, 2, 2], [0, 1, 1, 2]]), num_nodes=3))
+        >>> data.edge_pair
+        tensor([ 0,  0,  1, -1], dtype=torch.int32)
+    """
+    if not isinstance(data, HeteroData):
+        check_one_graph(data)
+    graph, data = GraphEdges(data), copy.copy(data)
+    sizes = by_kind(graph.num_edges)
+    kind = torch.int32 if sum(sizes.values()) < 2**31 else torch.int64
+    every = torch.split(torch.arange(sum(sizes.values()), dtype=kind), list(sizes.values()))
+    found = by_kind(graph.per_entry(as_given(dict(zip(sizes, every, strict=True))), loops=-1))
+    for store in data.edge_stores:
+        store["edge_pair"] = found[store._key]
+    return data
 
 
 def by_kind(values: Any) -> dict[Any, Any]:

@@ -1,6 +1,7 @@
 """What a pruning method sees of a search for tickets, and what becomes of what it finds."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch_geometric.data import Data, HeteroData
 
-from graphsparse.edges.graph_edges import GraphEdges, PerEdge, as_given, by_kind, check_has_edges
+from graphsparse.edges.graph_edges import PerEdge, as_given, attach_pairs, by_kind, check_has_edges
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
-from graphsparse.nn import accelerate
+from graphsparse.nn import SoftMasks, accelerate
 from graphsparse.ops.digest import digest, plain
 from graphsparse.ops.select import num_removed
 from graphsparse.tickets.distillation import Distillation
@@ -54,17 +55,44 @@ class Target(NamedTuple):
     edges: float = 0.0
     weights: float = 0.0
 
+    def towards(self, other: "Target", rounds: int) -> "list[Target]":
+        """Return the targets of so many rounds to a sparser one; each takes the same share of what is left.
+
+        Example:
+            >>> [target.weights for target in Target().towards(Target(weights=0.75), 2)]
+            [0.5, 0.75]
+        """
+
+        def at(before: float, after: float, share: float) -> float:
+            left = math.exp((1 - share) * math.log1p(-before) + share * math.log1p(-after))
+            return min(max(1 - left, before), after)  # but for rounding it lies between them
+
+        shares = [i / rounds for i in range(1, rounds)]
+        between = [Target(*(at(*ends, share) for ends in zip(self, other, strict=True))) for share in shares]
+        return [*between, other] if rounds else []
+
 
 class WeightRule(Protocol):
-    """Says which weights are kept while a model is trained."""
+    """Says which weights are kept while a model is trained: a small frozen dataclass, whose fields are its options.
+
+    A rule that cannot remove exactly what is asked for, as :class:`~graphsparse.tickets.NM`, says ``exact = False``;
+    it may remove less, and never more.
+    """
 
     @property
     def nested(self) -> bool:
         """Whether the weights kept at one sparsity lie within those kept at a lower one."""
         ...
 
-    def __call__(self, optimizer: Optimizer, sparsity: float, *, seed: int) -> StepProjection:
-        """Attach a projection to an optimiser."""
+    def __call__(self, optimizer: Optimizer, sparsity: float, *, steps: int | None, seed: int) -> StepProjection:
+        """Attach a projection to an optimiser.
+
+        Args:
+            optimizer: The optimiser.
+            sparsity: Fraction of the weights to remove.
+            steps: How many steps the training takes at most; ``None`` where the loader does not say.
+            seed: Seed of what is drawn.
+        """
         ...
 
 
@@ -217,18 +245,71 @@ class TicketRun:
         """Return masks that keep all weights of the model and all edges of the graph."""
         return Masks.everything(self.model(), self.graph)
 
-    @cached_property
+    @property
     def pairs(self) -> PerEdge:
-        """The undirected edge of every entry of the graph's ``edge_index``, int64 ``[E]``; -1 for a self-loop.
+        """The undirected edge of every entry of the graph's ``edge_index``, int32 ``[E]``; -1 for a self-loop.
 
-        Of a ``HeteroData`` by edge type: a type and its reverse share their edges.
+        Of a ``HeteroData`` by edge type, as :func:`~graphsparse.edges.attach_pairs` numbers them.
         """
+        stores = self._paired.edge_stores
+        return as_given({store._key: store["edge_pair"] for store in stores})  # type: ignore[no-any-return]
+
+    @cached_property
+    def _paired(self) -> Data | HeteroData:
         if self.graph is None:
             raise ValueError("a mask says nothing of the edges of other graphs: choose them by run.score_edges")
-        graph = GraphEdges(self.graph)
-        keys = {kind: graph.entries[kind].edges.key for kind in graph.kinds}
-        every = {kind: torch.arange(key.numel(), device=key.device) for kind, key in keys.items()}
-        return graph.per_entry(as_given(every), loops=-1)
+        return attach_pairs(self.graph)
+
+    def check_one_graph(self) -> None:
+        """Refuse a task whose edges no mask can be learned for: one that is trained or judged on several graphs.
+
+        Raises:
+            ValueError: If it is.
+        """
+        graphs = getattr(self.task, "graphs", (None, None))
+        if self.graph is None or graphs[0] is not graphs[1]:
+            raise ValueError(
+                "learned masks of edges say nothing of another graph: train and evaluate on one, or let a score choose "
+                "the edges of each, as OneShot does"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of steps of an epoch."""
+        steps: int | None = getattr(self.task, "steps_per_epoch", None)
+        if steps is None:
+            raise ValueError("'loader' must say by len() how many batches it has, for terms of the loss once per epoch")
+        return steps
+
+    def path(self, *, edges: float = 1.0, weights: float = 1.0) -> list[tuple[Target, list[Target]]]:
+        r"""Return each target and the rounds that lead to it from the one before; the last round is the target itself.
+
+        There are as few rounds as may be when each takes at most the given share of what is left,
+        :math:`\lceil \log(1 - s) / \log(1 - q) \rceil` from the whole graph and model; all take the same share, so that
+        edges and weights arrive together. There is none where a target is no sparser than the one before.
+
+        Args:
+            edges: Share of the edges left that a round removes at most, in ``(0, 1]``.
+            weights: Share of the weights left.
+
+        Raises:
+            ValueError: If a share is out of range, or the targets do not come from the least sparse to the sparsest.
+        """
+        shares, before, found = Target(edges, weights), Target(), []
+        for what, share in shares._asdict().items():
+            if not 0 < share <= 1:
+                raise ValueError(f"'{what}' must be above 0 and at most 1 (got {share!r})")
+        for target in self.targets:
+            for what, was, now in zip(Target._fields, before, target, strict=True):
+                if now < was:
+                    raise ValueError(
+                        f"'targets' must come from the least sparse to the sparsest for a method that goes in rounds: "
+                        f"{what} {now} is below what is removed already, {was}"
+                    )
+            rounds = (_num_rounds(*ends) for ends in zip(before, target, shares, strict=True))
+            found.append((target, before.towards(target, max(rounds))))
+            before = target
+        return found
 
     def score_edges(self, score: str | EdgeScore | Sparsifier | None, sparsity: float) -> EdgeRule | None:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
@@ -263,6 +344,20 @@ class TicketRun:
                         total[name] += 0 if gradient is None else gradient
         return total
 
+    def hold(
+        self, rule: WeightRule, sparsity: float, epochs: int | None = None
+    ) -> Callable[[Optimizer], StepProjection]:
+        """Return what attaches a rule to the optimiser of a training, for ``weights`` of :meth:`train`.
+
+        Args:
+            rule: The rule.
+            sparsity: Fraction of the weights that it removes.
+            epochs: Length of that training; ``None`` for that of the run.
+        """
+        per_epoch = getattr(self.task, "steps_per_epoch", None)
+        steps = None if per_epoch is None else per_epoch * (self.training.epochs if epochs is None else epochs)
+        return lambda optimizer: rule(optimizer, sparsity, steps=steps, seed=self.training.seed)
+
     def train(
         self,
         model: nn.Module,
@@ -283,7 +378,11 @@ class TicketRun:
             options: Fields of :class:`~graphsparse.training.Training` in the place of those of the run, and
                 ``extra_loss``, ``before_step`` and ``after_step`` of :func:`~graphsparse.training.fit`.
         """
-        return self._fit(self.task, model, tag, weights, edges, **options)
+        task: Any = self.task
+        if isinstance(model, SoftMasks) and model.edge is not None:
+            self.check_one_graph()
+            task = task.with_graphs(self._paired, self._paired)
+        return self._fit(task, model, tag, weights, edges, **options)
 
     def _fit(
         self,
@@ -324,7 +423,7 @@ class TicketRun:
             test = self.test(found.materialize(self._make_model), int(found.metrics.get("best_epoch", 0)))
             return replace(found, metrics={**found.metrics, **({} if test is None else {"test": test})})
         target, rule, seed = found.target, found.weights, self.training.seed
-        hold: HoldWeights | None = (lambda o: rule(o, target.weights, seed=seed)) if callable(rule) else rule
+        hold = self.hold(rule, target.weights) if callable(rule) else rule
         term = None
         if self._distillation is not None and self._distillation.weight > 0:
             assert isinstance(self._task, NodeTask)
@@ -334,7 +433,7 @@ class TicketRun:
         model, tag = self.model(found.start), f"final-{self._num_finished}"
         result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
         masks = Masks(result.weight_masks, None if self.graph is None else kept_edges(self.graph, found.edges))
-        self._check_counts(target, masks)
+        self._check_counts(target, masks, exact=getattr(rule, "exact", True))
         config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
         ticket = Ticket.from_fit(result, masks, self.graph, config=config)
         if self.graph is None and target.edges > 0:
@@ -352,7 +451,7 @@ class TicketRun:
         metrics = {**ticket.metrics, "edge_sparsity": 1 - kept / max(total, 1)}
         return replace(ticket, edge_rule=rule, metrics=metrics)
 
-    def _check_counts(self, target: Target, masks: Masks) -> None:
+    def _check_counts(self, target: Target, masks: Masks, *, exact: bool) -> None:
         """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""
         weights = [masks.weights[name] for name in self.names if name in masks.weights]
         parts = [("weights", weights, target.weights)]
@@ -362,7 +461,8 @@ class TicketRun:
         for what, kept, sparsity in parts:
             removed, total = (sum(int((~mask).sum()) for mask in kept), sum(mask.numel() for mask in kept))
             missing = num_removed(sparsity, total) - removed
-            if not 0 <= missing < max(len(kept), 1) or (sparsity > 0 and not kept):
+            most = total if what == "weights" and not exact else max(len(kept), 1)
+            if not 0 <= missing < most or (sparsity > 0 and not kept):
                 raise ValueError(f"the method removed {removed} of {total} {what} for a sparsity of {sparsity}")
 
     def test(self, model: nn.Module, epoch: int) -> float | None:
@@ -399,6 +499,13 @@ class TicketRun:
             return
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(described, indent=1))
+
+
+def _num_rounds(before: float, after: float, share: float) -> int:
+    """Count the rounds from one sparsity to another; a share that rounding makes too small for one costs none more."""
+    if after == before or share == 1:
+        return int(after > before)
+    return max(1, math.ceil(math.log((1 - after) / (1 - before)) / math.log1p(-share) - 1e-6))
 
 
 def _difference(found: Tensor, expected: Tensor) -> str | None:

@@ -22,11 +22,14 @@ from graphsparse.testing import assert_undirected, random_graph
 from graphsparse.tickets import (
     L0,
     METHODS,
+    UGS,
     Distillation,
+    FastGLT,
     Fixed,
     Found,
     Magnitude,
     OneShot,
+    RigL,
     TicketRun,
     Untrained,
     find_ticket,
@@ -39,8 +42,13 @@ TRAINED = {
     "random": METHODS["random"],
     "random, uniform": OneShot("random", Fixed("uniform")),
     "random, global": OneShot("random", Fixed("global")),
+    "gmp": METHODS["gmp"],
+    "set": METHODS["set"],
+    "rigl": OneShot("random", RigL(every=1)),
     "magnitude": METHODS["magnitude"],
     "iterative_magnitude": METHODS["iterative_magnitude"],
+    "ugs": UGS(edges_per_round=0.6, weights_per_round=0.6),
+    "fastglt": FastGLT(epochs=4, pretrain=1),
 }
 ALL = TRAINED | {"untrained": Untrained(epochs=4), "random_untrained": METHODS["random_untrained"]}
 SHORT = Training(epochs=4)
@@ -376,7 +384,7 @@ class Ramp:
 
     nested: ClassVar[bool] = False
 
-    def __call__(self, optimizer, sparsity, *, seed):
+    def __call__(self, optimizer, sparsity, *, steps, seed):
         return L0Projection(optimizer, sparsity, schedule="cubic", total_steps=20)
 
 
@@ -482,7 +490,7 @@ def test_every_method_is_small_hashable_and_can_be_written_out():
     for method in METHODS.values():
         hash(method)
         assert eval(repr(method), vars(graphsparse.tickets)) == method
-    for kind in (OneShot, Magnitude, Untrained):
+    for kind in (OneShot, Magnitude, UGS, FastGLT, Untrained):
         source = inspect.getsource(kind)
         lines = source.replace(kind.__doc__, "").splitlines()
         assert len([line for line in lines if line.strip()]) <= 90, kind

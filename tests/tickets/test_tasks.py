@@ -13,17 +13,19 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import NeighborLoader
 from torch_geometric.nn import GCN, global_mean_pool
 
-from graphsparse.edges import sparsify_edge
+from graphsparse.edges import attach_pairs, sparsify_edge
+from graphsparse.edges.graph_edges import by_kind, keep_entries
 from graphsparse.loader import make_loader
 from graphsparse.metrics import accuracy
-from graphsparse.nn import Supermask
+from graphsparse.nn import SoftMasks, Supermask, accelerate
 from graphsparse.soups import TicketStates
 from graphsparse.testing import assert_undirected, random_graph, random_hetero_graph
-from graphsparse.tickets import METHODS, Distillation, Found, OneShot, Ticket, TicketRun, find_ticket, find_tickets
+from graphsparse.tickets import METHODS, UGS, Distillation, Found, OneShot, Ticket, TicketRun, find_ticket, find_tickets
 from graphsparse.training import GraphTask, LinkTask, Masks, NodeTask, Training, build_model, fit, predict
 from graphsparse.training.link_task import LinkNeighborBatches
 from graphsparse.transforms import SparsifyEdges
 from graphsparse.typing import has_module
+from graphsparse.utils.call_model import call_model
 from graphsparse.utils.files import read_tensors
 
 SHORT = Training(epochs=3)
@@ -286,10 +288,9 @@ def test_masks_and_pairs_by_edge_type():
     assert keep.within(run.everything())
     assert not run.everything().within(keep)
     assert keep.fingerprint() != run.everything().fingerprint()
-    owners = {"cites": "cites", "rev_cites": "cites", "writes": "writes", "rev_writes": "writes"}
-    named = {kind[1]: mask for kind, mask in keep.edges.items()}
+    together = torch.cat(list(keep.edges.values()))
     for kind, pair in run.pairs.items():
-        assert torch.equal(keep.edge_mask(data)[kind], named[owners[kind[1]]][pair])
+        assert torch.equal(keep.edge_mask(data)[kind], together[pair])
     (ticket,) = find_tickets(Convs, data_task, targets=[(0.5, 0.0)], method=Given(keep.edges), training=SHORT)
     for kind, mask in keep.edge_mask(data).items():
         assert torch.equal(ticket.edge_mask[kind], mask)
@@ -299,6 +300,64 @@ def test_masks_and_pairs_by_edge_type():
     lopsided = {k: torch.ones_like(m) if i else m for i, (k, m) in enumerate(keep.edges.items())}
     with pytest.raises(ValueError, match="removed 0 of 74 edges for a sparsity of 0.5"):
         find_ticket(Convs, data, edge_sparsity=0.5, method=Given(lopsided), training=SHORT)
+
+
+LEARNED = {
+    "hetero": (Convs, random_hetero_graph),
+    "hetero batches": (Convs, lambda: NodeTask(random_hetero_graph(), loader=halves)),
+    "to_hetero of a GAT": (HETERO["to_hetero of a GAT"], random_hetero_graph),
+    "loader": (gcn, lambda: NodeTask(random_graph(), loader=batches_of)),
+    "links": (lambda: GCN(8, 16, 2), links),
+    "links in batches": TASKS["links in batches"],
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learned_masks(name):
+    make_model, make_task = LEARNED[name]
+    if name == "links in batches":  # it does not say how many they are
+        with pytest.raises(ValueError, match="must say by len"):
+            find_ticket(make_model, make_task(), edge_sparsity=0.3, method="ugs", training=SHORT)
+        return
+    method = UGS(1e-2, 1e-2, edges_per_round=0.2, weights_per_round=0.4)
+    targets = [(0.2, 0.4), (0.36, 0.64)]
+    tickets = find_tickets(make_model, make_task(), targets=targets, method=method, training=SHORT)
+    whole = Masks.everything(None, getattr(make_task(), "eval_data", None) or make_task())
+    for (edges, _), ticket in zip(targets, tickets, strict=True):
+        removed = sum(int(edges * mask.numel()) for mask in by_kind(whole.edges).values())
+        total = sum(mask.numel() for mask in by_kind(whole.edges).values())
+        assert ticket.metrics["edge_sparsity"] == removed / total
+    for dense, sparse in zip(*(by_kind(ticket.edge_mask).values() for ticket in tickets), strict=True):
+        assert not (sparse & ~dense).any()
+        assert sparse.sum() < dense.sum()
+
+
+def test_soft_masks_of_every_type():
+    """Weight 0 is no edge, and the gradient of a mask is that of differences, over both types that share it."""
+    data = attach_pairs(random_hetero_graph())
+    for store in data.node_stores:
+        store.x = store.x.double()
+    model = accelerate(build_model(Convs, 0).double()).eval()
+    keep = Masks.everything(None, data)
+    for mask in keep.edges.values():
+        mask[::3] = False
+    soft = SoftMasks(model, edges=keep.edges, seed=1)
+    expected = model(*(getattr(keep_entries(data, keep.edge_mask(data)), k) for k in ("x_dict", "edge_index_dict")))
+    torch.testing.assert_close(call_model(soft, data), expected, atol=1e-12, rtol=1e-12)
+    assert list(soft.scores()["edges"]) == list(keep.edges)
+    soft.edge.data.copy_(torch.rand(soft.edge.shape, generator=torch.Generator().manual_seed(0)) + 0.2)
+
+    def loss():
+        return call_model(soft, data).square().sum()
+
+    (gradient,) = torch.autograd.grad(loss(), soft.edge)
+    for i in (1, 40, soft.edge.numel() - 1):
+        values = []
+        for step in (1e-6, -1e-6):
+            soft.edge.data[i] += step
+            values.append(loss().item())
+            soft.edge.data[i] -= step
+        assert gradient[i].item() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-6, abs=1e-7)
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,6 +415,10 @@ BAD = {
         "a mask of edges says nothing of another",
     ),
     "no edges chosen": (Pooled, graph_task, Given(None), "chose no edges by run.score_edges"),
+    "UGS on many graphs": (Pooled, graph_task, "ugs", "learned masks of edges say nothing of another graph"),
+    "UGS, inductive": (gcn, lambda: NodeTask(random_graph(), inductive=True), "ugs", "say nothing of another graph"),
+    "FastGLT by type": (Convs, random_hetero_graph, "fastglt", "'edge_sparsity' must be 0 on a HeteroData"),
+    "WD-GLT by type": (Convs, random_hetero_graph, "wd-glt", "'data' must be of one type .got a HeteroData"),
     "another task": (
         Pooled,
         lambda: Own(molecules(), split={"train": [1, 2], "val": [3, 4]}, target="binary"),
