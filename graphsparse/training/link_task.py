@@ -379,7 +379,7 @@ def decoder_of(model: nn.Module) -> nn.Module:
     found = getattr(model, "decoder", None)
     if found is None and isinstance(getattr(getattr(model, "model", None), "decoder", None), nn.Module):
         raise ValueError(
-            f"'model' has a decoder, which {type(model).__name__} cannot mask: a mask is in force in the forward pass alone"
+            f"'model' has a decoder, which {type(model).__name__} cannot mask: masks act in the forward pass alone"
         )
     return found if isinstance(found, nn.Module) else DotDecoder()
 

@@ -125,10 +125,10 @@ class FastGLT:
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield masks for each target, from a search of its own."""
         steps = run.steps_per_epoch
-        if isinstance(run.graph, HeteroData) and any(target.edges > 0 for target in run.targets):
-            raise ValueError(
-                "FastGLT grows edges by the degrees of one graph: 'edge_sparsity' must be 0 on a HeteroData"
-            )
+        if any(target.edges > 0 for target in run.targets):
+            run.check_one_graph()
+            if isinstance(run.graph, HeteroData):
+                raise ValueError("FastGLT grows edges by degrees: 'edge_sparsity' must be 0 on a HeteroData")
         for number, target in enumerate(run.targets, 1):
             hooks: dict[str, Any] = {}
             model, prefix = run.model(), ""

@@ -99,6 +99,8 @@ class UGS:
         """Yield masks that lie within each other; targets must come from the least sparse to the sparsest."""
         keep, number = run.everything(), 0
         edges, weights = (any(target[i] for target in run.targets) for i in range(2))
+        if edges:
+            run.check_one_graph()
         epochs: dict[str, Any] = {} if self.mask_epochs is None else {"epochs": self.mask_epochs}
         for target, rounds in run.path(edges=self.edges_per_round, weights=self.weights_per_round):
             for step in rounds:
