@@ -296,7 +296,9 @@ class LinkTask:
     @property
     def steps_per_epoch(self) -> int | None:
         """Most steps of an epoch, where that is known."""
-        return 1 if self.loader is None else None
+        num = self.links.size(1) if self.links_per_epoch is None else min(self.links_per_epoch, self.links.size(1))
+        size = num if self.loader is None else getattr(self.loader, "batch_size", None)
+        return None if size is None else -(-num // max(size, 1))
 
     def batches(self) -> Iterator[LinkBatch]:
         """Draw an epoch."""
