@@ -9,6 +9,7 @@ from torch import nn
 from graphsparse.nn import SoftMasks
 from graphsparse.ops.check import check_count, check_number
 from graphsparse.tickets.run import Found, TicketRun
+from graphsparse.training import Masks
 
 
 @dataclass(frozen=True)
@@ -98,21 +99,25 @@ class UGS:
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield masks that lie within each other; targets must come from the least sparse to the sparsest."""
         keep, number = run.everything(), 0
-        edges, weights = (any(target[i] for target in run.targets) for i in range(2))
         epochs: dict[str, Any] = {} if self.mask_epochs is None else {"epochs": self.mask_epochs}
         for target, rounds in run.path(edges=self.edges_per_round, weights=self.weights_per_round):
             for step in rounds:
                 number += 1
-                soft = SoftMasks(
-                    run.model(),
-                    weights=keep.weights if weights else None,
-                    edges=keep.edges if edges else None,
-                    noise=1e-5,
-                    seed=run.training.seed + number,
-                )
+                soft = self.soften(run, keep, number)
                 run.train(soft, f"mask-{number:02}", **epochs, **self.terms(run))
                 keep = keep.prune(**soft.scores(), edge_sparsity=step.edges, weight_sparsity=step.weights)
-            yield Found(target, keep.edges if edges else None, keep.weights if weights else None)
+            yield Found(target, keep.edges if target.edges else None, keep.weights if target.weights else None)
+
+    def soften(self, run: TicketRun, keep: Masks, number: int) -> SoftMasks:
+        """Return a model with its initial weights, and masks near 1 of what shall be sparse in the end."""
+        edges, weights = (any(target[i] for target in run.targets) for i in range(2))
+        return SoftMasks(
+            run.model(),
+            weights=keep.weights if weights else None,
+            edges=keep.edges if edges else None,
+            noise=1e-5,
+            seed=run.training.seed + number,
+        )
 
     def terms(self, run: TicketRun) -> dict[str, Any]:
         """Return what a training of the masks has besides the loss of the task."""
