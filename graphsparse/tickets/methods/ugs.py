@@ -4,37 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
-
 from graphsparse.nn import SoftMasks
 from graphsparse.ops.check import check_count, check_number
+from graphsparse.tickets.mask_terms import L1, Clamp
 from graphsparse.tickets.run import Found, TicketRun
 from graphsparse.training import Masks
-
-
-@dataclass(frozen=True)
-class L1:
-    """Adds the gradient of an l1 term to that of soft masks, before a step."""
-
-    edges: float
-    weights: float
-
-    def __call__(self, model: nn.Module, epoch: int) -> None:
-        """Add it."""
-        assert isinstance(model, SoftMasks)
-        model.add_l1(edges=self.edges, weights=self.weights)
-
-
-@dataclass(frozen=True)
-class Clamp:
-    """Keeps the masks of edges from 0 up, after a step: degrees of negative edges have no root."""
-
-    most: float | None = None
-
-    def __call__(self, model: nn.Module, epoch: int) -> None:
-        """Put what is outside on the border."""
-        if isinstance(model, SoftMasks) and model.edge is not None:
-            model.edge.data.clamp_(0, self.most)
 
 
 @dataclass(frozen=True)
