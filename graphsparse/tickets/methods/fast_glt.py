@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from torch import Tensor
 from torch.optim import Optimizer
 
 from graphsparse.edges.undirected import undirected_edges
@@ -87,12 +86,11 @@ class FastGLT:
         """Yield masks for each target, from a search of its own."""
         share = 1 / run.steps_per_epoch
         for number, target in enumerate(run.targets, 1):
-            model, masks = run.model(), dict[str, Tensor]()
+            model, masks = run.model(), dict[str, Any]()
             options: dict[str, Any] = {"epochs": self.pretrain + self.epochs}
             if target.edges > 0:
                 model = SoftMasks(model, edges=run.everything().edges, noise=1e-5, seed=run.training.seed)
-                options["before_step"] = [Spread(self.l1 * share, self.spread * share)]
-                options["after_step"] = [Clamp()]
+                options |= {"before_step": [Spread(self.l1 * share, self.spread * share)], "after_step": [Clamp()]}
             names = [name if target.edges == 0 else f"model.{name}" for name in run.names]
             if any(target):
                 hold = partial(self._attach, run, model, names, target)
