@@ -40,6 +40,9 @@ def find_ticket(
     ``"rigl"``                  small weights are exchanged for those with large gradients: ``OneShot(None, RigL())``
     ``"magnitude"``             the largest weights of the trained model: ``Magnitude()``
     ``"iterative_magnitude"``   the same, 20 % a round: ``Magnitude(per_round=0.2)``
+    ``"ugs"``                   masks of edges and weights that are trained and shrunk, in rounds: ``UGS()``
+    ``"wd-glt"``                the same, with a term that reaches all edges: ``WDGLT()``
+    ``"fastglt"``               one early pruning, whose mistakes are mended in training: ``FastGLT()``
     ``"untrained"``             a mask over weights that are never trained: ``Untrained()``
     ``"random_untrained"``      a mask that nobody searched over the same weights: ``Untrained(epochs=1, lr=0)``
     =========================== ==========================================================================

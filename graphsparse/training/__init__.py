@@ -8,6 +8,7 @@ from graphsparse.training.link_task import LinkTask, link_training
 from graphsparse.training.masks import Masks
 from graphsparse.training.nm_projection import NMProjection
 from graphsparse.training.node_task import NodeTask, predict
+from graphsparse.training.prune_and_mend import PruneAndMend
 from graphsparse.training.seeding import build_model, seeded
 from graphsparse.training.step_projection import FixedMask, HeldMask, StepProjection
 from graphsparse.training.target import distillation_loss
@@ -26,6 +27,7 @@ __all__ = [
     "Masks",
     "NMProjection",
     "NodeTask",
+    "PruneAndMend",
     "StepProjection",
     "Task",
     "Training",

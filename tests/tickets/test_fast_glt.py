@@ -8,15 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.nn import GCN
-from torch_geometric.utils import degree
 
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.nn import SoftMasks
 from graphsparse.testing import random_graph
 from graphsparse.tickets import FastGLT, find_tickets
-from graphsparse.tickets.methods.fast_glt import PruneAndMend, Spread, mean_difference
-from graphsparse.tickets.run import Target
-from graphsparse.training import Masks, Training
+from graphsparse.tickets.mask_terms import Spread, closeness, mean_difference
+from graphsparse.training import Masks, PruneAndMend, Training
 
 NUMBERS = st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=30)
 
@@ -44,67 +42,79 @@ def test_spread_adds_its_gradient():
     assert not soft.edge.grad[:5].any()
 
 
-def searched(steps, plan, optimizer=torch.optim.Adam):
+def trained(steps, optimizer=torch.optim.Adam, **options):
     """Steps with drawn gradients, and what there was after each."""
     generator = torch.Generator().manual_seed(0)
-    data = random_graph()
-    ends = undirected_edges(data.edge_index, 60)
-    weights = [torch.nn.Parameter(torch.randn(6, 5, generator=generator)) for _ in range(2)]
-    edge = torch.nn.Parameter(torch.rand(ends.num_edges, generator=generator) + 0.5)
-    made = optimizer([*weights, edge], lr=0.1)
-    mend, seen = PruneAndMend(made, weights, edge, Target(0.4, 0.5), plan, ends=ends), []
+    parameters = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((6, 5), (90, 3))]
+    made = optimizer(parameters, lr=0.1)
+    mend, seen = PruneAndMend(made, 0.4, **options), []
     for _ in range(steps):
-        for parameter in (*weights, edge):
+        for parameter in parameters:
             parameter.grad = torch.randn(parameter.shape, generator=generator)
         made.step()
-        seen.append(
-            [
-                (p.detach().clone(), kept.clone(), p.grad.clone())
-                for p, kept in zip(mend.parameters, mend.kept, strict=True)
-            ]
-        )
-    return mend, seen, ends
+        both = zip(mend.parameters, mend.kept, strict=True)
+        seen.append([(p.detach().clone(), kept.clone(), p.grad.clone()) for p, kept in both])
+    return mend, seen
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
 def test_counts_are_exact_after_every_step(optimizer):
-    plan = FastGLT(epochs=40, pretrain=7, edges_every=5, edges_gradients=4)
-    mend, seen, ends = searched(50, plan, optimizer=optimizer)
-    wanted = [15, 15, ends.num_edges - int(0.4 * ends.num_edges)]
+    mend, seen = trained(50, optimizer, start=7, end=47, every=5, gradients=4)
     for step, entries in enumerate(seen, 1):
-        for (value, kept, _), count in zip(entries, wanted, strict=True):
-            assert int(kept.sum()) == (count if step >= 7 else kept.numel())
+        for value, kept, _ in entries:
+            assert int(kept.sum()) == (0.6 * kept.numel() if step >= 7 else kept.numel())
             assert not value[~kept].any()
     assert mend.holds
-    moved = [not torch.equal(seen[i - 1][2][1], seen[i][2][1]) for i in range(1, 50)]
+    moved = [not torch.equal(seen[i - 1][1][1], seen[i][1][1]) for i in range(1, 50)]
     assert [i + 1 for i, move in enumerate(moved, 1) if move] == [7, 12, 17, 22, 27, 32, 37, 42]
+    assert not trained(6, start=7, end=47)[0].holds
 
 
-def test_an_exchange_is_that_of_the_formula():
-    plan = FastGLT(epochs=40, pretrain=0, edges_every=5, edges_gradients=4, weights_every=3, weights_gradients=2)
-    _, seen, ends = searched(5, plan, optimizer=torch.optim.SGD)
-    u, v = ends.key // 60, ends.key % 60
-    for i, (every, num) in ((0, (3, 2)), (2, (5, 4))):
-        kept = seen[every - 2][i][1]
-        before = seen[every - 2][i][0] - 0.1 * seen[every - 1][i][2]  # the step itself
-        score = sum(seen[step][i][2] for step in range(every - num, every)).abs()
-        if i == 2:
-            d = degree(torch.cat([u[kept], v[kept]]), 60).clamp(min=1)
-            score = score + (d[u] * d[v]) ** -1.5
-        swap = int(0.15 * (1 + math.cos(math.pi * every / 40)) * int(kept.sum()))
+def test_grown_weights_have_no_moments():
+    mend, seen = trained(5, start=0, end=40, every=5)
+    grown = seen[4][1][1] & ~seen[3][1][1]
+    assert grown.any()
+    state = mend.optimizer.state[mend.parameters[1]]
+    assert not state["exp_avg"][grown].any()
+    assert state["exp_avg"][~grown].all()
+
+
+@pytest.mark.parametrize("grow_at", ["zero", "mean"])
+def test_an_exchange_is_that_of_the_formula(grow_at):
+    def bonus(kept):
+        return torch.arange(kept.numel()).view_as(kept) / 100 * kept.sum()
+
+    _, seen = trained(5, torch.optim.SGD, end=40, every=5, gradients=4, bonus=bonus, grow_at=grow_at)
+    for i in (0, 1):
+        kept, before = seen[3][i][1], seen[3][i][0] - 0.1 * seen[4][i][2]  # the last step itself
+        score = sum(seen[step][i][2] for step in range(1, 5)).abs() + bonus(kept)
+        swap = int(0.15 * (1 + math.cos(math.pi * 5 / 40)) * int(kept.sum()))
         alive = sorted(kept.view(-1).nonzero().flatten().tolist(), key=lambda j: abs(before.view(-1)[j].item()))
         stay = set(alive[swap:])
         rest = sorted(set(range(kept.numel())) - stay, key=lambda j: -score.view(-1)[j].item())
-        assert set(seen[every - 1][i][1].view(-1).nonzero().flatten().tolist()) == stay | set(rest[:swap])
-        new = seen[every - 1][i][1] & ~kept
+        value, now, _ = seen[4][i]
+        assert set(now.view(-1).nonzero().flatten().tolist()) == stay | set(rest[:swap])
+        new = now & ~kept
         assert new.any()
-        start = before[kept].mean() if i == 2 else torch.tensor(0.0)
-        torch.testing.assert_close(seen[every - 1][i][0][new], start.expand(int(new.sum())))
+        start = before[kept].mean() if grow_at == "mean" else torch.tensor(0.0)
+        torch.testing.assert_close(value[new], start.expand(int(new.sum())))
+
+
+def test_closeness_is_that_of_the_kept_graph():
+    data = random_graph()
+    edges = undirected_edges(data.edge_index, 60)
+    kept = torch.rand(edges.num_edges, generator=torch.Generator().manual_seed(0)) < 0.3
+    pairs = [(int(key) // 60, int(key) % 60) for key in edges.key]
+    degree = [
+        max(1, sum(node in pair for pair, k in zip(pairs, kept.tolist(), strict=True) if k)) for node in range(60)
+    ]
+    expected = torch.tensor([(degree[u] * degree[v]) ** -1.5 for u, v in pairs])
+    torch.testing.assert_close(closeness(edges, kept), expected)
 
 
 def test_goes_on_in_the_middle():
-    plan = FastGLT(epochs=30, pretrain=2)
-    (mend, _, _), (other, _, _) = searched(9, plan), searched(0, plan)
+    options = {"start": 2, "end": 32, "gradients": 9}
+    (mend, _), (other, _) = trained(9, **options), trained(0, **options)
     other.optimizer.load_state_dict(copy.deepcopy(mend.optimizer.state_dict()))
     for p, q in zip(mend.parameters, other.parameters, strict=True):
         q.data.copy_(p.data)
@@ -132,3 +142,6 @@ def test_bad_options():
     for options in ({"epochs": 0}, {"pretrain": -1}, {"fraction": 1.5}, {"edges_gradients": 11}, {"spread": -0.1}):
         with pytest.raises(ValueError, match=f"'{next(iter(options))}'"):
             FastGLT(**options)
+    for options in ({"sparsity": 1.0}, {"start": -1}, {"gradients": 11}, {"fraction": 2}, {"grow_at": "one"}):
+        with pytest.raises(ValueError, match=f"'{next(iter(options))}'"):
+            PruneAndMend(torch.optim.Adam(GCN(8, 4, 2, 3).parameters()), **{"sparsity": 0.5, "end": 9, **options})

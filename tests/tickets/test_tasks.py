@@ -20,7 +20,18 @@ from graphsparse.metrics import accuracy
 from graphsparse.nn import SoftMasks, Supermask, accelerate
 from graphsparse.soups import TicketStates
 from graphsparse.testing import assert_undirected, random_graph, random_hetero_graph
-from graphsparse.tickets import METHODS, UGS, Distillation, Found, OneShot, Ticket, TicketRun, find_ticket, find_tickets
+from graphsparse.tickets import (
+    METHODS,
+    UGS,
+    WDGLT,
+    Distillation,
+    Found,
+    OneShot,
+    Ticket,
+    TicketRun,
+    find_ticket,
+    find_tickets,
+)
 from graphsparse.training import GraphTask, LinkTask, Masks, NodeTask, Training, build_model, fit, predict
 from graphsparse.training.link_task import LinkNeighborBatches
 from graphsparse.transforms import SparsifyEdges
@@ -306,6 +317,7 @@ LEARNED = {
     "hetero": (Convs, random_hetero_graph),
     "hetero batches": (Convs, lambda: NodeTask(random_hetero_graph(), loader=halves)),
     "to_hetero of a GAT": (HETERO["to_hetero of a GAT"], random_hetero_graph),
+    "WD-GLT by type": (Convs, random_hetero_graph),
     "loader": (gcn, lambda: NodeTask(random_graph(), loader=batches_of)),
     "links": (lambda: GCN(8, 16, 2), links),
     "links in batches": TASKS["links in batches"],
@@ -315,7 +327,7 @@ LEARNED = {
 @pytest.mark.parametrize("name", LEARNED)
 def test_learned_masks(name):
     make_model, make_task = LEARNED[name]
-    method = UGS(1e-2, 1e-2, edges_per_round=0.2, weights_per_round=0.4)
+    method = (WDGLT if "WD-GLT" in name else UGS)(1e-2, 1e-2, edges_per_round=0.2, weights_per_round=0.4)
     targets = [(0.2, 0.4), (0.36, 0.64)]
     tickets = find_tickets(make_model, make_task(), targets=targets, method=method, training=SHORT)
     whole = Masks.everything(None, getattr(make_task(), "eval_data", None) or make_task())
@@ -414,7 +426,6 @@ BAD = {
     "UGS on many graphs": (Pooled, graph_task, "ugs", "learned masks of edges say nothing of another graph"),
     "UGS, inductive": (gcn, lambda: NodeTask(random_graph(), inductive=True), "ugs", "say nothing of another graph"),
     "FastGLT by type": (Convs, random_hetero_graph, "fastglt", "'edge_sparsity' must be 0 on a HeteroData"),
-    "WD-GLT by type": (Convs, random_hetero_graph, "wd-glt", "'data' must be of one type .got a HeteroData"),
     "another task": (
         Pooled,
         lambda: Own(molecules(), split={"train": [1, 2], "val": [3, 4]}, target="binary"),

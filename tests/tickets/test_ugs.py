@@ -7,13 +7,18 @@ import torch
 import torch.nn.functional as F
 from models import MODELS
 from resuming import same_state
+from torch_geometric.loader import ClusterLoader
 from torch_geometric.nn import GCN
 
+from graphsparse.edges import attach_pairs
 from graphsparse.edges.undirected import undirected_edges
+from graphsparse.loader import ClusterData
 from graphsparse.metrics import accuracy
 from graphsparse.nn import SoftMasks
 from graphsparse.testing import random_graph
 from graphsparse.tickets import UGS, TicketRun, find_tickets
+from graphsparse.tickets.mask_terms import L1
+from graphsparse.tickets.run import Target
 from graphsparse.training import Masks, NodeTask, Training, build_model
 
 
@@ -95,6 +100,32 @@ def test_masks_of_edges_stay_from_zero_up():
     method, training = UGS(l1_edges=1.0, edges_per_round=0.5), Training(epochs=30, lr=0.2)
     (ticket,) = find_tickets(MODELS["GCN"], random_graph(), targets=[(0.5, 0)], method=method, training=training)
     assert ticket.metrics["edge_sparsity"] == 74 / 149
+
+
+def test_batches_of_a_loader_know_their_edges():
+    """A loader of a graph with pairs; the l1 term acts once per epoch, a share with each batch."""
+    data, method = random_graph(), UGS(0.3, 0.6, edges_per_round=0.4, weights_per_round=0.5)
+    for graph in (attach_pairs(data), data):
+        loader = ClusterLoader(ClusterData(graph, 3), batch_size=1)
+        run = TicketRun(MODELS["GCN"], NodeTask(data, loader=loader), [Target(0.4, 0.5)], Training(epochs=3))
+        if graph is data:
+            with pytest.raises(ValueError, match=r"'edge_pair'.*attach_pairs"):
+                list(method.find(run))
+            continue
+        (found,) = method.find(run)
+        assert int((~found.edges).sum()) == int(0.4 * found.edges.numel())
+        assert method.terms(run)["before_step"] == [L1(0.3 / 3, 0.6 / 3)]
+    run = TicketRun(MODELS["GCN"], NodeTask(data, loader=Endless([data])), [Target(0.4, 0.5)], Training(epochs=3))
+    with pytest.raises(ValueError, match="'loader' must say by len"):
+        list(method.find(run))
+
+
+class Endless:
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
 
 
 def test_bad_options():

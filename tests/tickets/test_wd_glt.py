@@ -12,7 +12,7 @@ from torch_geometric.nn import GCN
 from graphsparse.nn import SoftMasks
 from graphsparse.testing import random_graph
 from graphsparse.tickets import WDGLT, TicketRun, find_ticket
-from graphsparse.tickets.methods.wd_glt import Transport, sinkhorn_cost
+from graphsparse.tickets.mask_terms import Transport, sinkhorn_cost
 from graphsparse.training import NodeTask, Training
 
 LOSS = Transport(weight=0.3, points=1000, eps=0.05, sweeps=10, seed=0)

@@ -4,36 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
-
 from graphsparse.nn import SoftMasks
 from graphsparse.ops.check import check_count, check_number
+from graphsparse.tickets.mask_terms import L1, Clamp
 from graphsparse.tickets.run import Found, TicketRun
-
-
-@dataclass(frozen=True)
-class L1:
-    """Adds the gradient of an l1 term to that of soft masks, before a step."""
-
-    edges: float
-    weights: float
-
-    def __call__(self, model: nn.Module, epoch: int) -> None:
-        """Add it."""
-        assert isinstance(model, SoftMasks)
-        model.add_l1(edges=self.edges, weights=self.weights)
-
-
-@dataclass(frozen=True)
-class Clamp:
-    """Keeps the masks of edges from 0 up, after a step: degrees of negative edges have no root."""
-
-    most: float | None = None
-
-    def __call__(self, model: nn.Module, epoch: int) -> None:
-        """Put what is outside on the border."""
-        if isinstance(model, SoftMasks) and model.edge is not None:
-            model.edge.data.clamp_(0, self.most)
+from graphsparse.training import Masks
 
 
 @dataclass(frozen=True)
@@ -98,23 +73,27 @@ class UGS:
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield masks that lie within each other; targets must come from the least sparse to the sparsest."""
         keep, number = run.everything(), 0
-        edges, weights = (any(target[i] for target in run.targets) for i in range(2))
-        if edges:
-            run.check_one_graph()
         epochs: dict[str, Any] = {} if self.mask_epochs is None else {"epochs": self.mask_epochs}
         for target, rounds in run.path(edges=self.edges_per_round, weights=self.weights_per_round):
             for step in rounds:
                 number += 1
-                soft = SoftMasks(
-                    run.model(),
-                    weights=keep.weights if weights else None,
-                    edges=keep.edges if edges else None,
-                    noise=1e-5,
-                    seed=run.training.seed + number,
-                )
+                soft = self.soften(run, keep, number)
                 run.train(soft, f"mask-{number:02}", **epochs, **self.terms(run))
                 keep = keep.prune(**soft.scores(), edge_sparsity=step.edges, weight_sparsity=step.weights)
-            yield Found(target, keep.edges if edges else None, keep.weights if weights else None)
+            yield Found(target, keep.edges if target.edges else None, keep.weights if target.weights else None)
+
+    def soften(self, run: TicketRun, keep: Masks, number: int) -> SoftMasks:
+        """Return a model with its initial weights, and masks near 1 of what shall be sparse in the end."""
+        edges, weights = (any(target[i] for target in run.targets) for i in range(2))
+        if edges:
+            run.check_one_graph()
+        return SoftMasks(
+            run.model(),
+            weights=keep.weights if weights else None,
+            edges=keep.edges if edges else None,
+            noise=1e-5,
+            seed=run.training.seed + number,
+        )
 
     def terms(self, run: TicketRun) -> dict[str, Any]:
         """Return what a training of the masks has besides the loss of the task."""

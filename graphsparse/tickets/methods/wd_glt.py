@@ -1,85 +1,12 @@
 """Tickets of masks that are trained against a distance between what the classes of nodes are given."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
-from torch_geometric.data import HeteroData
-
-from graphsparse.nn import SoftMasks
 from graphsparse.ops.check import check_count, check_number
-from graphsparse.tickets.methods.ugs import UGS, Clamp
+from graphsparse.tickets.mask_terms import Ascend, Clamp, Transport
+from graphsparse.tickets.methods.ugs import UGS
 from graphsparse.tickets.run import TicketRun
-
-
-def sinkhorn_cost(x: Tensor, y: Tensor, *, eps: float = 1e-3, sweeps: int = 10) -> Tensor:
-    r"""Return the entropic cost of moving some points to others, both of uniform weight.
-
-    .. math::
-        \sum_{ij} P_{ij} \|\mathbf{x}_i - \mathbf{y}_j\|_2, \qquad
-        P_{ij} = \exp((\varphi_i + \psi_j - \|\mathbf{x}_i - \mathbf{y}_j\|_2) / \varepsilon)
-
-    with potentials after some sweeps in the logarithmic domain, which the gradient goes through.
-
-    Args:
-        x: Points ``[n, C]``.
-        y: Points ``[m, C]``.
-        eps: :math:`\varepsilon`.
-        sweeps: Number of sweeps over both potentials.
-
-    Example:
-        >>> round(sinkhorn_cost(torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [3.0]])).item(), 2)
-        1.5
-
-    Source: Cuturi, *Sinkhorn distances*, arXiv 1306.0895.
-    """
-    cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
-    log_x, log_y = -math.log(x.size(0)), -math.log(y.size(0))
-    psi = cost.new_full((y.size(0),), eps * log_y)
-    for _ in range(sweeps):
-        phi = eps * (log_x - ((psi - cost) / eps).logsumexp(1))
-        psi = eps * (log_y - ((phi.view(-1, 1) - cost) / eps).logsumexp(0))
-    return (((phi.view(-1, 1) + psi - cost) / eps).exp() * cost).sum()
-
-
-@dataclass(frozen=True)
-class Transport:
-    """The term of the loss that drives classes apart: minus the cost of moving each predicted class to all others."""
-
-    weight: float
-    points: int
-    eps: float
-    sweeps: int
-    seed: int
-
-    def __call__(self, logits: Tensor, batch: Any, epoch: int) -> Tensor:
-        """Return the term; class by class its gradient is found at once, as one class may take much memory."""
-        q = logits[: batch.get("batch_size", logits.size(0))].softmax(1)
-        points, of_class = q.detach().requires_grad_(), q.argmax(1).cpu()
-        # The same points in a training that goes on after a kill: draws follow from seed and epoch.
-        order = torch.randperm(q.size(0), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
-        value, gradient = torch.zeros_like(q[0, 0]), torch.zeros_like(points)
-        for c in range(q.size(1)):
-            member = of_class[order] == c
-            inside, outside = (order[side][: self.points].to(q.device) for side in (member, ~member))
-            if min(inside.numel(), outside.numel()) > 1:
-                cost = sinkhorn_cost(points[inside], points[outside], eps=self.eps, sweeps=self.sweeps)
-                value = value - cost.detach()
-                gradient -= torch.autograd.grad(cost, points)[0]
-        inner = (q * gradient).sum()
-        return self.weight * (value + inner - inner.detach())
-
-
-@dataclass(frozen=True)
-class Ascend:
-    """Turns the gradient of the masks of edges around, before a step."""
-
-    def __call__(self, model: nn.Module, epoch: int) -> None:
-        """Turn it."""
-        if isinstance(model, SoftMasks) and model.edge is not None and model.edge.grad is not None:
-            model.edge.grad.neg_()
 
 
 @dataclass(frozen=True)
@@ -144,8 +71,7 @@ class WDGLT(UGS):
             raise ValueError(
                 f"WDGLT compares classes of nodes or graphs: 'target' must be 'multiclass' (got {target!r})"
             )
-        if isinstance(run.graph, HeteroData):
-            raise ValueError("WDGLT compares the classes of all nodes: 'data' must be of one type (got a HeteroData)")
         terms, ascend = super().terms(run), [Ascend()] if self.mode == "minmax" else []
-        term = Transport(self.transport, self.points, self.eps, self.sweeps, run.training.seed)
+        kind = getattr(run.task, "node_type", None)
+        term = Transport(self.transport, self.points, self.eps, self.sweeps, run.training.seed, kind)
         return {"extra_loss": term, "before_step": [*ascend, *terms["before_step"]], "after_step": [Clamp(1.0)]}
