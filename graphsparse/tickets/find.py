@@ -35,6 +35,9 @@ def find_ticket(
     ``"teddy"``                 edges by degree, weights by projection, one training: ``OneShot("teddy", L0())``
     ``"random"``                edges and weights by chance, of weights more in small tensors (Erdos-Renyi):
                                 ``OneShot("random", Fixed())``
+    ``"gmp"``                   the smallest weights go little by little: ``OneShot(None, Gradual())``
+    ``"set"``                   small weights are exchanged for drawn ones: ``OneShot(None, SET())``
+    ``"rigl"``                  small weights are exchanged for those with large gradients: ``OneShot(None, RigL())``
     ``"magnitude"``             the largest weights of the trained model: ``Magnitude()``
     ``"iterative_magnitude"``   the same, 20 % a round: ``Magnitude(per_round=0.2)``
     ``"untrained"``             a mask over weights that are never trained: ``Untrained()``

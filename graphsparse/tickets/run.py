@@ -55,15 +55,26 @@ class Target(NamedTuple):
 
 
 class WeightRule(Protocol):
-    """Says which weights are kept while a model is trained."""
+    """Says which weights are kept while a model is trained: a small frozen dataclass, whose fields are its options.
+
+    A rule that cannot remove exactly what is asked for, as :class:`~graphsparse.tickets.NM`, says ``exact = False``;
+    it may remove less, and never more.
+    """
 
     @property
     def nested(self) -> bool:
         """Whether the weights kept at one sparsity lie within those kept at a lower one."""
         ...
 
-    def __call__(self, optimizer: Optimizer, sparsity: float, *, seed: int) -> StepProjection:
-        """Attach a projection to an optimiser."""
+    def __call__(self, optimizer: Optimizer, sparsity: float, *, steps: int | None, seed: int) -> StepProjection:
+        """Attach a projection to an optimiser.
+
+        Args:
+            optimizer: The optimiser.
+            sparsity: Fraction of the weights to remove.
+            steps: How many steps the training takes at most; ``None`` where the loader does not say.
+            seed: Seed of what is drawn.
+        """
         ...
 
 
@@ -256,6 +267,20 @@ class TicketRun:
                         total[name] += 0 if gradient is None else gradient
         return total
 
+    def hold(
+        self, rule: WeightRule, sparsity: float, epochs: int | None = None
+    ) -> Callable[[Optimizer], StepProjection]:
+        """Return what attaches a rule to the optimiser of a training, for ``weights`` of :meth:`train`.
+
+        Args:
+            rule: The rule.
+            sparsity: Fraction of the weights that it removes.
+            epochs: Length of that training; ``None`` for that of the run.
+        """
+        per_epoch = getattr(self.task, "steps_per_epoch", None)
+        steps = None if per_epoch is None else per_epoch * (self.training.epochs if epochs is None else epochs)
+        return lambda optimizer: rule(optimizer, sparsity, steps=steps, seed=self.training.seed)
+
     def train(
         self,
         model: nn.Module,
@@ -314,7 +339,7 @@ class TicketRun:
             test = self.test(found.materialize(self._make_model), int(found.metrics.get("best_epoch", 0)))
             return replace(found, metrics={**found.metrics, **({} if test is None else {"test": test})})
         target, rule, seed = found.target, found.weights, self.training.seed
-        hold: HoldWeights | None = (lambda o: rule(o, target.weights, seed=seed)) if callable(rule) else rule
+        hold = self.hold(rule, target.weights) if callable(rule) else rule
         term = None
         if self._distillation is not None and self._distillation.weight > 0:
             assert isinstance(self._task, NodeTask)
@@ -322,20 +347,21 @@ class TicketRun:
         model, tag = self.model(found.start), f"final-{self._num_finished}"
         result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
         masks = Masks(result.weight_masks, None if self.graph is None else _kept(self.graph, found.edges))
-        self._check_counts(target, masks)
+        self._check_counts(target, masks, exact=getattr(rule, "exact", True))
         config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
         ticket = Ticket.from_fit(result, masks, self.graph, config=config)
         self.check(ticket, result.logits)
         return ticket
 
-    def _check_counts(self, target: Target, masks: Masks) -> None:
+    def _check_counts(self, target: Target, masks: Masks, *, exact: bool) -> None:
         """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""
         weights = [masks.weights[name] for name in self.names if name in masks.weights]
         edges = [] if masks.edges is None else [masks.edges]
         for what, kept, sparsity in (("weights", weights, target.weights), ("edges", edges, target.edges)):
             removed, total = (sum(int((~mask).sum()) for mask in kept), sum(mask.numel() for mask in kept))
             missing = num_removed(sparsity, total) - removed
-            if not 0 <= missing < max(len(kept), 1) or (sparsity > 0 and not kept):
+            most = total if what == "weights" and not exact else max(len(kept), 1)
+            if not 0 <= missing < most or (sparsity > 0 and not kept):
                 raise ValueError(f"the method removed {removed} of {total} {what} for a sparsity of {sparsity}")
 
     def test(self, model: nn.Module, epoch: int) -> float | None:

@@ -27,6 +27,7 @@ from graphsparse.tickets import (
     Found,
     Magnitude,
     OneShot,
+    RigL,
     TicketRun,
     Untrained,
     find_ticket,
@@ -39,6 +40,9 @@ TRAINED = {
     "random": METHODS["random"],
     "random, uniform": OneShot("random", Fixed("uniform")),
     "random, global": OneShot("random", Fixed("global")),
+    "gmp": METHODS["gmp"],
+    "set": METHODS["set"],
+    "rigl": OneShot("random", RigL(every=1)),
     "magnitude": METHODS["magnitude"],
     "iterative_magnitude": METHODS["iterative_magnitude"],
 }
@@ -378,7 +382,7 @@ class Ramp:
 
     nested: ClassVar[bool] = False
 
-    def __call__(self, optimizer, sparsity, *, seed):
+    def __call__(self, optimizer, sparsity, *, steps, seed):
         return L0Projection(optimizer, sparsity, schedule="cubic", total_steps=20)
 
 
