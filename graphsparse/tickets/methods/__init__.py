@@ -1,7 +1,9 @@
 """Ways to find tickets, each a small frozen dataclass."""
 
+from graphsparse.tickets.methods.free_tickets import FreeTickets
 from graphsparse.tickets.methods.magnitude import Magnitude
 from graphsparse.tickets.methods.one_shot import OneShot
+from graphsparse.tickets.methods.sup_tickets import SupTickets
 from graphsparse.tickets.methods.untrained import Untrained
 from graphsparse.tickets.rules import L0, SET, Fixed, Gradual, RigL
 from graphsparse.tickets.run import PruningMethod
@@ -19,4 +21,4 @@ METHODS: dict[str, PruningMethod] = {
     "random_untrained": Untrained(epochs=1, lr=0.0),
 }
 
-__all__ = ["METHODS", "Magnitude", "OneShot", "Untrained"]
+__all__ = ["METHODS", "FreeTickets", "Magnitude", "OneShot", "SupTickets", "Untrained"]
