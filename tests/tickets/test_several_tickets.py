@@ -23,6 +23,7 @@ from graphsparse.tickets import (
     find_ticket,
     find_tickets,
 )
+from graphsparse.tickets.run import Target
 from graphsparse.training import Masks, NodeTask, Training, clipped_adam, predict
 
 FREE = FreeTickets(members=3, explore_epochs=6, phase_epochs=5, rule=SET(every=2))
@@ -94,8 +95,7 @@ def test_the_mean_of_several_is_pruned_after_each():
             seen.append((tag, super().train(model, tag, **options)))
             return seen[-1][1]
 
-    run = Spy(MODELS["GCN"], NodeTask(random_graph()), [(0.0, 0.8)], TRAINING)
-    run.targets = [type("T", (), {"weights": 0.8, "edges": 0.0})()]
+    run = Spy(MODELS["GCN"], NodeTask(random_graph()), [Target(0.0, 0.8)], TRAINING)
     (found,) = SUP.find(run)
     states = [result.state_dict for tag, result in seen if tag.startswith("cycle")]
     mean = None
@@ -120,7 +120,7 @@ def test_statistics_are_those_of_the_mean():
 
 @pytest.mark.parametrize("method", [FREE, SUP], ids=lambda method: type(method).__name__)
 def test_a_killed_run_goes_on(method, tmp_path):
-    whole, seen = find(method), []
+    whole, seen = find(method, targets=TARGETS[:1]), []
 
     def kill(row):
         seen.append(row)
@@ -130,7 +130,8 @@ def test_a_killed_run_goes_on(method, tmp_path):
     for _ in range(20):
         seen.clear()
         try:
-            found = find(method, training=replace(TRAINING, checkpoint=tmp_path, checkpoint_every=1, log=kill))
+            training = replace(TRAINING, checkpoint=tmp_path, checkpoint_every=1, log=kill)
+            found = find(method, training=training, targets=TARGETS[:1])
             break
         except Kill:
             pass
