@@ -73,6 +73,8 @@ def find_ticket(
         >>> round(ticket.metrics["edge_sparsity"], 2)
         0.4
     """
+    if (members := getattr(resolve(method)[1], "members", 1)) > 1:
+        raise ValueError(f"'method' finds {members} tickets for a target: find_tickets() returns them (got {method!r})")
     options: dict[str, Any] = {"method": method, "training": training, "distillation": distillation}
     (ticket,) = find_tickets(make_model, data, targets=[(edge_sparsity, weight_sparsity)], **options)
     return ticket
@@ -99,7 +101,7 @@ def find_tickets(
         distillation: How they learn from the dense model, which is trained once for all.
 
     Returns:
-        The tickets in the order of the targets.
+        The tickets in the order of the targets; next to each other where a method finds several for one.
 
     Raises:
         TypeError: As for :func:`find_ticket`.
@@ -122,6 +124,8 @@ def find_tickets(
         wanted = [getattr(target, what) for target in chosen if getattr(target, what) > 0]
         if wanted and what not in method.prunes:
             raise ValueError(f"'method' {name!r} prunes no {what}: '{what[:-1]}_sparsity' must be 0 (got {wanted[0]})")
+    if distillation is not None and not getattr(method, "distils", True):
+        raise ValueError(f"'method' {name!r} learns from no teacher: 'distillation' must be None (got {distillation})")
     task = as_task(data)
     if not isinstance(task, NodeTask) and any(target.edges > 0 for target in chosen):
         raise ValueError("'edge_sparsity' must be 0 for a task that is not on the nodes of one graph")
@@ -132,7 +136,7 @@ def find_tickets(
         ticket = run.finish(found)
         config = {type(method).__name__: as_plain(method), **ticket.config, "method": name}
         tickets.append(replace(ticket, config=config))
-    if len(tickets) != len(chosen):
+    if len(tickets) != len(chosen) * getattr(method, "members", 1):
         raise ValueError(f"'method' {name!r} found {len(tickets)} tickets for {len(chosen)} targets")
     return tickets
 

@@ -127,16 +127,31 @@ class Found:
         weights: Kept weights by name, bool, held in the last training; or a rule for it, such as
             :class:`~graphsparse.tickets.L0`; ``None`` for all.
         start: Weights to start from; ``None`` for the initial ones of the seed.
+        trained: ``start`` is the result already, and is only judged; ``weights`` must be masks then.
+        member: Number of the ticket, where a method finds several for one target.
+
+    Raises:
+        ValueError: If a trained one has no ``start``, or a rule in the place of masks.
     """
 
     target: Target
     edges: Tensor | EdgeRule | None = None
     weights: Mapping[str, Tensor] | WeightRule | None = None
     start: Mapping[str, Tensor] | None = None
+    trained: bool = False
+    member: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.trained and (self.start is None or callable(self.weights)):
+            raise ValueError("what is 'trained' needs its weights as 'start', and masks for 'weights' or None")
 
 
 class PruningMethod(Protocol):
-    """A way to find tickets: a small frozen dataclass, whose fields are its options."""
+    """A way to find tickets: a small frozen dataclass, whose fields are its options.
+
+    One that finds several tickets for each target says how many by ``members``; one that trains its tickets itself, so
+    that they learn nothing from a teacher, says ``distils = False``.
+    """
 
     @property
     def prunes(self) -> frozenset[str]:
@@ -203,11 +218,15 @@ class TicketRun:
         untouched = Ticket({name: entry.detach().cpu() for name, entry in plain.state_dict().items()}, {})
         self.check(replace(untouched, config={"seed": training.seed}), self.logits(model))
 
-    def model(self, start: Mapping[str, Tensor] | None = None) -> nn.Module:
-        """Return a model with the initial weights of the seed, or with those given."""
+    def model(
+        self, start: Mapping[str, Tensor] | None = None, weights: Mapping[str, Tensor] | None = None
+    ) -> nn.Module:
+        """Return a model with the initial weights of the seed, or with those given; 0 where masks do not keep them."""
         model = build_model(self._make_model, self.training.seed)
         if start is not None:
             model.load_state_dict(dict(start))
+        for name, mask in (weights or {}).items():
+            model.get_parameter(name).data.masked_fill_(~mask, 0)
         return self._fast(model)
 
     def logits(self, model: nn.Module) -> Tensor:
@@ -408,14 +427,42 @@ class TicketRun:
         if self._distillation is not None and self._distillation.weight > 0:
             assert isinstance(self._task, NodeTask)
             term = self._distillation.term(self._task.data, self.teacher)  # its test nodes are not to be distilled on
-        model, tag = self.model(found.start), f"final-{self._num_finished}"
-        result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
+        if found.trained:
+            result = self._judge(found)
+        else:
+            model, tag = self.model(found.start), f"final-{self._num_finished}"
+            result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
         masks = Masks(result.weight_masks, None if self.graph is None else _kept(self.graph, found.edges))
         self._check_counts(target, masks, exact=getattr(rule, "exact", True))
         config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
+        config |= {} if found.member is None else {"member": found.member}
         ticket = Ticket.from_fit(result, masks, self.graph, config=config)
+        if found.trained:
+            ticket = replace(ticket, metrics={k: v for k, v in ticket.metrics.items() if k != "best_epoch"})
         self.check(ticket, result.logits)
         return ticket
+
+    def _judge(self, found: Found) -> FitResult:
+        """Return what the parts of the task say of weights that a method has trained, as the result of no epoch."""
+        masks = found.weights if isinstance(found.weights, Mapping) else {}
+        model, task = self.model(found.start, masks), self._sparse(self._task, found.edges)
+        held = {id(model.get_parameter(name)): mask for name, mask in masks.items()}
+        named = model.named_parameters(remove_duplicate=False)
+        with seeded(self.training.seed):
+            best = task.evaluate(model, 0)
+            logits, train, test = task.finish(model, best)
+        return FitResult(
+            state_dict=model.state_dict(),
+            logits=logits,
+            best_epoch=0,
+            epochs_run=0,
+            metric=task.metric,
+            train=train,
+            val=best.val,
+            test=test,
+            history=[],
+            weight_masks={name: held[id(parameter)] for name, parameter in named if id(parameter) in held},
+        )
 
     def _check_counts(self, target: Target, masks: Masks, *, exact: bool) -> None:
         """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""

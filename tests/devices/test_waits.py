@@ -12,7 +12,7 @@ from graphsparse.ops import constant
 from graphsparse.ops.select import mark_smallest, smallest_k_mask
 from graphsparse.testing import random_graph
 from graphsparse.tickets.mask_terms import Clamp
-from graphsparse.training import FixedMask, L0Projection, Masks, NodeTask, fit
+from graphsparse.training import DropAndGrow, FixedMask, L0Projection, Masks, NMProjection, NodeTask, fit
 from graphsparse.utils.call_model import call_model
 
 pytestmark = pytest.mark.cuda
@@ -23,6 +23,8 @@ PROJECTIONS = {
     "l0, ramp": lambda model, optimizer: L0Projection(optimizer, 0.6, schedule="cubic", total_steps=4),
     "l0, frozen": lambda model, optimizer: L0Projection(optimizer, 0.6, freeze_after=2),
     "random": lambda model, optimizer: FixedMask(optimizer, 0.6),
+    "between two moves": lambda model, optimizer: DropAndGrow(optimizer, 0.6, end=90, every=10, accumulate=9),
+    "2:4": lambda model, optimizer: NMProjection(optimizer),
     "masks": lambda model, optimizer: Masks.everything(model).hold(model, optimizer),
 }
 

@@ -1,8 +1,10 @@
 """Ways to find tickets, each a small frozen dataclass."""
 
 from graphsparse.tickets.methods.fast_glt import FastGLT
+from graphsparse.tickets.methods.free_tickets import FreeTickets
 from graphsparse.tickets.methods.magnitude import Magnitude
 from graphsparse.tickets.methods.one_shot import OneShot
+from graphsparse.tickets.methods.sup_tickets import SupTickets
 from graphsparse.tickets.methods.ugs import UGS
 from graphsparse.tickets.methods.untrained import Untrained
 from graphsparse.tickets.methods.wd_glt import WDGLT
@@ -25,4 +27,4 @@ METHODS: dict[str, PruningMethod] = {
     "random_untrained": Untrained(epochs=1, lr=0.0),
 }
 
-__all__ = ["METHODS", "UGS", "WDGLT", "FastGLT", "Magnitude", "OneShot", "Untrained"]
+__all__ = ["METHODS", "UGS", "WDGLT", "FastGLT", "FreeTickets", "Magnitude", "OneShot", "SupTickets", "Untrained"]
