@@ -1,6 +1,7 @@
 """What a pruning method sees of a search for tickets, and what becomes of what it finds."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
@@ -52,6 +53,22 @@ class Target(NamedTuple):
 
     edges: float = 0.0
     weights: float = 0.0
+
+    def towards(self, other: "Target", rounds: int) -> "list[Target]":
+        """Return the targets of so many rounds to a sparser one; each takes the same share of what is left.
+
+        Example:
+            >>> [target.weights for target in Target().towards(Target(weights=0.75), 2)]
+            [0.5, 0.75]
+        """
+
+        def at(before: float, after: float, share: float) -> float:
+            left = math.exp((1 - share) * math.log1p(-before) + share * math.log1p(-after))
+            return min(max(1 - left, before), after)  # but for rounding it lies between them
+
+        shares = [i / rounds for i in range(1, rounds)]
+        between = [Target(*(at(*ends, share) for ends in zip(self, other, strict=True))) for share in shares]
+        return [*between, other] if rounds else []
 
 
 class WeightRule(Protocol):
@@ -152,7 +169,7 @@ class TicketRun:
         distillation: Distillation | None = None,
     ) -> None:
         self._make_model, self._task, self._distillation = make_model, task, distillation
-        self.targets, self.training = list(targets), training
+        self.targets, self.training = [Target(*target) for target in targets], training
         self.graph: Data | None = task.eval_data if isinstance(task, NodeTask) else None
         self._num_finished = 0
         if self.graph is not None and self.graph.get("edge_index") is None:
@@ -227,6 +244,36 @@ class TicketRun:
         assert self.graph is not None
         entries = Entries(self.graph.edge_index, self.graph.num_nodes)
         return entries.per_entry(torch.arange(entries.edges.num_edges, device=self.graph.edge_index.device), loops=-1)
+
+    def path(self, *, edges: float = 1.0, weights: float = 1.0) -> list[tuple[Target, list[Target]]]:
+        r"""Return each target and the rounds that lead to it from the one before; the last round is the target itself.
+
+        There are as few rounds as may be when each takes at most the given share of what is left,
+        :math:`\lceil \log(1 - s) / \log(1 - q) \rceil` from the whole graph and model; all take the same share, so that
+        edges and weights arrive together. There is none where a target is no sparser than the one before.
+
+        Args:
+            edges: Share of the edges left that a round removes at most, in ``(0, 1]``.
+            weights: Share of the weights left.
+
+        Raises:
+            ValueError: If a share is out of range, or the targets do not come from the least sparse to the sparsest.
+        """
+        shares, before, found = Target(edges, weights), Target(), []
+        for what, share in shares._asdict().items():
+            if not 0 < share <= 1:
+                raise ValueError(f"'{what}' must be above 0 and at most 1 (got {share!r})")
+        for target in self.targets:
+            for what, was, now in zip(Target._fields, before, target, strict=True):
+                if now < was:
+                    raise ValueError(
+                        f"'targets' must come from the least sparse to the sparsest for a method that goes in rounds: "
+                        f"{what} {now} is below what is removed already, {was}"
+                    )
+            rounds = (_num_rounds(*ends) for ends in zip(before, target, shares, strict=True))
+            found.append((target, before.towards(target, max(rounds))))
+            before = target
+        return found
 
     def score_edges(self, score: str | EdgeScore | Sparsifier | None, sparsity: float) -> EdgeRule | None:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
@@ -372,6 +419,13 @@ class TicketRun:
             return
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(described, indent=1))
+
+
+def _num_rounds(before: float, after: float, share: float) -> int:
+    """Count the rounds from one sparsity to another; a share that rounding makes too small for one costs none more."""
+    if after == before or share == 1:
+        return int(after > before)
+    return max(1, math.ceil(math.log((1 - after) / (1 - before)) / math.log1p(-share) - 1e-6))
 
 
 def _difference(found: Tensor, expected: Tensor) -> str | None:

@@ -42,15 +42,12 @@ class Magnitude:
 
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield masks that lie within each other; targets must come from the least sparse to the sparsest."""
-        keep, left, result, num_rounds = run.everything(), 1.0, None, 0
-        for target in run.targets:
-            last = False
-            while not last:
+        keep, result, num_rounds = run.everything(), None, 0
+        for target, rounds in run.path(weights=self.per_round):
+            for step in rounds:
                 if result is None or self.per_round < 1:
                     result = run.train(run.model(), f"round-{num_rounds}", weights=keep.weights)
                     num_rounds += 1
-                left = max(1 - target.weights, left * (1 - self.per_round))
-                last = left == 1 - target.weights
                 sizes = {name: result.state_dict[name].abs() for name in keep.weights}
-                keep = keep.prune(weights=sizes, weight_sparsity=target.weights if last else 1 - left)
+                keep = keep.prune(weights=sizes, weight_sparsity=step.weights)
             yield Found(target, weights=keep.weights)
