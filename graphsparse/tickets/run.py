@@ -116,12 +116,14 @@ class Found:
         weights: Kept weights by name, bool, held in the last training; or a rule for it, such as
             :class:`~graphsparse.tickets.L0`; ``None`` for all.
         start: Weights to start from; ``None`` for the initial ones of the seed.
+        epochs: Number of epochs of the last training; ``None`` for that of the run.
     """
 
     target: Target
     edges: Tensor | EdgeRule | None = None
     weights: Mapping[str, Tensor] | WeightRule | None = None
     start: Mapping[str, Tensor] | None = None
+    epochs: int | None = None
 
 
 class PruningMethod(Protocol):
@@ -321,7 +323,7 @@ class TicketRun:
                 the optimiser.
             edges: Kept undirected edges, bool ``[M]``, or what :meth:`score_edges` returned.
             options: Fields of :class:`~graphsparse.training.Training` in the place of those of the run, and
-                ``extra_loss``, ``before_step`` and ``after_step`` of :func:`~graphsparse.training.fit`.
+                ``extra_loss``, ``before_step``, ``after_step`` and ``save_at`` of :func:`~graphsparse.training.fit`.
         """
         return self._fit(self.task, model, tag, weights, edges, **options)
 
@@ -367,7 +369,8 @@ class TicketRun:
             assert isinstance(self._task, NodeTask)
             term = self._distillation.term(self._task.data, self.teacher)  # its test nodes are not to be distilled on
         model, tag = self.model(found.start), f"final-{self._num_finished}"
-        result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
+        epochs = self.training.epochs if found.epochs is None else found.epochs
+        result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term, epochs=epochs)
         masks = Masks(result.weight_masks, None if self.graph is None else _kept(self.graph, found.edges))
         self._check_counts(target, masks)
         config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
