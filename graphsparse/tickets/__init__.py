@@ -3,16 +3,18 @@
 from graphsparse.tickets.compare import compare_tickets
 from graphsparse.tickets.distillation import Distillation
 from graphsparse.tickets.find import find_ticket, find_tickets
-from graphsparse.tickets.methods import L0, METHODS, Fixed, Magnitude, OneShot, Untrained
+from graphsparse.tickets.methods import L0, METHODS, AtInit, Fixed, InstantSoup, Magnitude, OneShot, Untrained
 from graphsparse.tickets.run import Found, PruningMethod, TicketRun
 from graphsparse.tickets.ticket import Ticket
 
 __all__ = [
     "L0",
     "METHODS",
+    "AtInit",
     "Distillation",
     "Fixed",
     "Found",
+    "InstantSoup",
     "Magnitude",
     "OneShot",
     "PruningMethod",

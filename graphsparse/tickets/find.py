@@ -37,6 +37,9 @@ def find_ticket(
                                 ``OneShot("random", Fixed())``
     ``"magnitude"``             the largest weights of the trained model: ``Magnitude()``
     ``"iterative_magnitude"``   the same, 20 % a round: ``Magnitude(per_round=0.2)``
+    ``"snip"``                  the weights that the loss depends on most, before any training: ``AtInit("snip")``;
+                                ``"grasp"``, ``"synflow"`` and ``"magnitude_at_init"`` rank them by other scores
+    ``"instant_soup"``          the weights that several short trainings vote for, 10 % a round: ``InstantSoup()``
     ``"untrained"``             a mask over weights that are never trained: ``Untrained()``
     ``"random_untrained"``      a mask that nobody searched over the same weights: ``Untrained(epochs=1, lr=0)``
     =========================== ==========================================================================

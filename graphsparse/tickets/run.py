@@ -105,6 +105,14 @@ class EdgeRule:
         ).keep()
 
 
+def check_edges(edges: str | EdgeScore | Sparsifier | None) -> None:
+    """Refuse what chooses edges that a ticket cannot hold: it has a mask of undirected edges."""
+    method = None if edges is None else as_sparsifier(edges)
+    if method is not None and (method.reweights or method.directed):
+        what = "new weights for edges" if method.reweights else "one direction of an edge without the other"
+        raise ValueError(f"'edges' must be what the file of a ticket can hold, which is not {what} (got {method})")
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """What a method found for one target: what the run trains for a last time, and makes a ticket of.
@@ -277,9 +285,11 @@ class TicketRun:
             before = target
         return found
 
-    def score_edges(self, score: str | EdgeScore | Sparsifier | None, sparsity: float) -> EdgeRule | None:
+    def score_edges(
+        self, score: str | EdgeScore | Sparsifier | None, sparsity: float, seed: int | None = None
+    ) -> EdgeRule | None:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
-        return None if score is None else EdgeRule(score, sparsity, self.training.seed)
+        return None if score is None else EdgeRule(score, sparsity, self.training.seed if seed is None else seed)
 
     @cached_property
     def teacher(self) -> Tensor:
@@ -292,17 +302,32 @@ class TicketRun:
         result = self.train(model, "teacher")
         return result.logits if task.data is task.eval_data else predict(model, task.data, task.call)
 
-    def gradient(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the gradient of the loss over the training part, of all batches, for every parameter to prune."""
+    def gradient(self, model: nn.Module, times: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the gradient of the loss over the training part, of all batches, for every parameter to prune.
+
+        Args:
+            model: The model.
+            times: A vector in the shape of the parameters; returned is then its product with the second derivatives.
+        """
         parameters = {name: model.get_parameter(name) for name in self.names}
         total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+
+        def derive(value: Tensor, again: bool) -> dict[str, Tensor]:
+            found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True, create_graph=again)
+            return {name: entry for name, entry in zip(parameters, found, strict=True) if entry is not None}
+
         with seeded(self.training.seed):
             for batch in self.task.batches():
                 loss = self.task.loss(model, batch, None)
-                if loss is not None:
-                    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-                    for name, gradient in zip(parameters, found, strict=True):
-                        total[name] += 0 if gradient is None else gradient
+                if loss is None:
+                    continue
+                found = derive(loss, again=times is not None)
+                if times is not None:
+                    found = derive(
+                        torch.stack([(g * times[name]).sum() for name, g in found.items()]).sum(), again=False
+                    )
+                for name, gradient in found.items():
+                    total[name] += gradient
         return total
 
     def train(
