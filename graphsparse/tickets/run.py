@@ -182,6 +182,7 @@ class TicketRun:
         self.targets, self.training = [Target(*target) for target in targets], training
         self.graph: Data | None = task.eval_data if isinstance(task, NodeTask) else None
         self._num_finished = 0
+        self._searched: dict[str, int] = {}  # epochs of every training of the search
         if self.graph is not None and self.graph.get("edge_index") is None:
             raise ValueError(
                 "'data' must hold 'edge_index', which the mask of a ticket refers to "
@@ -350,7 +351,9 @@ class TicketRun:
             options: Fields of :class:`~graphsparse.training.Training` in the place of those of the run, and
                 ``extra_loss``, ``before_step``, ``after_step`` and ``save_at`` of :func:`~graphsparse.training.fit`.
         """
-        return self._fit(self.task, model, tag, weights, edges, **options)
+        result = self._fit(self.task, model, tag, weights, edges, **options)
+        self._searched[tag] = result.epochs_run
+        return result
 
     def _fit(
         self,
@@ -386,7 +389,8 @@ class TicketRun:
         self._num_finished += 1
         if isinstance(found, Ticket):
             test = self.test(found.materialize(self._make_model), int(found.metrics.get("best_epoch", 0)))
-            return replace(found, metrics={**found.metrics, **({} if test is None else {"test": test})})
+            measured = {} if test is None else {"test": test}
+            return replace(found, metrics={**found.metrics, **measured, **self._spent()})
         target, rule, seed = found.target, found.weights, self.training.seed
         hold: HoldWeights | None = (lambda o: rule(o, target.weights, seed=seed)) if callable(rule) else rule
         term = None
@@ -399,9 +403,18 @@ class TicketRun:
         masks = Masks(result.weight_masks, None if self.graph is None else _kept(self.graph, found.edges))
         self._check_counts(target, masks)
         config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
-        ticket = Ticket.from_fit(result, masks, self.graph, config=config)
+        ticket = Ticket.from_fit(result, masks, self.graph, config=config, metrics=self._spent(result.epochs_run))
         self.check(ticket, result.logits)
         return ticket
+
+    def _spent(self, *last: int) -> dict[str, int]:
+        """Return what a ticket took: trainings and epochs of the search so far, of the teacher and of the last one."""
+        epochs = [*self._searched.values(), *last]
+        return {"trainings": len(epochs), "epochs": sum(epochs)}
+
+    def next_search(self) -> None:
+        """Count from here on for the next ticket, which needs no training of this one but the teacher."""
+        self._searched = {tag: epochs for tag, epochs in self._searched.items() if tag == "teacher"}
 
     def _check_counts(self, target: Target, masks: Masks) -> None:
         """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""

@@ -83,13 +83,13 @@ def flow(adjacency, first, second):
     return first * ((adjacency @ ones).t() @ (back @ second.t())), second * ((adjacency @ hidden).t() @ out)
 
 
-@pytest.mark.parametrize("sparsity", [0.7, 0.95])
-def test_synflow_is_that_of_dense_matrices(sparsity):
+@pytest.mark.parametrize(("sparsity", "rounds"), [(0.7, 100), (0.95, 7)])
+def test_synflow_is_that_of_dense_matrices(sparsity, rounds):
     adjacency, matrices = weights(random_graph())
     first, second = (w.abs() for w in matrices)
     total, mask = first.numel() + second.numel(), None
-    for step in range(1, 101):
-        target = sparsity if step == 100 else 1 - (1 - sparsity) ** (step / 100)
+    for step in range(1, rounds + 1):
+        target = sparsity if step == rounds else 1 - (1 - sparsity) ** (step / rounds)
         scores = [score.t() for score in flow(adjacency, first, second)]
         values = torch.cat([score.reshape(-1) for score in scores]).numpy()
         if mask is not None:
@@ -98,19 +98,19 @@ def test_synflow_is_that_of_dense_matrices(sparsity):
         mask[np.argsort(values, kind="stable")[: int(target * total)]] = False
         ours = torch.from_numpy(mask).split([first.numel(), second.numel()])
         first, second = (w * m.view(w.t().shape).t() for w, m in zip((first, second), ours, strict=True))
-    assert (flat(kept(AtInit("synflow"), sparsity)) == mask).all()
+    assert (flat(kept(AtInit("synflow", rounds=rounds), sparsity)) == mask).all()
 
 
 @pytest.mark.parametrize("model", ["with a norm", "GIN", "GCNII"])
 def test_synflow_needs_neither_features_nor_labels_and_cuts_no_layer_off(model):
     make_model, data = (PLAIN | MODELS)[model], random_graph()
-    first = kept(AtInit("synflow"), 0.9, make_model)
+    first = kept(AtInit("synflow", rounds=9), 0.9, make_model)
     changed = random_graph()
     changed.x, changed.y = changed.x.flip(0) * 7, (changed.y + 1) % 3
-    second = kept(AtInit("synflow"), 0.9, make_model, changed)
+    second = kept(AtInit("synflow", rounds=9), 0.9, make_model, changed)
     sparse = random_graph()
     sparse.x = data.x.to_sparse_csr()
-    third = kept(AtInit("synflow"), 0.9, make_model, sparse) if model == "with a norm" else first
+    third = kept(AtInit("synflow", rounds=9), 0.9, make_model, sparse) if model == "with a norm" else first
     for name, mask in first.items():
         assert mask.any(), name
         assert (mask == second[name]).all()
@@ -143,9 +143,11 @@ def test_second_derivatives_are_those_of_differences(model):
 
 def test_each_target_of_synflow_is_found_by_itself():
     targets = [(0.0, 0.9), (0.0, 0.3)]
-    tickets = find_tickets(PLAIN["GCN"], random_graph(), targets=targets, method=AtInit("synflow"), training=SHORT)
+    tickets = find_tickets(
+        PLAIN["GCN"], random_graph(), targets=targets, method=AtInit("synflow", rounds=9), training=SHORT
+    )
     for (_, sparsity), ticket in zip(targets, tickets, strict=True):
-        alone = kept(AtInit("synflow"), sparsity)
+        alone = kept(AtInit("synflow", rounds=9), sparsity)
         assert all((mask.numpy() == alone[name]).all() for name, mask in ticket.weight_masks.items())
 
 

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
+from graphsparse.ops.check import check_count
 from graphsparse.tickets.run import Found, Target, TicketRun, check_edges
 from graphsparse.training import Masks
 from graphsparse.typing import EdgeScore
 
-#: Number of rounds of SynFlow, and what outputs of the model are divided by for GraSP, as published.
-_ROUNDS, _TEMPERATURE = 100, 200.0
+#: What outputs of the model are divided by for GraSP, as published.
+_TEMPERATURE = 200.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class AtInit:
                      by 200 before the loss
     ``"synflow"``    :math:`|\theta\, \partial R / \partial \theta|`, where :math:`R` is the sum of the outputs of the
                      model with :math:`|\theta|` in the place of :math:`\theta`, features of 1, no dropout and no
-                     normalisation; ranked anew in each of 100 rounds. It needs neither labels nor features;
+                     normalisation; ranked anew in each round. It needs neither labels nor features;
                      attention vectors have no share in it, as all neighbours are alike, and go first
     ``"magnitude"``  :math:`|\theta|`
     ===============  ==========================================================================================
@@ -38,6 +39,7 @@ class AtInit:
         score: One of these names.
         edges: Edge score or sparsifier, as of :class:`~graphsparse.tickets.OneShot`; ``None`` keeps all edges. Weights
             are ranked on the whole graph.
+        rounds: Number of rounds of SynFlow to each target, each of which takes the same share of what is left.
 
     Raises:
         TypeError: If ``edges`` is neither a name nor callable.
@@ -59,11 +61,13 @@ class AtInit:
 
     score: Literal["snip", "grasp", "synflow", "magnitude"] = "snip"
     edges: str | EdgeScore | Sparsifier | None = None
+    rounds: int = 100
 
     def __post_init__(self) -> None:
-        if self.score not in _SCORES:
-            raise ValueError(f"'score' must be one of {list(_SCORES)} (got {self.score!r})")
+        if self.score not in (known := ("snip", "grasp", "synflow", "magnitude")):
+            raise ValueError(f"'score' must be one of {list(known)} (got {self.score!r})")
         check_edges(self.edges)
+        check_count(self.rounds, "rounds")
 
     @property
     def prunes(self) -> frozenset[str]:
@@ -77,84 +81,64 @@ class AtInit:
 
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield what the run trains once for each target."""
-        score = _SCORES[self.score](run)
+        scores = {} if self.score == "synflow" else _scores(run, self.score)
         for target in run.targets:
             keep = run.everything()
-            for step in Target().towards(target, _ROUNDS if self.score == "synflow" else 1):
-                keep = keep.prune(weights=score(keep), weight_sparsity=step.weights)
+            if self.score == "synflow":
+                model = _positive(run)
+                for step in Target().towards(target, self.rounds):
+                    keep = keep.prune(weights=_flow(run, model, keep), weight_sparsity=step.weights)
+            else:
+                keep = keep.prune(weights=scores, weight_sparsity=target.weights)
             yield Found(target, run.score_edges(self.edges, target.edges), keep.weights)
 
 
-#: Scores of the weights by name, as far as they depend on what is kept.
-_Scores: TypeAlias = Callable[[Masks], dict[str, Tensor]]
-
-
-def _magnitude(run: TicketRun) -> _Scores:
-    found = {name: weight.abs() for name, weight in _weights(run.model(), run).items()}
-    return lambda keep: found
-
-
-def _snip(run: TicketRun) -> _Scores:
+def _scores(run: TicketRun, score: str) -> dict[str, Tensor]:
+    """Return the scores of all weights of the initial model."""
     model = run.model()
-    gradient = run.gradient(model)
-    found = {name: (weight * gradient[name]).abs() for name, weight in _weights(model, run).items()}
-    return lambda keep: found
+    found = {name: model.get_parameter(name).detach() for name in run.names}
+    if score == "grasp":
+        model.register_forward_hook(lambda _, inputs, output: _each(output, lambda out: out / _TEMPERATURE))
+    if score != "magnitude":
+        gradient = run.gradient(model)
+        product = run.gradient(model, times=gradient) if score == "grasp" else gradient
+        found = {name: weight * product[name] for name, weight in found.items()}
+    return found if score == "grasp" else {name: value.abs() for name, value in found.items()}
 
 
-def _grasp(run: TicketRun) -> _Scores:
-    model = run.model()
-    model.register_forward_hook(lambda _, inputs, output: _each(output, lambda out: out / _TEMPERATURE))
-    product = run.gradient(model, times=run.gradient(model))
-    found = {name: weight * product[name] for name, weight in _weights(model, run).items()}
-    return lambda keep: found
-
-
-def _synflow(run: TicketRun) -> _Scores:
-    """Score every kept weight by its share in what flows from inputs of 1 to the outputs."""
+def _positive(run: TicketRun) -> nn.Module:
+    """Return the initial model with absolute weights and without normalisation."""
     model = run.model().double().eval()  # the flow through many layers is a number of any size
     for parameter in model.parameters():
         parameter.data.abs_()
     for module in model.modules():
         if "norm" in type(module).__name__.lower() and not list(module.children()):
             module.register_forward_hook(lambda _, inputs, output: inputs[0])
-    start = {name: weight.clone() for name, weight in _weights(model, run).items()}
-    flow: list[Tensor] = []
 
     def enter(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         x = _each(inputs[0], lambda entry: entry.new_ones(entry.shape, dtype=torch.double, layout=torch.strided))
         others = [_each(value, lambda entry: entry.double().abs()) for value in inputs[1:]]
         return (x, *others), {name: _each(value, lambda entry: entry.double().abs()) for name, value in named.items()}
 
+    model.register_forward_pre_hook(enter, with_kwargs=True)
+    return model
+
+
+def _flow(run: TicketRun, model: nn.Module, keep: Masks) -> dict[str, Tensor]:
+    """Return the share of every kept weight in what flows from inputs of 1 to the outputs."""
+    weights, flow = {name: model.get_parameter(name) for name in run.names}, list[Tensor]()
+    for name, weight in weights.items():
+        weight.data.mul_(keep.weights[name])
+
     def leave(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         _each(output, lambda out: flow.append(out.sum()))
         return _each(output, lambda out: out.detach().float())  # for the loss, which nobody looks at
 
-    model.register_forward_pre_hook(enter, with_kwargs=True)
-    model.register_forward_hook(leave)
-
-    def score(keep: Masks) -> dict[str, Tensor]:
-        weights = {name: model.get_parameter(name) for name in run.names}
-        for name, weight in weights.items():
-            weight.data.copy_(start[name] * keep.weights[name])
-        flow.clear()
+    with model.register_forward_hook(leave):
         for batch in run.task.batches():
             run.task.loss(model, batch, None)
-        found = torch.autograd.grad(torch.stack(flow).sum(), list(weights.values()), materialize_grads=True)
-        return {name: (w.detach() * g).abs() for (name, w), g in zip(weights.items(), found, strict=True)}
-
-    return score
-
-
-_SCORES: dict[str, Callable[[TicketRun], _Scores]] = {
-    "snip": _snip,
-    "grasp": _grasp,
-    "synflow": _synflow,
-    "magnitude": _magnitude,
-}
-
-
-def _weights(model: nn.Module, run: TicketRun) -> dict[str, Tensor]:
-    return {name: model.get_parameter(name).detach() for name in run.names}
+    found = torch.autograd.grad(torch.stack(flow).sum(), list(weights.values()), materialize_grads=True)
+    return {name: (w.detach() * g).abs() for (name, w), g in zip(weights.items(), found, strict=True)}
 
 
 def _each(value: Any, change: Callable[[Tensor], Any]) -> Any:
