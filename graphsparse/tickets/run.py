@@ -116,6 +116,14 @@ class EdgeRule:
         ).keep()
 
 
+def check_edges(edges: str | EdgeScore | Sparsifier | None) -> None:
+    """Refuse what chooses edges that a ticket cannot hold: it has a mask of undirected edges."""
+    method = None if edges is None else as_sparsifier(edges)
+    if method is not None and (method.reweights or method.directed):
+        what = "new weights for edges" if method.reweights else "one direction of an edge without the other"
+        raise ValueError(f"'edges' must be what the file of a ticket can hold, which is not {what} (got {method})")
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """What a method found for one target: what the run trains for a last time, and makes a ticket of.
@@ -129,6 +137,7 @@ class Found:
         start: Weights to start from; ``None`` for the initial ones of the seed.
         trained: ``start`` is the result already, and is only judged; ``weights`` must be masks then.
         member: Number of the ticket, where a method finds several for one target.
+        epochs: Number of epochs of the last training; ``None`` for that of the run.
 
     Raises:
         ValueError: If a trained one has no ``start``, or a rule in the place of masks.
@@ -140,6 +149,7 @@ class Found:
     start: Mapping[str, Tensor] | None = None
     trained: bool = False
     member: int | None = None
+    epochs: int | None = None
 
     def __post_init__(self) -> None:
         if self.trained and (self.start is None or callable(self.weights)):
@@ -198,6 +208,7 @@ class TicketRun:
         self.targets, self.training = [Target(*target) for target in targets], training
         self.graph: Data | None = task.eval_data if isinstance(task, NodeTask) else None
         self._num_finished = 0
+        self._searched: dict[str, int] = {}  # epochs of every training of the search
         if self.graph is not None and self.graph.get("edge_index") is None:
             raise ValueError(
                 "'data' must hold 'edge_index', which the mask of a ticket refers to "
@@ -317,9 +328,11 @@ class TicketRun:
             before = target
         return found
 
-    def score_edges(self, score: str | EdgeScore | Sparsifier | None, sparsity: float) -> EdgeRule | None:
+    def score_edges(
+        self, score: str | EdgeScore | Sparsifier | None, sparsity: float, seed: int | None = None
+    ) -> EdgeRule | None:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
-        return None if score is None else EdgeRule(score, sparsity, self.training.seed)
+        return None if score is None else EdgeRule(score, sparsity, self.training.seed if seed is None else seed)
 
     @cached_property
     def teacher(self) -> Tensor:
@@ -332,17 +345,32 @@ class TicketRun:
         result = self.train(model, "teacher")
         return result.logits if task.data is task.eval_data else predict(model, task.data, task.call)
 
-    def gradient(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the gradient of the loss over the training part, of all batches, for every parameter to prune."""
+    def gradient(self, model: nn.Module, times: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the gradient of the loss over the training part, of all batches, for every parameter to prune.
+
+        Args:
+            model: The model.
+            times: A vector in the shape of the parameters; returned is then its product with the second derivatives.
+        """
         parameters = {name: model.get_parameter(name) for name in self.names}
         total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+
+        def derive(value: Tensor, again: bool) -> dict[str, Tensor]:
+            found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True, create_graph=again)
+            return {name: entry for name, entry in zip(parameters, found, strict=True) if entry is not None}
+
         with seeded(self.training.seed):
             for batch in self.task.batches():
                 loss = self.task.loss(model, batch, None)
-                if loss is not None:
-                    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-                    for name, gradient in zip(parameters, found, strict=True):
-                        total[name] += 0 if gradient is None else gradient
+                if loss is None:
+                    continue
+                found = derive(loss, again=times is not None)
+                if times is not None:
+                    found = derive(
+                        torch.stack([(g * times[name]).sum() for name, g in found.items()]).sum(), again=False
+                    )
+                for name, gradient in found.items():
+                    total[name] += gradient
         return total
 
     def hold(
@@ -377,14 +405,16 @@ class TicketRun:
                 the optimiser.
             edges: Kept undirected edges, bool ``[M]``, or what :meth:`score_edges` returned.
             options: Fields of :class:`~graphsparse.training.Training` in the place of those of the run, and
-                ``extra_loss``, ``before_step`` and ``after_step`` of :func:`~graphsparse.training.fit`.
+                ``extra_loss``, ``before_step``, ``after_step`` and ``save_at`` of :func:`~graphsparse.training.fit`.
         """
         task = self.task
         if isinstance(model, SoftMasks) and model.edge is not None:
             if not isinstance(task, NodeTask) or task.data is not task.eval_data:
                 raise ValueError("learned masks of edges say nothing of another graph: train and evaluate on one")
             task = task.with_graphs(self._paired, self._paired)
-        return self._fit(task, model, tag, weights, edges, **options)
+        result = self._fit(task, model, tag, weights, edges, **options)
+        self._searched[tag] = result.epochs_run
+        return result
 
     def _fit(
         self,
@@ -420,23 +450,26 @@ class TicketRun:
         self._num_finished += 1
         if isinstance(found, Ticket):
             test = self.test(found.materialize(self._make_model), int(found.metrics.get("best_epoch", 0)))
-            return replace(found, metrics={**found.metrics, **({} if test is None else {"test": test})})
+            measured = {} if test is None else {"test": test}
+            return replace(found, metrics={**found.metrics, **measured, **self._spent()})
         target, rule, seed = found.target, found.weights, self.training.seed
-        hold = self.hold(rule, target.weights) if callable(rule) else rule
         term = None
         if self._distillation is not None and self._distillation.weight > 0:
             assert isinstance(self._task, NodeTask)
             term = self._distillation.term(self._task.data, self.teacher)  # its test nodes are not to be distilled on
+        epochs = self.training.epochs if found.epochs is None else found.epochs
+        hold = self.hold(rule, target.weights, epochs) if callable(rule) else rule
         if found.trained:
             result = self._judge(found)
         else:
             model, tag = self.model(found.start), f"final-{self._num_finished}"
-            result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
+            result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term, epochs=epochs)
         masks = Masks(result.weight_masks, None if self.graph is None else _kept(self.graph, found.edges))
         self._check_counts(target, masks, exact=getattr(rule, "exact", True))
         config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
         config |= {} if found.member is None else {"member": found.member}
-        ticket = Ticket.from_fit(result, masks, self.graph, config=config)
+        spent = self._spent(*([] if found.trained else [result.epochs_run]))
+        ticket = Ticket.from_fit(result, masks, self.graph, config=config, metrics=spent)
         if found.trained:
             ticket = replace(ticket, metrics={k: v for k, v in ticket.metrics.items() if k != "best_epoch"})
         self.check(ticket, result.logits)
@@ -463,6 +496,15 @@ class TicketRun:
             history=[],
             weight_masks={name: held[id(parameter)] for name, parameter in named if id(parameter) in held},
         )
+
+    def _spent(self, *last: int) -> dict[str, int]:
+        """Return what a ticket took: trainings and epochs of the search so far, of the teacher and of the last one."""
+        epochs = [*self._searched.values(), *last]
+        return {"trainings": len(epochs), "epochs": sum(epochs)}
+
+    def next_search(self) -> None:
+        """Count from here on for the next ticket, which needs no training of this one but the teacher."""
+        self._searched = {tag: epochs for tag, epochs in self._searched.items() if tag == "teacher"}
 
     def _check_counts(self, target: Target, masks: Masks, *, exact: bool) -> None:
         """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""
