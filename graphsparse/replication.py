@@ -181,7 +181,7 @@ def released_ugs(
         for step in rounds:
             number += 1
             soft = method.soften(run, keep, number)
-            fit(soft, NodeTask(paired), training, **method.terms(run))
+            fit(soft, NodeTask(paired).without_test(), training, **method.terms(run))
             keep = keep.prune(**soft.scores(), edge_sparsity=step.edges, weight_sparsity=step.weights)
         assert isinstance(keep.edges, Tensor)
         model, kept = run.model(), torch.ones_like(entry).masked_scatter(entry, keep.edges)

@@ -3,7 +3,19 @@
 from graphsparse.tickets.compare import compare_tickets
 from graphsparse.tickets.distillation import Distillation
 from graphsparse.tickets.find import find_ticket, find_tickets
-from graphsparse.tickets.methods import METHODS, UGS, WDGLT, FastGLT, Magnitude, OneShot, Untrained
+from graphsparse.tickets.methods import (
+    METHODS,
+    UGS,
+    WDGLT,
+    AtInit,
+    FastGLT,
+    FreeTickets,
+    InstantSoup,
+    Magnitude,
+    OneShot,
+    SupTickets,
+    Untrained,
+)
 from graphsparse.tickets.rules import L0, NM, SET, Fixed, Gradual, RigL
 from graphsparse.tickets.run import Found, PruningMethod, TicketRun, WeightRule
 from graphsparse.tickets.ticket import Ticket
@@ -15,15 +27,19 @@ __all__ = [
     "SET",
     "UGS",
     "WDGLT",
+    "AtInit",
     "Distillation",
     "FastGLT",
     "Fixed",
     "Found",
+    "FreeTickets",
     "Gradual",
+    "InstantSoup",
     "Magnitude",
     "OneShot",
     "PruningMethod",
     "RigL",
+    "SupTickets",
     "Ticket",
     "TicketRun",
     "Untrained",

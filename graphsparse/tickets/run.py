@@ -96,6 +96,14 @@ class WeightRule(Protocol):
         ...
 
 
+def check_edges(edges: str | EdgeScore | Sparsifier | None) -> None:
+    """Refuse what chooses edges that a ticket cannot hold: it has a mask of undirected edges."""
+    method = None if edges is None else as_sparsifier(edges)
+    if method is not None and (method.reweights or method.directed):
+        what = "new weights for edges" if method.reweights else "one direction of an edge without the other"
+        raise ValueError(f"'edges' must be what the file of a ticket can hold, which is not {what} (got {method})")
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """What a method found for one target: what the run trains for a last time, and makes a ticket of.
@@ -107,16 +115,33 @@ class Found:
         weights: Kept weights by name, bool, held in the last training; or a rule for it, such as
             :class:`~graphsparse.tickets.L0`; ``None`` for all.
         start: Weights to start from; ``None`` for the initial ones of the seed.
+        trained: ``start`` is the result already, and is only judged; ``weights`` must be masks then.
+        member: Number of the ticket, where a method finds several for one target.
+        epochs: Number of epochs of the last training; ``None`` for that of the run.
+
+    Raises:
+        ValueError: If a trained one has no ``start``, or a rule in the place of masks.
     """
 
     target: Target
     edges: PerEdge | EdgeRule | None = None
     weights: Mapping[str, Tensor] | WeightRule | None = None
     start: Mapping[str, Tensor] | None = None
+    trained: bool = False
+    member: int | None = None
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.trained and (self.start is None or callable(self.weights)):
+            raise ValueError("what is 'trained' needs its weights as 'start', and masks for 'weights' or None")
 
 
 class PruningMethod(Protocol):
-    """A way to find tickets: a small frozen dataclass, whose fields are its options."""
+    """A way to find tickets: a small frozen dataclass, whose fields are its options.
+
+    One that finds several tickets for each target says how many by ``members``; one that trains its tickets itself, so
+    that they learn nothing from a teacher, says ``distils = False``.
+    """
 
     @property
     def prunes(self) -> frozenset[str]:
@@ -163,6 +188,7 @@ class TicketRun:
         self.targets, self.training = [Target(*target) for target in targets], training
         self.graph: Data | HeteroData | None = getattr(task, "eval_data", None)
         self._num_finished = 0
+        self._searched: dict[str, int] = {}  # epochs of every training of the search
         if self.graph is not None:
             check_has_edges(self.graph)
         if any(target.edges > 0 for target in self.targets):
@@ -196,11 +222,15 @@ class TicketRun:
                 "the graph as 'loader', as in NodeTask(data, loader=lambda data: NeighborLoader(data, ...))"
             )
 
-    def model(self, start: Mapping[str, Tensor] | None = None) -> nn.Module:
-        """Return a model with the initial weights of the seed, or with those given."""
+    def model(
+        self, start: Mapping[str, Tensor] | None = None, weights: Mapping[str, Tensor] | None = None
+    ) -> nn.Module:
+        """Return a model with the initial weights of the seed, or with those given; 0 where masks do not keep them."""
         model = build_model(self._make_model, self.training.seed)
         if start is not None:
             model.load_state_dict(dict(start))
+        for name, mask in (weights or {}).items():
+            model.get_parameter(name).data.masked_fill_(~mask, 0)
         return self._fast(model)
 
     def logits(self, model: nn.Module) -> Tensor:
@@ -311,11 +341,14 @@ class TicketRun:
             before = target
         return found
 
-    def score_edges(self, score: str | EdgeScore | Sparsifier | None, sparsity: float) -> EdgeRule | None:
+    def score_edges(
+        self, score: str | EdgeScore | Sparsifier | None, sparsity: float, seed: int | None = None
+    ) -> EdgeRule | None:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
         if score is None:
             return None
-        rule = EdgeRule(as_sparsifier(score), sparsity, self.training.seed, per_graph=self.graph is None)
+        seed = self.training.seed if seed is None else seed
+        rule = EdgeRule(as_sparsifier(score), sparsity, seed, per_graph=self.graph is None)
         if self.graph is None and sparsity > 0:
             rule.check_named()
         return rule
@@ -331,17 +364,32 @@ class TicketRun:
         result = self.train(model, "teacher")
         return result.logits if task.data is task.eval_data else predict(model, task.data, task.call, task.node_type)
 
-    def gradient(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the gradient of the loss over the training part, of all batches, for every parameter to prune."""
+    def gradient(self, model: nn.Module, times: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the gradient of the loss over the training part, of all batches, for every parameter to prune.
+
+        Args:
+            model: The model.
+            times: A vector in the shape of the parameters; returned is then its product with the second derivatives.
+        """
         parameters = {name: model.get_parameter(name) for name in self.names}
         total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+
+        def derive(value: Tensor, again: bool) -> dict[str, Tensor]:
+            found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True, create_graph=again)
+            return {name: entry for name, entry in zip(parameters, found, strict=True) if entry is not None}
+
         with seeded(self.training.seed), kept_state(self.task.generators):
             for batch in self.task.batches():
                 loss = self.task.loss(model, batch, None)
-                if loss is not None:
-                    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-                    for name, gradient in zip(parameters, found, strict=True):
-                        total[name] += 0 if gradient is None else gradient
+                if loss is None:
+                    continue
+                found = derive(loss, again=times is not None)
+                if times is not None:
+                    found = derive(
+                        torch.stack([(g * times[name]).sum() for name, g in found.items()]).sum(), again=False
+                    )
+                for name, gradient in found.items():
+                    total[name] += gradient
         return total
 
     def hold(
@@ -376,13 +424,15 @@ class TicketRun:
                 the optimiser.
             edges: Kept undirected edges, bool ``[M]``, or what :meth:`score_edges` returned.
             options: Fields of :class:`~graphsparse.training.Training` in the place of those of the run, and
-                ``extra_loss``, ``before_step`` and ``after_step`` of :func:`~graphsparse.training.fit`.
+                ``extra_loss``, ``before_step``, ``after_step`` and ``save_at`` of :func:`~graphsparse.training.fit`.
         """
         task: Any = self.task
         if isinstance(model, SoftMasks) and model.edge is not None:
             self.check_one_graph()
             task = task.with_graphs(self._paired, self._paired)
-        return self._fit(task, model, tag, weights, edges, **options)
+        result = self._fit(task, model, tag, weights, edges, **options)
+        self._searched[tag] = result.epochs_run
+        return result
 
     def _fit(
         self,
@@ -421,21 +471,28 @@ class TicketRun:
         self._num_finished += 1
         if isinstance(found, Ticket):
             test = self.test(found.materialize(self._make_model), int(found.metrics.get("best_epoch", 0)))
-            return replace(found, metrics={**found.metrics, **({} if test is None else {"test": test})})
+            measured = {} if test is None else {"test": test}
+            return replace(found, metrics={**found.metrics, **measured, **self._spent()})
         target, rule, seed = found.target, found.weights, self.training.seed
-        hold = self.hold(rule, target.weights) if callable(rule) else rule
         term = None
         if self._distillation is not None and self._distillation.weight > 0:
             assert isinstance(self._task, NodeTask)
-            term = self._distillation.term(
-                self._task.nodes(self._task.data), self.teacher
-            )  # its test nodes are not to be distilled on
-        model, tag = self.model(found.start), f"final-{self._num_finished}"
-        result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
+            term = self._distillation.term(self._task.nodes(self._task.data), self.teacher)
+        epochs = self.training.epochs if found.epochs is None else found.epochs
+        hold = self.hold(rule, target.weights, epochs) if callable(rule) else rule
+        if found.trained:
+            result = self._judge(found)
+        else:
+            model, tag = self.model(found.start), f"final-{self._num_finished}"
+            result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term, epochs=epochs)
         masks = Masks(result.weight_masks, None if self.graph is None else kept_edges(self.graph, found.edges))
         self._check_counts(target, masks, exact=getattr(rule, "exact", True))
         config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
-        ticket = Ticket.from_fit(result, masks, self.graph, config=config)
+        config |= {} if found.member is None else {"member": found.member}
+        spent = self._spent(*([] if found.trained else [result.epochs_run]))
+        ticket = Ticket.from_fit(result, masks, self.graph, config=config, metrics=spent)
+        if found.trained:
+            ticket = replace(ticket, metrics={k: v for k, v in ticket.metrics.items() if k != "best_epoch"})
         if self.graph is None and target.edges > 0:
             ticket = self._with_rule(ticket, found.edges, target)
         self.check(ticket, result.logits)
@@ -450,6 +507,37 @@ class TicketRun:
         kept, total = count_kept(graphs, rule)
         metrics = {**ticket.metrics, "edge_sparsity": 1 - kept / max(total, 1)}
         return replace(ticket, edge_rule=rule, metrics=metrics)
+
+    def _judge(self, found: Found) -> FitResult:
+        """Return what the parts of the task say of weights that a method has trained, as the result of no epoch."""
+        masks = found.weights if isinstance(found.weights, Mapping) else {}
+        model, task = self.model(found.start, masks), self._sparse(self._task, found.edges)
+        held = {id(model.get_parameter(name)): mask for name, mask in masks.items()}
+        named = model.named_parameters(remove_duplicate=False)
+        with seeded(self.training.seed):
+            best = task.evaluate(model, 0)
+            logits, train, test = task.finish(model, best)
+        return FitResult(
+            state_dict=model.state_dict(),
+            logits=logits,
+            best_epoch=0,
+            epochs_run=0,
+            metric=task.metric,
+            train=train,
+            val=best.val,
+            test=test,
+            history=[],
+            weight_masks={name: held[id(parameter)] for name, parameter in named if id(parameter) in held},
+        )
+
+    def _spent(self, *last: int) -> dict[str, int]:
+        """Return what a ticket took: trainings and epochs of the search so far, of the teacher and of the last one."""
+        epochs = [*self._searched.values(), *last]
+        return {"trainings": len(epochs), "epochs": sum(epochs)}
+
+    def next_search(self) -> None:
+        """Count from here on for the next ticket, which needs no training of this one but the teacher."""
+        self._searched = {tag: epochs for tag, epochs in self._searched.items() if tag == "teacher"}
 
     def _check_counts(self, target: Target, masks: Masks, *, exact: bool) -> None:
         """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""

@@ -49,7 +49,8 @@ class DropAndGrow(FixedMask):
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If one is out of range, or nothing is left to mask; in a step, if weights or scores hold NaN.
+        ValueError: If one is out of range, or nothing is left to mask; in a step, if a score has another shape.
+        FloatingPointError: In a step that moves the mask, if a weight or a score is not a number.
 
     Example:
         >>> model = torch.nn.Linear(10, 10)
@@ -122,6 +123,15 @@ class DropAndGrow(FixedMask):
         generator = torch.Generator().manual_seed((mixed + 1) * 0x9E3779B97F4A7C15 % 2**63)
         return torch.rand(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.device)
 
+    def _checked_score(self, parameter: Parameter) -> Tensor:
+        score = self.grow_score(parameter)
+        if not isinstance(score, Tensor) or score.shape != parameter.shape:
+            got = list(score.shape) if isinstance(score, Tensor) else type(score).__name__
+            raise ValueError(f"'grow_score' must return a score for each weight, {list(parameter.shape)} (got {got})")
+        if bool((parameter.isnan() | score.isnan()).any()):
+            raise FloatingPointError(f"a weight, or the score of one, is not a number after {self.num_steps} steps")
+        return score
+
     @torch.no_grad()
     def project(self) -> None:
         """Move the masks if it is time, and set the masked weights to zero."""
@@ -140,11 +150,12 @@ class DropAndGrow(FixedMask):
         moved = []
         for parameter, old in zip(self.parameters, self.kept, strict=True):
             number = math.floor(share * int(old.sum()))
-            new = drop_and_grow(old, parameter.abs(), self.grow_score(parameter), number)
+            new = drop_and_grow(old, parameter.abs(), self._checked_score(parameter), number)
             grown = new & ~old
             parameter.masked_fill_(grown, 0)
-            for value in self.optimizer.state.get(parameter, {}).values() if self.moments == "reset" else ():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
+            moments = self.optimizer.state.get(parameter, {}) if self.moments == "reset" else {}
+            for name, value in moments.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape and name != "step":
                     value.masked_fill_(grown, 0)
             moved.append(new)
         self.kept = moved

@@ -232,8 +232,21 @@ def test_a_gradient_that_is_no_number():
     made = torch.optim.SGD([weight], lr=0.1)
     DropAndGrow(made, 0.8, end=9, every=1)
     weight.grad = torch.full((10, 10), torch.nan)
-    with pytest.raises(ValueError, match="must not hold NaN"):
+    with pytest.raises(FloatingPointError, match="the score of one, is not a number after 1 steps"):
         made.step()
+
+
+class Short(DropAndGrow):
+    def grow_score(self, parameter):
+        return parameter.sum(0)
+
+
+def test_a_score_of_another_shape():
+    (weight,) = two(shapes=((10, 10),))
+    made = torch.optim.SGD([weight], lr=0.1)
+    Short(made, 0.8, end=9, every=1)
+    with pytest.raises(ValueError, match=r"'grow_score' must return .* \[10, 10\] \(got \[10\]\)"):
+        step(made, [weight], 1)
 
 
 @pytest.mark.parametrize(

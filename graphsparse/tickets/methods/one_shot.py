@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
-from graphsparse.tickets.run import Found, TicketRun, WeightRule
+from graphsparse.tickets.run import Found, TicketRun, WeightRule, check_edges
 from graphsparse.typing import EdgeScore
 
 
@@ -45,10 +45,7 @@ class OneShot:
     weights: WeightRule | None = None
 
     def __post_init__(self) -> None:
-        method = None if self.edges is None else as_sparsifier(self.edges)
-        if method is not None and (method.reweights or method.directed):
-            what = "new weights for edges" if method.reweights else "one direction of an edge without the other"
-            raise ValueError(f"'edges' must be what the file of a ticket can hold, which is not {what} (got {method})")
+        check_edges(self.edges)
 
     @property
     def prunes(self) -> frozenset[str]:
