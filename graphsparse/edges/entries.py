@@ -162,14 +162,6 @@ def _sorted_list(edge_index: Tensor, num_nodes: int) -> _SortedList | None:
     return None
 
 
-def edge_pairs(edge_index: Tensor, num_nodes: int | tuple[int, int] | None = None) -> Tensor:
-    """Return the undirected edge of every entry, int32 ``[E]``, by its place in canonical order; -1 for a self-loop."""
-    entries = Entries(edge_index, num_nodes)
-    num = entries.edges.num_edges
-    kind = torch.int32 if num < 2**31 else torch.int64
-    return entries.per_entry(torch.arange(num, dtype=kind, device=edge_index.device), loops=-1)
-
-
 def check_edge_weight(edge_weight: Tensor, edge_index: Tensor, name: str = "edge_weight") -> Tensor:
     """Return weights of the entries ``[E]``; refuse what is no number from 0 up for each."""
     if not isinstance(edge_weight, Tensor) or edge_weight.is_complex() or edge_weight.dtype == torch.bool:

@@ -477,7 +477,8 @@ class TicketRun:
         term = None
         if self._distillation is not None and self._distillation.weight > 0:
             assert isinstance(self._task, NodeTask)
-            term = self._distillation.term(self._task.nodes(self._task.data), self.teacher)
+            nodes = self._task.nodes(self._task.data)  # of the task with its test nodes, which are not distilled on
+            term = self._distillation.term(nodes, self.teacher)
         epochs = self.training.epochs if found.epochs is None else found.epochs
         hold = self.hold(rule, target.weights, epochs) if callable(rule) else rule
         if found.trained:
