@@ -290,12 +290,22 @@ class TicketRun:
             raise ValueError("a mask says nothing of the edges of other graphs: choose them by run.score_edges")
         return attach_pairs(self.graph)
 
-    def check_one_graph(self) -> None:
-        """Refuse a task whose edges no mask can be learned for: one that is trained or judged on several graphs.
+    def learnable(self, *, one_type: bool = False) -> Masks:
+        """Return what :meth:`everything` does, for a method that learns a mask of the edges which shall be sparse.
+
+        Args:
+            one_type: Whether the edges must be of one type.
 
         Raises:
-            ValueError: If it is.
+            ValueError: If the task is trained or judged on several graphs, of which a mask of one says nothing.
         """
+        if any(target.edges > 0 for target in self.targets):
+            self._check_one_graph()
+            if one_type and isinstance(self.graph, HeteroData):
+                raise ValueError("'edge_sparsity' must be 0 for this method on a HeteroData: it knows one edge type")
+        return self.everything()
+
+    def _check_one_graph(self) -> None:
         graphs = getattr(self.task, "graphs", (None, None))
         if self.graph is None or graphs[0] is not graphs[1]:
             raise ValueError(
@@ -428,7 +438,7 @@ class TicketRun:
         """
         task: Any = self.task
         if isinstance(model, SoftMasks) and model.edge is not None:
-            self.check_one_graph()
+            self._check_one_graph()
             task = task.with_graphs(self._paired, self._paired)
         result = self._fit(task, model, tag, weights, edges, **options)
         self._searched[tag] = result.epochs_run

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 from torch.optim import Optimizer
-from torch_geometric.data import HeteroData
 
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.nn import SoftMasks
@@ -86,15 +85,11 @@ class FastGLT:
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield masks for each target, from a search of its own."""
         share = 1 / run.steps_per_epoch
-        if any(target.edges > 0 for target in run.targets):
-            run.check_one_graph()
-            if isinstance(run.graph, HeteroData):
-                raise ValueError("FastGLT grows edges by degrees: 'edge_sparsity' must be 0 on a HeteroData")
         for number, target in enumerate(run.targets, 1):
             model, masks = run.model(), dict[str, Any]()
             options: dict[str, Any] = {"epochs": self.pretrain + self.epochs}
             if target.edges > 0:
-                model = SoftMasks(model, edges=run.everything().edges, noise=1e-5, seed=run.training.seed)
+                model = SoftMasks(model, edges=run.learnable(one_type=True).edges, noise=1e-5, seed=run.training.seed)
                 options |= {"before_step": [Spread(self.l1 * share, self.spread * share)], "after_step": [Clamp()]}
             names = [name if target.edges == 0 else f"model.{name}" for name in run.names]
             if any(target):

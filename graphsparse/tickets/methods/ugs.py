@@ -72,7 +72,7 @@ class UGS:
 
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield masks that lie within each other; targets must come from the least sparse to the sparsest."""
-        keep, number = run.everything(), 0
+        keep, number = run.learnable(), 0
         epochs: dict[str, Any] = {} if self.mask_epochs is None else {"epochs": self.mask_epochs}
         for target, rounds in run.path(edges=self.edges_per_round, weights=self.weights_per_round):
             for step in rounds:
@@ -85,8 +85,6 @@ class UGS:
     def soften(self, run: TicketRun, keep: Masks, number: int) -> SoftMasks:
         """Return a model with its initial weights, and masks near 1 of what shall be sparse in the end."""
         edges, weights = (any(target[i] for target in run.targets) for i in range(2))
-        if edges:
-            run.check_one_graph()
         return SoftMasks(
             run.model(),
             weights=keep.weights if weights else None,
