@@ -9,6 +9,7 @@ from graphsparse.nn.gcn_conv import GCNConv
 from graphsparse.nn.gin_conv import GINConv
 from graphsparse.nn.inference import layerwise_inference
 from graphsparse.nn.sage_conv import SAGEConv
+from graphsparse.nn.soft_masks import SoftMasks
 from graphsparse.nn.sparsities import coat_sparsities
 from graphsparse.nn.supermask import Supermask
 from graphsparse.nn.weight_laws import SupermaskLaw
@@ -22,6 +23,7 @@ __all__ = [
     "GCNConv",
     "GINConv",
     "SAGEConv",
+    "SoftMasks",
     "Supermask",
     "SupermaskLaw",
     "accelerate",
