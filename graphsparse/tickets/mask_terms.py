@@ -150,7 +150,8 @@ class _HalfSweep(torch.autograd.Function):
         total = share.sub_(top).exp_().sum(dim, keepdim=True)
         ctx.dim = dim
         ctx.save_for_backward(share.div_(total))
-        return eps * (log_weight - (top + total.log()).squeeze(dim))
+        out: Tensor = eps * (log_weight - (top + total.log()).squeeze(dim))
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
