@@ -134,7 +134,8 @@ def sinkhorn_cost(x: Tensor, y: Tensor, *, eps: float = 1e-3, sweeps: int = 10) 
     for _ in range(sweeps):
         phi = _HalfSweep.apply(cost, psi, log_x, eps, 1)  # type: ignore[no-untyped-call]
         psi = _HalfSweep.apply(cost, phi, log_y, eps, 0)  # type: ignore[no-untyped-call]
-    return (((phi.view(-1, 1) + psi - cost) / eps).exp() * cost).sum()
+    moved: Tensor = (((phi.view(-1, 1) + psi - cost) / eps).exp() * cost).sum()
+    return moved
 
 
 class _HalfSweep(torch.autograd.Function):
