@@ -25,7 +25,7 @@ class WDGLT(UGS):
     Args:
         l1_edges: As for :class:`UGS`, like all of its options.
         transport: :math:`\lambda`.
-        points: Most points of each side of a class.
+        points: Most points of each side of a class; the cost of an epoch grows with their square.
         eps: :math:`\varepsilon`.
         sweeps: Sweeps of Sinkhorn's algorithm.
         mode: ``"descent"`` trains all on :math:`L`, as a published re-implementation does; ``"minmax"`` lets the masks
