@@ -13,7 +13,8 @@ PUBLIC = {"cora": (140, 500, 1000), "citeseer": (120, 500, 1000), "pubmed": (60,
 
 # name: nodes, columns of edge_index, features, classes, both directions there, edge homophily as published or None.
 # Homophily is that of Zhu et al., NeurIPS 2020 (Planetoid, WebKB, Actor), Platonov et al., ICLR 2023 (minesweeper,
-# tolokers, the filtered graphs) and Lim et al., NeurIPS 2021 (ogbn-arxiv). The 0.21 of wisconsin counts a mutual link once, PyG twice.
+# tolokers, the filtered graphs) and Lim et al., NeurIPS 2021 (ogbn-arxiv). The 0.21 of wisconsin counts a mutual link
+# once, PyG twice.
 SETS = {
     "cora": (2708, 2 * 5278, 1433, 7, True, 0.81),
     "citeseer": (3327, 2 * 4552, 3703, 6, True, 0.74),
