@@ -68,24 +68,23 @@ def with_edges(edges, name):
 def methods(data):
     """Return the methods of every track by name; those that the package lacks are `None`."""
     terms = dict(zip(("l1_edges", "l1_weights"), UGS_TERMS.get(data, (1e-4, 1e-4)), strict=True))
-    many = data not in ONE_SHOT
-    rounds = {"UGS": partial(known, "ugs", **terms)} if many else {}
-    planetoid = {"WD-GLT": partial(known, "wd-glt")} if data in PLANETOID else {}
-    fast = {"FastGLT": partial(known, "fastglt")} if data in PLANETOID else {}
+    many, planetoid = data not in ONE_SHOT, data in PLANETOID
+    ugs = {"UGS": known("ugs", **terms)} if many else {}
+    fastglt = {"FastGLT": known("fastglt")} if planetoid else {}
     edges = {name: OneShot(name) for name in ("random", "k_neighbor", "degree", "teddy", "reverse_teddy")}
-    edges |= {name: make(weights=False) for name, make in rounds.items()} | {
-        name: make() for name, make in fast.items()
-    }
     weights = {"random, ERK": OneShot(None, Fixed("erk")), "random, uniform": OneShot(None, Fixed("uniform"))}
     weights |= {"l0": OneShot(None, L0()), "GMP": known("gmp"), "RigL": known("rigl"), "SET": known("set")}
     weights |= {"SNIP": known("snip")} | ({"IMP": known("iterative_magnitude")} if many else {})
-    weights |= {name: make(edges=False) for name, make in rounds.items()} | {"narrow": OneShot()}
     joint = {"random + ERK": OneShot("random", Fixed("erk")), "random + l0": OneShot("random", L0())}
     joint |= {"teddy + l0": OneShot("teddy", L0()), "degree + l0": OneShot("degree", L0())}
     joint |= {"teddy + GMP": with_edges("teddy", "gmp"), "random + RigL": with_edges("random", "rigl")}
-    joint |= {name: make() for name, make in (rounds | planetoid | fast).items()} | {"narrow": OneShot("random")}
-    control = dict.fromkeys(("dense", "empty", "MLP"), OneShot())
-    return {"control": control, "edges": edges, "weights": weights, "joint": joint}
+    joint |= ugs | ({"WD-GLT": known("wd-glt")} if planetoid else {}) | fastglt
+    return {
+        "control": dict.fromkeys(("dense", "empty", "MLP"), OneShot()),
+        "edges": edges | ugs | fastglt,
+        "weights": weights | ugs | {"narrow": OneShot()},
+        "joint": joint | {"narrow": OneShot("random")},
+    }
 
 
 def cells(data, track):
@@ -170,8 +169,8 @@ def run_group(group, setting):
     seen, start = [], time.process_time()
     training = Training(epochs=epochs, seed=seed, log=seen.append, **SETTINGS.get(name, {}))
     targets = [CELLS.get(job["cell"], (0.0, 0.0)) for job in group]
-    prunes = [what in found.prunes for what in ("edges", "weights")]
-    wanted = [tuple(prunes_it * sparsity for prunes_it, sparsity in zip(prunes, t, strict=True)) for t in targets]
+    # A network that is narrow instead of sparse has no weight removed.
+    wanted = [(e * (track != "weights"), w * (track != "edges") * (method != "narrow")) for e, w in targets]
     makers = [network(data, width, method, weights) for _, weights in targets]
     search = partial(find_tickets, data=task(name, data), method=found, training=training)
     if method == "narrow":  # another network in each cell

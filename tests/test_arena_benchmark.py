@@ -90,7 +90,7 @@ def test_every_method_of_the_table_is_there_or_left_out():
             for name, found in named.items():
                 if found is not None and track != "control" and name != "narrow":
                     wanted = {"edges", "weights"} if track == "joint" else {track}
-                    assert set(found.prunes) == wanted, (track, name)
+                    assert wanted <= set(found.prunes), (track, name)
     joint, cora = arena.methods("cora")["joint"], arena.methods("cora-inductive")["joint"]
     assert set(joint) - set(cora) == {"UGS", "WD-GLT", "FastGLT"}
     assert (joint["UGS"] is not None) == ("ugs" in METHODS)
