@@ -166,7 +166,7 @@ def _citation_full(name: str) -> PygSource:
     return PygSource("citation_full", files, CitationFull, (name,), url, (*arrays, "labels"))
 
 
-class _Filtered(HeterophilousGraphDataset):
+class _Filtered(HeterophilousGraphDataset):  # type: ignore[misc]
     """A graph of the same authors and in the same form that PyG's class does not know by name."""
 
     def __init__(self, root: str, name: str) -> None:
