@@ -65,10 +65,10 @@ def load(
     Args:
         name: One of the names above, in capitals or not.
         root: Folder of the raw files, laid out as PyG does below ``planetoid``, ``webkb``, ``actor``,
-            ``citation_full``, ``heterophilous``, ``heterophilous_extra``, ``airports``, and as OGB does below ``ogb``; by default the folder
-            named by ``GRAPHSPARSE_DATA``, else ``data`` in the current folder. It is only read, unless raw files are
-            missing there: these are downloaded into it. Nothing in a file is run. Processed data go to the cache, see
-            :func:`graphsparse.datasets.cache.cache_root`.
+            ``citation_full``, ``heterophilous``, ``heterophilous_extra``, ``airports``, and as OGB does below ``ogb``;
+            by default the folder named by ``GRAPHSPARSE_DATA``, else ``data`` in the current folder. It is only read,
+            unless raw files are missing there: these are downloaded into it. Nothing in a file is run. Processed data
+            go to the cache, see :func:`graphsparse.datasets.cache.cache_root`.
         split: Which of the splits; 0 where there is one.
         normalize_features: Divide each row of ``x`` by its sum, as PyG's ``NormalizeFeatures`` does, where ``x`` holds
             words (the citation graphs, WebKB, Actor, ``synthetic``). The features of the other sets, one-hot or
