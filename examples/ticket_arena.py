@@ -68,7 +68,8 @@ def main(argv=None) -> dict[str, float]:
     for name in ["dense", *dict.fromkeys(args.methods)]:
         tests, trainings, seconds = contest(make_model, data, name, args)
         points = [(100 * statistics.mean(values), 100 * deviation(values)) for values in tests]
-        shown = "".join(f"{f'{mean:.1f} ± {std:.1f}':>14}" for mean, std in points)
+        spread = [f" ± {std:.1f}" if args.seeds > 1 else "" for _, std in points]
+        shown = "".join(f"{f'{mean:.1f}{more}':>14}" for (mean, _), more in zip(points, spread, strict=True))
         print(f"{name:<22}{shown:<{14 * len(args.rounds)}}{trainings:>12.0f}{seconds:>9.1f}")
         if name == "dense":
             result["dense"], levels["dense"] = points[0][0], points[0]
