@@ -124,7 +124,7 @@ def table(lines, data, track):
     score = "area under the ROC curve" if data in RANKED else "accuracy"
     ranks, blocks = average_ranks(lines, track, [data])
     text = [
-        f"**{data}, {TRACKS[track]}** ({most} seeds, test {score} in %; in brackets the paired difference to "
+        f"**{data}, {TRACKS[track]}** ({_seeds(most)}, test {score} in %; in brackets the paired difference to "
         f"{PLAIN[track]} with its 95 % interval)",
         "",
         f"| method | {' | '.join(_heading(here, cell) for cell in columns)} | wins, ties, losses | rank |",
@@ -139,7 +139,7 @@ def table(lines, data, track):
         fewest = min(line["seeds"] for line in own if line)
         outcomes = Counter(line["outcome"] for line in own if line and line["outcome"])
         results = ", ".join(str(outcomes[kind]) for kind in ("win", "tie", "loss")) if outcomes else ""
-        note = f" ({fewest} {'seed' if fewest == 1 else 'seeds'})" if fewest < most else ""
+        note = f" ({_seeds(fewest)})" if fewest < most else ""
         rank = f"{ranks[name]:.1f}" if name in ranks else ""
         text.append(f"| {name}{note} | {' | '.join(_cell(line) for line in own)} | {results} | {rank} |")
     for which, name in enumerate(("UGS, published", "best other, published")):
@@ -150,6 +150,10 @@ def table(lines, data, track):
         least = critical_difference(len(ranks), blocks)
         text += ["", f"Ranks that are less than {least:.1f} apart ({blocks} cells, Nemenyi, 95 %) are no difference."]
     return text
+
+
+def _seeds(count):
+    return f"{count} seed{'s' * (count > 1)}"
 
 
 def _heading(lines, cell):
