@@ -226,5 +226,5 @@ def plot(path, lines, data):
             panels.setdefault(title, {}).setdefault(line["method"], []).append((int(line["cell"]), *point))
     if panels:
         score = "test area under the ROC curve (%)" if data in RANKED else "test accuracy (%)"
-        axis = "round: 5 % of the edges, 20 % of the weights left"
+        axis = "round; each takes 5 % of the edges, 20 % of the weights"
         plot_curves(path, panels, x_label=axis, y_label=score, levels=dict.fromkeys(panels, controls))

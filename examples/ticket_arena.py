@@ -77,7 +77,7 @@ def main(argv=None) -> dict[str, float]:
         result |= {f"{name}/{n}": mean for n, (mean, _) in zip(args.rounds, points, strict=True)}
         pruned = " and ".join(sorted(METHODS[name].prunes))
         curves[f"{name} ({pruned})"] = [(n, *point) for n, point in zip(args.rounds, points, strict=True)]
-    axis = "round: 5 % of the edges, 20 % of the weights left"
+    axis = "round; each takes 5 % of the edges, 20 % of the weights"
     score = f"test {common.node_task(data).metric} (%)"
     plot_curves(args.plot, {args.data: curves}, x_label=axis, y_label=score, levels={args.data: levels})
     print(f"plot: {args.plot}")
