@@ -108,7 +108,7 @@ def test_random_keeps_as_many_of_each_tensor_as_erdos_renyi_graphs():
     """Of a GCN for Cora at 98 %; a fair share of the last layer would be 35 of 1792 weights, with which none learns."""
     parameters = [torch.nn.Parameter(torch.ones(shape)) for shape in ((256, 1433), (7, 256))]
     for rule in (METHODS["random"].weights, Fixed()):
-        mask = rule(torch.optim.SGD(parameters), 0.98, seed=0)
+        mask = rule(torch.optim.SGD(parameters), 0.98, steps=None, seed=0)
         assert [int(kept.sum()) for kept in mask.kept] == [6380, 993]
 
 
