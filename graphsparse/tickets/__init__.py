@@ -3,13 +3,14 @@
 from graphsparse.tickets.compare import compare_tickets
 from graphsparse.tickets.distillation import Distillation
 from graphsparse.tickets.find import find_ticket, find_tickets
-from graphsparse.tickets.methods import L0, METHODS, Fixed, Magnitude, OneShot, Untrained
+from graphsparse.tickets.methods import L0, METHODS, Channels, Fixed, Magnitude, OneShot, Untrained
 from graphsparse.tickets.run import Found, PruningMethod, TicketRun
 from graphsparse.tickets.ticket import Ticket
 
 __all__ = [
     "L0",
     "METHODS",
+    "Channels",
     "Distillation",
     "Fixed",
     "Found",

@@ -175,12 +175,12 @@ class TicketRun:
         untouched = Ticket({name: entry.detach().cpu() for name, entry in plain.state_dict().items()}, {})
         self.check(replace(untouched, config={"seed": training.seed}), self.logits(model))
 
-    def model(self, start: Mapping[str, Tensor] | None = None) -> nn.Module:
-        """Return a model with the initial weights of the seed, or with those given."""
+    def model(self, start: Mapping[str, Tensor] | None = None, *, plain: bool = False) -> nn.Module:
+        """Return a model with the initial weights of the seed, or with those given; ``plain``: of its own layers."""
         model = build_model(self._make_model, self.training.seed)
         if start is not None:
             model.load_state_dict(dict(start))
-        return self._fast(model)
+        return model if plain else self._fast(model)
 
     def logits(self, model: nn.Module) -> Tensor:
         """Return what the task says of a model in evaluation mode, without the test part; NaN where it says nothing."""

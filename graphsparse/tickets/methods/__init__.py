@@ -1,5 +1,6 @@
 """Ways to find tickets, each a small frozen dataclass."""
 
+from graphsparse.tickets.methods.channels import Channels
 from graphsparse.tickets.methods.magnitude import Magnitude
 from graphsparse.tickets.methods.one_shot import L0, Fixed, OneShot
 from graphsparse.tickets.methods.untrained import Untrained
@@ -11,8 +12,10 @@ METHODS: dict[str, PruningMethod] = {
     "random": OneShot("random", Fixed()),
     "magnitude": Magnitude(),
     "iterative_magnitude": Magnitude(per_round=0.2),
+    "channels": Channels(),
+    "channels_lasso": Channels("lasso"),
     "untrained": Untrained(),
     "random_untrained": Untrained(epochs=1, lr=0.0),
 }
 
-__all__ = ["L0", "METHODS", "Fixed", "Magnitude", "OneShot", "Untrained"]
+__all__ = ["L0", "METHODS", "Channels", "Fixed", "Magnitude", "OneShot", "Untrained"]
