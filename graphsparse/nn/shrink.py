@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data, HeteroData
+from torch_geometric.nn import MLP
 
 from graphsparse.nn.units import ChannelUnits, _Probes, channel_units, forget_graphs, tensors_in
 from graphsparse.utils.call_model import Call, call_model, eval_mode
@@ -97,31 +98,35 @@ def _cut(model: nn.Module, units: ChannelUnits, kept: Tensor) -> nn.Module:
             parameter = isinstance(tensor, nn.Parameter)
             smaller[id(tensor)] = nn.Parameter(cut, tensor.requires_grad) if parameter else cut
     small = copy_model(model, smaller)
-    for prefix, module in small.named_modules():
-        _resize(module, f"{prefix}." if prefix else "", units, keep)
+    first = {id(parameter): name for name, parameter in small.named_parameters()}  # the others are names of tied ones
+    for prefix, module in reversed(list(small.named_modules())):
+        start = f"{prefix}." if prefix else ""
+        tensors = [*module.named_parameters(), *module.named_buffers()]
+        _resize(module, [(first.get(id(t), start + name), t) for name, t in tensors], units, keep)
     return small
 
 
-def _resize(module: Any, prefix: str, units: ChannelUnits, keep: dict[tuple[str, int], Tensor]) -> None:
+def _resize(
+    module: Any, tensors: list[tuple[str, Tensor]], units: ChannelUnits, keep: dict[tuple[str, int], Tensor]
+) -> None:
     """Bring the widths up to date that a layer remembers, where its tensors leave no doubt about them."""
     widths: dict[str, dict[int, set[int]]] = {"read": {}, "made": {}, "any": {}}
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+    for name, tensor in tensors:
         for axis in range(tensor.dim() if tensor.dim() < 3 else 0):
-            key = (prefix + name, axis)
-            mask = keep.get(key)
-            now = tensor.size(axis)
-            before = now if mask is None else len(mask)
-            kind = "read" if key in units.read else "made" if key in units.made else "any"
+            mask, now = keep.get((name, axis)), tensor.size(axis)
+            kind = "read" if (name, axis) in units.read else "made" if (name, axis) in units.made else "any"
             for one in {kind, "any"}:
-                widths[one].setdefault(before, set()).add(now)
+                widths[one].setdefault(now if mask is None else len(mask), set()).add(now)
     for name, kind in _WIDTHS.items():
         before = vars(module).get(name)
         if isinstance(before, int):
             now = widths[kind].get(before) or widths["any"].get(before, set())
             if len(now) == 1:
-                setattr(module, name, now.copy().pop())
+                setattr(module, name, next(iter(now)))
     heads, channels = vars(module).get("heads"), vars(module).get("out_channels")
     if isinstance(heads, int) and isinstance(channels, int):
         now = widths["made"].get(heads * channels, set())
         if len(now) == 1 and heads > 1:
-            module.heads = now.copy().pop() // channels
+            module.heads = next(iter(now)) // channels
+    if isinstance(module, MLP):
+        module.channel_list = [module.lins[0].in_channels, *(lin.out_channels for lin in module.lins)]

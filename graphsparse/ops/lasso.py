@@ -31,12 +31,13 @@ def lasso(gram: Tensor, penalty: float, start: Tensor | None = None, *, sweeps: 
     matrix = gram.detach().double().cpu().numpy()
     b = np.zeros(len(matrix)) if start is None else start.double().numpy().copy()
     size, half = matrix.diagonal(), penalty / 2
+    above = half * (1 + 1e-9)  # a copy of a term that is in has exactly half left, but for rounding
     left = matrix @ (1 - b)  # half of the negative gradient of the distance
     for _ in range(sweeps):
         moved = 0.0
-        for u in np.flatnonzero((size > 0) & ((b != 0) | (np.abs(left) > half))):
+        for u in np.flatnonzero((size > 0) & ((b != 0) | (np.abs(left) > above))):
             wanted = left[u] + size[u] * b[u]
-            step = np.sign(wanted) * max(abs(wanted) - half, 0.0) / size[u] - b[u]
+            step = np.sign(wanted) * (abs(wanted) - half if abs(wanted) > above else 0.0) / size[u] - b[u]
             if step != 0:
                 b[u] += step
                 left -= step * matrix[u]

@@ -256,6 +256,17 @@ class TicketRun:
                         total[name] += 0 if gradient is None else gradient
         return total
 
+    def example(self) -> Any:
+        """Return what models are called on: the training graph, or a batch where there is none as a whole."""
+        if getattr(self.task, "loader", None) is None and hasattr(self.task, "data"):
+            return self.task.data
+        states = [generator.get_state() for generator in self.task.generators]
+        with seeded(self.training.seed):
+            batch = next(iter(self.task.batches()))
+        for generator, state in zip(self.task.generators, states, strict=True):
+            generator.set_state(state)  # the next training draws what it would have drawn
+        return getattr(batch, "graph", batch)
+
     def train(
         self,
         model: nn.Module,

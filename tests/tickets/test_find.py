@@ -22,6 +22,7 @@ from graphsparse.testing import assert_undirected, random_graph
 from graphsparse.tickets import (
     L0,
     METHODS,
+    Channels,
     Distillation,
     Fixed,
     Found,
@@ -41,8 +42,10 @@ TRAINED = {
     "random, global": OneShot("random", Fixed("global")),
     "magnitude": METHODS["magnitude"],
     "iterative_magnitude": METHODS["iterative_magnitude"],
+    "channels, rewound": Channels(rewind=True),
 }
-ALL = TRAINED | {"untrained": Untrained(epochs=4), "random_untrained": METHODS["random_untrained"]}
+TRAINED_ON = {name: METHODS[name] for name in ("channels", "channels_lasso")}
+ALL = TRAINED | TRAINED_ON | {"untrained": Untrained(epochs=4), "random_untrained": METHODS["random_untrained"]}
 SHORT = Training(epochs=4)
 SPARSE = {"edge_sparsity": 0.4, "weight_sparsity": 0.6}
 

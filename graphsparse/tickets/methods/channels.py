@@ -72,8 +72,7 @@ class Channels:
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield masks of weights; those of a sparser target lie within those of a denser one."""
         trained = run.train(run.model(), "dense").state_dict
-        model, batch = run.model(trained, plain=True), next(iter(run.task.batches()))
-        graph, call = getattr(batch, "graph", batch), getattr(run.task, "call", None)
+        model, graph, call = run.model(trained, plain=True), run.example(), getattr(run.task, "call", None)
         units, everything = channel_units(model, graph, call), run.everything()
         grams = units.grams(model, graph, call) if self.score == "lasso" else {}
         turns = units.spread(_turns(units, _lasso(units, grams, trained) if grams else _norms(units, model)))
