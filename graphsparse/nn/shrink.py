@@ -117,16 +117,19 @@ def _resize(
             kind = "read" if (name, axis) in units.read else "made" if (name, axis) in units.made else "any"
             for one in {kind, "any"}:
                 widths[one].setdefault(now if mask is None else len(mask), set()).add(now)
+
+    def width(before: int, kind: str) -> int:
+        left = widths[kind].get(before) or widths["any"].get(before, set())
+        return sum(left) if len(left) == 1 else before
+
     for name, kind in _WIDTHS.items():
         before = vars(module).get(name)
         if isinstance(before, int):
-            now = widths[kind].get(before) or widths["any"].get(before, set())
-            if len(now) == 1:
-                setattr(module, name, next(iter(now)))
+            setattr(module, name, width(before, kind))
+        elif isinstance(before, tuple) and all(isinstance(entry, int) for entry in before):
+            setattr(module, name, tuple(width(entry, kind) for entry in before))
     heads, channels = vars(module).get("heads"), vars(module).get("out_channels")
-    if isinstance(heads, int) and isinstance(channels, int):
-        now = widths["made"].get(heads * channels, set())
-        if len(now) == 1 and heads > 1:
-            module.heads = next(iter(now)) // channels
+    if isinstance(heads, int) and isinstance(channels, int) and heads > 1:
+        module.heads = width(heads * channels, "made") // channels
     if isinstance(module, MLP):
         module.channel_list = [module.lins[0].in_channels, *(lin.out_channels for lin in module.lins)]

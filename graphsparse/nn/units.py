@@ -401,9 +401,8 @@ def tensors_in(output: Any) -> list[Tensor]:
 
 def _few(data: Data | HeteroData) -> Data | HeteroData:
     """Return the graph of the nodes of a few edges; a batch of graphs and one of several types as they are."""
-    if isinstance(data, Batch | HeteroData) or data.get("edge_index") is None:
-        return data
-    return data.subgraph(data.edge_index[:, :_FEW].unique())
+    edges = None if isinstance(data, Batch | HeteroData) else data.get("edge_index")
+    return data if edges is None or edges.size(1) == 0 else data.subgraph(edges[:, :_FEW].unique())
 
 
 def _components(rows: Tensor, cols: Tensor, size: int) -> Tensor:

@@ -334,6 +334,8 @@ def test_graphs_of_several_types():
     dead = kill(model, units, torch.arange(0, 32, 2))
     small = shrink(dead, data, call)
     assert sum(p.numel() for p in small.parameters()) < 0.6 * sum(p.numel() for p in dead.parameters())
+    assert [str(conv) for conv in small.first.convs.values()] == ["SAGEConv((8, 8), 8, aggr=mean)"] * 3
+    assert [str(conv) for conv in small.second.convs.values()] == ["SAGEConv((8, 8), 3, aggr=mean)"] * 3
     for name, found in call(small, data).items():
         assert torch.allclose(found, call(dead, data)[name], rtol=0, atol=1e-12)
 

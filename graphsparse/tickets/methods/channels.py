@@ -111,14 +111,11 @@ def _lasso(units: ChannelUnits, grams: _Grams, weights: _State) -> Tensor:
 
 def _turns(units: ChannelUnits, place: Tensor) -> Tensor:
     """Return when each unit is removed, all layers at the same rate; the best of each layer after all others."""
-    layers, share = units.layers(), torch.zeros(units.num_units, dtype=torch.float64)
-    for layer in range(int(layers.max()) + 1):
-        own = (layers == layer).nonzero().squeeze(1)
-        own = own[place[own].argsort(descending=True)]
-        share[own] = (torch.arange(len(own), dtype=torch.float64) + 0.5) / len(own)
-        share[own[-1]] = 1.0
-    turn = share.argsort(stable=True).argsort().double()
-    turn[share == 1.0] = units.num_units
+    layers = units.layers()
+    same = layers.unsqueeze(1) == layers
+    worse, size = (same & (place > place.unsqueeze(1))).sum(1), same.sum(1)
+    turn = ((worse + 0.5) / size).argsort(stable=True).argsort().double()
+    turn[worse == size - 1] = units.num_units
     return turn
 
 
