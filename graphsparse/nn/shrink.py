@@ -97,7 +97,7 @@ def _cut(model: nn.Module, units: ChannelUnits, kept: Tensor) -> nn.Module:
                 cut = cut.index_select(axis, mask.nonzero().squeeze(1).to(cut.device))
             parameter = isinstance(tensor, nn.Parameter)
             smaller[id(tensor)] = nn.Parameter(cut, tensor.requires_grad) if parameter else cut
-    small = copy_model(model, smaller)
+    small = forget_graphs(copy_model(model, smaller))
     first = {id(parameter): name for name, parameter in small.named_parameters()}  # the others are names of tied ones
     for prefix, module in reversed(list(small.named_modules())):
         start = f"{prefix}." if prefix else ""

@@ -243,6 +243,10 @@ class _Probes:
 
     def __init__(self, model: nn.Module, data: Data | HeteroData, call: Call | None) -> None:
         self.model, self.data, self.call = forget_graphs(copy_model(model)), _few(data), call
+        module: Any
+        for module in self.model.modules():
+            if "cached" in vars(module):
+                module.cached = False  # what it keeps of a run with NaN is not what it computes in the next one
         self.tensors: dict[str, Tensor] = dict(self.model.named_parameters())
         self.tensors |= {n: b for n, b in self.model.named_buffers() if b.is_floating_point() and b.dim() > 0}
         #: The axes of matrices that are summed over in a product.
@@ -303,14 +307,14 @@ class _Probes:
                     clean.append(axis)
                     yield from self.one_by_one(name, axis)
             if axes and not clean:  # all that it reaches stays
-                owner = name.rpartition(".")[0]
-                kind = type(self.model.get_submodule(owner)).__name__
-                self.opaque.append(f"{owner or 'model'!r} ({kind}) mixes all channels")
                 everything = self.probe(name, axes[0], torch.arange(tensor.size(axes[0])))
                 for read, hit in everything.items():
                     column = hit.nonzero().squeeze(1)
-                    if read[0] != _OUTPUT:
+                    if read[0] != _OUTPUT and len(column):
                         yield (name, axes[0]), torch.zeros_like(column), read, column
+                        owner = name.rpartition(".")[0]
+                        kind = type(self.model.get_submodule(owner)).__name__
+                        self.opaque.append(f"{owner or 'model'!r} ({kind}) mixes all channels")
                 yield (name, axes[0]), torch.zeros(1, dtype=torch.long), (_OUTPUT, 0), torch.zeros(1, dtype=torch.long)
 
     def by_bits(self, name: str, axis: int) -> _Reached | None:

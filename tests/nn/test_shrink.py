@@ -11,12 +11,14 @@ from torch_geometric.nn import (
     GAT,
     GCN,
     GIN,
+    GATConv,
     GCN2Conv,
     GCNConv,
     GraphConv,
     GraphSAGE,
     HeteroConv,
     SAGEConv,
+    SGConv,
     TransformerConv,
     global_mean_pool,
 )
@@ -201,6 +203,13 @@ def test_of_a_dead_layer_one_channel_stays():
     assert [conv.lin.weight.shape for conv in small.convs] == [(16, 8), (1, 16), (3, 1)]
 
 
+@pytest.mark.parametrize("options", [{"heads": 1}, {"heads": 4, "concat": False}])
+def test_channels_within_a_head_stay(options):
+    layers = [(GATConv(8, 16, **options), "x, edge_index -> x"), nn.ReLU(), nn.Linear(16, 3)]
+    with pytest.raises(ValueError, match=r"'module_0' \(GATConv\) mixes all channels"):
+        channel_units(sequential("x, edge_index", layers), random_graph())
+
+
 @pytest.mark.parametrize(
     ("options", "who"),
     [
@@ -340,21 +349,14 @@ def test_graphs_of_several_types():
         assert torch.allclose(found, call(dead, data)[name], rtol=0, atol=1e-12)
 
 
-def test_layers_that_keep_the_graph():
-    model, data = (
-        moved(
-            sequential(
-                "x, edge_index",
-                [
-                    (GCNConv(8, 16, cached=True), "x, edge_index -> x"),
-                    nn.ReLU(),
-                    (GCNConv(16, 3, cached=True), "x, edge_index -> x"),
-                ],
-            )
-        ),
-        graph(),
-    )
+def test_layers_that_keep_the_graph_or_the_features():
+    layers = [GCNConv(8, 16, cached=True), nn.ReLU(), SGConv(16, 3, cached=True)]
+    named = [(layer, "x, edge_index -> x") if hasattr(layer, "propagate") else layer for layer in layers]
+    model, data = moved(sequential("x, edge_index", named)), graph()
+    with torch.no_grad():
+        model[2].lin.weight[:, 5:] = 0
     expected = model(data.x, data.edge_index)
     small = shrink(model, data)
-    assert torch.equal(small(data.x, data.edge_index), expected)
+    assert small[0].lin.weight.shape == (5, 8)
+    assert torch.allclose(small(data.x, data.edge_index), expected, rtol=0, atol=1e-12)
     assert torch.equal(model(data.x, data.edge_index), expected)
