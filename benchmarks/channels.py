@@ -200,7 +200,7 @@ def main(argv=None):
     parser.add_argument("--width", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=200, help="of each of the two trainings")
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds for the times of a graph and width")
+    parser.add_argument("--budget", type=float, default=15.0, help="seconds for the times of a graph and width")
     parser.add_argument("--workers", type=int, default=0, help="processes for accuracy; times are taken in one")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder of the results")
     args = parser.parse_args(argv)

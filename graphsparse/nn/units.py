@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch_geometric.data import Batch, Data, HeteroData
 
+from graphsparse.nn.accelerate import run_as_a_whole
 from graphsparse.nn.fused import FusedConv
 from graphsparse.utils.call_model import Call, call_model, eval_mode
 from graphsparse.utils.copy_model import copy_model
@@ -26,6 +27,8 @@ _FACTORS = {"linear": (0, 1), "matmul": (0, 1), "__matmul__": (0, 1), "mm": (0, 
 _OUTPUT = ""
 #: Edges of which the nodes are taken that a model is probed on.
 _FEW = 12
+#: Rows that are brought to double precision at a time.
+_ROWS = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,7 @@ class ChannelUnits:
         made: The axes whose entries make a channel.
         read: The axes whose entries read one.
         shapes: The shapes of the tensors.
-        fixed: Why other channels stay, one sentence for each weight that makes such.
+        fixed: Why other channels stay, a clause for each module or weight.
         num_units: Number of units ``U``.
     """
 
@@ -101,8 +104,8 @@ class ChannelUnits:
 
         def see(axis: Axis, x: Tensor) -> Tensor:
             if axis in self.labels:
-                rows = x.detach().reshape(-1, x.size(-1)).double()
-                found[axis] = found.get(axis, 0) + (rows.t() @ rows).cpu()
+                for rows in x.detach().reshape(-1, x.size(-1)).split(_ROWS):  # type: ignore[no-untyped-call]
+                    found[axis] = found.get(axis, 0) + (rows.t().double() @ rows.double()).cpu()
             return x
 
         model = forget_graphs(copy_model(model))
@@ -172,7 +175,7 @@ def channel_units(model: nn.Module, data: Data | HeteroData, call: Call | None =
 
     Raises:
         TypeError: If ``data`` is no graph of PyG.
-        ValueError: If the model holds layers of :func:`~graphsparse.nn.accelerate`, whose products are others, or no
+        ValueError: If the model holds layers of :func:`~graphsparse.nn.accelerate`, or scripted or compiled ones, or no
             channel can be removed; the message says why.
 
     Example:
@@ -186,9 +189,7 @@ def channel_units(model: nn.Module, data: Data | HeteroData, call: Call | None =
     """
     if not isinstance(data, Data | HeteroData):
         raise TypeError(f"'data' must be a graph of PyG, Data or HeteroData (got {type(data).__name__})")
-    ours = [name for name, module in model.named_modules() if isinstance(module, FusedConv)]
-    if ours:
-        raise ValueError(f"'model' must be of plain layers (got {ours[0] or 'model'!r}): accelerate what comes back")
+    _check_plain(model)
     probes = _Probes(model, data, call)
     links = list(probes.links())
     # Every entry of every axis is a node of a graph, and 0 is what stays: the features and the output.
@@ -247,8 +248,8 @@ class _Probes:
         for module in self.model.modules():
             if "cached" in vars(module):
                 module.cached = False  # what it keeps of a run with NaN is not what it computes in the next one
-        self.tensors: dict[str, Tensor] = dict(self.model.named_parameters())
-        self.tensors |= {n: b for n, b in self.model.named_buffers() if b.is_floating_point() and b.dim() > 0}
+        tensors = [*self.model.named_parameters(), *self.model.named_buffers()]
+        self.tensors: dict[str, Tensor] = {n: t for n, t in tensors if t.is_floating_point() and t.dim() > 0}
         #: The axes of matrices that are summed over in a product.
         self.read = [axis for axis in self.run(torch.isnan) if axis[0] != _OUTPUT]
         #: Those that make a channel in another product.
@@ -401,6 +402,20 @@ def tensors_in(output: Any) -> list[Tensor]:
     if isinstance(output, Sequence) and not isinstance(output, str):
         return [tensor for part in output for tensor in tensors_in(part)]
     return [output] if isinstance(output, Tensor) and output.layout == torch.strided else []
+
+
+def _check_plain(model: nn.Module) -> None:
+    """Refuse what hides its products, or has no shape yet."""
+    lazy = [name for name, parameter in model.named_parameters() if nn.parameter.is_lazy(parameter)]
+    if lazy:
+        raise ValueError(
+            f"'model' needs one forward pass first, for the shape of its weights (got {lazy[0]!r} without)"
+        )
+    whole = run_as_a_whole(model)
+    for name, module in model.named_modules():
+        kind = "accelerated" if isinstance(module, FusedConv) else whole.get(module)
+        if kind:
+            raise ValueError(f"'model' must be of plain layers (got {name or 'model'!r}, which is {kind})")
 
 
 def _few(data: Data | HeteroData) -> Data | HeteroData:

@@ -333,6 +333,7 @@ class Ticket:
                 ``model(x, edge_index)`` is given to :func:`~graphsparse.nn.shrink` itself.
 
         Raises:
+            TypeError: If ``shrink`` is no graph.
             ValueError: If that model has other keys or shapes, no channel of it can be cut, or there is no such format.
         """
         if format not in ("dense", "csr"):

@@ -288,8 +288,13 @@ def test_a_model_that_would_compute_something_else_is_refused(kind, why):
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match=r"'model' must be of plain layers \(got 'convs.0'\)"):
+    with pytest.raises(ValueError, match=r"'model' must be of plain layers \(got 'convs.0', which is accelerated\)"):
         channel_units(accelerate(GCN(8, 16, 2, 3)), random_graph())
+    scripted = torch.jit.script(nn.Linear(8, 16))
+    with pytest.raises(ValueError, match=r"\(got 'module_0', which is scripted\)"):
+        channel_units(sequential("x, edge_index", [(scripted, "x -> x")]), random_graph())
+    with pytest.raises(ValueError, match=r"needs one forward pass first, .* \(got 'convs.0.lin.weight' without\)"):
+        channel_units(GCN(-1, 16, 2, 3), random_graph())
     with pytest.raises(TypeError, match=r"'data' must be a graph of PyG, Data or HeteroData \(got Tensor\)"):
         shrink(GCN(8, 16, 2, 3), torch.ones(2, 2))
 
