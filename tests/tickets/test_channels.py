@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch_geometric.loader import RandomNodeLoader
 from torch_geometric.nn import GAT, GCN, GCNConv, GraphSAGE, global_mean_pool
 
 from graphsparse.testing import random_graph
@@ -147,6 +148,15 @@ def test_tasks_on_graphs_and_on_links():
     ):
         ticket = find_ticket(make_model, task, weight_sparsity=0.5, method=Channels("lasso"), training=SHORT)
         assert int(ticket.weight_masks[name].any(0).sum()) == 8
+
+
+def test_an_example_takes_no_draw_from_the_next_training():
+    generator = torch.Generator().manual_seed(0)
+    loader = RandomNodeLoader(random_graph(), num_parts=3, shuffle=True, generator=generator)
+    run = TicketRun(MODELS["GCN"], NodeTask(random_graph(), loader=loader), [], SHORT)
+    states = generator.get_state(), torch.get_rng_state()
+    assert run.example().num_nodes == 20
+    assert all(torch.equal(*pair) for pair in zip(states, (generator.get_state(), torch.get_rng_state()), strict=True))
 
 
 def test_what_is_refused():

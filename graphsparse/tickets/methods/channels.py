@@ -55,9 +55,10 @@ class Channels:
         >>> ticket.materialize(make_model, shrink=data).convs
         ModuleList( (0): GCNConv(8, 4) (1): GCNConv(4, 3) )
 
-    Source: Zhou et al., *Accelerating Large Scale Real-Time GNN Inference using Channel Pruning*, arXiv 2105.04528,
-    Section 3, for the lasso, there by gradient descent on batches; Li et al., *Pruning Filters for Efficient ConvNets*,
-    arXiv 1608.08710, Section 3, for the norm.
+    Source: Zhou et al., *Accelerating Large Scale Real-Time GNN Inference using Channel Pruning*, arXiv 2105.04528, for
+    the lasso, which is solved there by gradient descent on batches, layer after layer from the output on; here from the
+    inputs of the trained network over all nodes, for each layer by itself. Li et al., *Pruning Filters for Efficient
+    ConvNets*, arXiv 1608.08710, Section 3, for the norm, there the sum of absolute values.
     """
 
     score: Literal["magnitude", "lasso"] = "magnitude"
