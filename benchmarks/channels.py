@@ -38,9 +38,9 @@ KEYS = ("what", "data", "width", "seed")
 FACTORS = (2, 4, 8)
 METHODS = {
     "magnitude": Channels(),
-    "magnitude, rewound": Channels(rewind=True),
+    "magnitude, rewound": Channels(start="initial"),
     "lasso": Channels("lasso"),
-    "lasso, rewound": Channels("lasso", rewind=True),
+    "lasso, rewound": Channels("lasso", start="initial"),
 }
 
 

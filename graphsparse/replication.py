@@ -1,14 +1,25 @@
 """What only replicates a published release, with its constants; nothing else in the package uses it."""
 
+import copy
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch_geometric.data import Data
 
+from graphsparse.edges.mask import mask_data_edges
 from graphsparse.ops.pairs import PairTable
 from graphsparse.soups.recipes.learned import by_name, followed_tensors, inner_products, learned_names, state_gradient
 from graphsparse.soups.recipes.soup import Acceptance, Ingredients, soup
+from graphsparse.tickets import UGS, TicketRun
+from graphsparse.tickets.run import Target
+from graphsparse.training import Masks, NodeTask, Training, fit
 from graphsparse.transfer.propagation.edge_propagation import BOUNDS
 from graphsparse.transfer.propagation.line_graph import LineGraph
+from graphsparse.typing import MakeModel
 
 
 def released_edge_propagation(
@@ -125,3 +136,55 @@ def released_learned_soup(
         state = ingredients.combine(by_name(raw.detach().softmax(1), followed))
         acceptance.note(epoch=epoch, loss=loss)
     acceptance.take(state)
+
+
+def released_ugs(
+    make_model: MakeModel, data: Data, targets: Sequence[tuple[float, float]], method: UGS, training: Training
+) -> list[dict[str, Any]]:
+    """Return what UGS finds with a mask for each direction of an edge, as in its released code.
+
+    An edge whose two directions are not both removed still carries messages one way, so that a graph of the same
+    sparsity holds more of its edges than with :class:`~graphsparse.tickets.UGS`. Counts are exact, the smallest go
+    first, and self-loops have no mask, unlike there. What is left is trained from the initial weights of the seed.
+
+    Args:
+        make_model: As for :func:`~graphsparse.tickets.find_ticket`, like ``data``.
+        data: The graph.
+        targets: Pairs of the sparsity of the entries of ``edge_index`` and that of the weights, from the least sparse
+            to the sparsest.
+        method: The options.
+        training: How models are trained; its ``checkpoint`` is not used.
+
+    Returns:
+        For each target ``edges``, ``weights``, ``val``, ``test`` and ``masks``, those of the edges for each entry that
+        is no self-loop.
+
+    Raises:
+        TypeError: As for :func:`~graphsparse.tickets.find_ticket`.
+        ValueError: As for :func:`~graphsparse.tickets.find_ticket`.
+
+    Example:
+        >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.testing import random_graph
+        >>> method, training = UGS(1e-2, 1e-2, edges_per_round=0.2), Training(epochs=5)
+        >>> found = released_ugs(lambda: GCN(8, 16, 2, 3), random_graph(), [(0.2, 0.2)], method, training)
+        >>> round(found[0]["masks"].edge_sparsity, 1)
+        0.2
+
+    Source: ``VITA-Group/Unified-LTH-GNN``, the code of Chen et al., arXiv 2102.06790.
+    """
+    run = TicketRun(make_model, NodeTask(data), [Target(*target) for target in targets], training)
+    paired, entry = copy.copy(data), data.edge_index[0] != data.edge_index[1]
+    paired.edge_pair = (entry.cumsum(0) - 1).masked_fill(~entry, -1)
+    keep, number, rows = Masks(run.everything().weights, torch.ones_like(entry[entry])), 0, []
+    for target, rounds in run.path(edges=method.edges_per_round, weights=method.weights_per_round):
+        for step in rounds:
+            number += 1
+            soft = method.soften(run, keep, number)
+            fit(soft, NodeTask(paired).without_test(), training, **method.terms(run))
+            keep = keep.prune(**soft.scores(), edge_sparsity=step.edges, weight_sparsity=step.weights)
+        assert keep.edges is not None
+        model, kept = run.model(), torch.ones_like(entry).masked_scatter(entry, keep.edges)
+        result = fit(model, NodeTask(mask_data_edges(data, kept)), training, project=partial(keep.hold, model))
+        rows.append({**target._asdict(), "val": result.val, "test": result.test, "masks": keep})
+    return rows

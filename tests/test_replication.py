@@ -8,9 +8,11 @@ from models import MODELS
 from pairs_reference import propagated, some_pairs
 from soup_helpers import random_states
 
-from graphsparse.replication import released_edge_propagation, released_learned_soup
+from graphsparse.replication import released_edge_propagation, released_learned_soup, released_ugs
 from graphsparse.soups import Evaluator
 from graphsparse.testing import random_graph
+from graphsparse.tickets import UGS
+from graphsparse.training import Training
 
 # Pairs 01, 12, 23 are labelled; 34 and 35 are asked for. In the line graph each neighbours itself and
 #   01: 12      12: 01 23      23: 12 34 35      34: 23 35      35: 23 34
@@ -114,3 +116,19 @@ def test_released_learned_soup(kind, weight_decay):
         torch.testing.assert_close(result.weights[name], shares[row], rtol=1e-9, atol=1e-10)
     assert float((4 * shares - 1).abs().max()) > 0.01  # the start was left
     assert result.val == evaluator.score(result.state_dict)
+
+
+def test_masks_of_directions_are_counted_apart():
+    """Exactly as many entries go as were asked for, and some edges keep one direction."""
+    data, targets = random_graph(), [(0.3, 0.2), (0.5, 0.6)]
+    data.edge_index = torch.cat([data.edge_index, torch.tensor([[2], [2]])], 1)
+    rows = released_ugs(MODELS["GCN"], data, targets, UGS(1e-2, 1e-2, 0.3, 0.5), Training(epochs=5))
+    total, weights = data.num_edges - 1, 8 * 16 + 16 * 3
+    for (edges, share), row in zip(targets, rows, strict=True):
+        masks = row["masks"]
+        assert int((~masks.edges).sum()) == int(edges * total)
+        assert sum(int((~mask).sum()) for mask in masks.weights.values()) == int(share * weights)
+        kept = {tuple(entry) for entry in data.edge_index[:, :-1][:, masks.edges].t().tolist()}
+        assert 0 < sum((v, u) not in kept for u, v in kept) < len(kept)
+        assert 0 <= row["test"] <= 1
+    assert rows[1]["masks"].within(rows[0]["masks"])

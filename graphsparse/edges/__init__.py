@@ -1,6 +1,7 @@
 """Which edges of a graph are needed: score, select, apply. The undirected edge is the unit."""
 
 import graphsparse.edges.scores  # noqa: F401  (the scores register themselves)
+from graphsparse.edges.entries import attach_pairs
 from graphsparse.edges.sample import SampledEdges, sample_edge
 from graphsparse.edges.score import edge_score, edge_score_rule
 from graphsparse.edges.scores.resistance import effective_resistance
@@ -13,6 +14,7 @@ __all__ = [
     "SampledEdges",
     "Sparsifier",
     "UndirectedEdges",
+    "attach_pairs",
     "edge_score",
     "edge_score_rule",
     "effective_resistance",

@@ -1,14 +1,19 @@
 """The entries of an edge list and its undirected edges: which edge each entry is, found once."""
 
+import copy
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
-from graphsparse.edges.undirected import UndirectedEdges, entry_blocks, undirected_edges
+from graphsparse.edges.attributes import check_one_graph
+from graphsparse.edges.undirected import UndirectedEdges, entry_blocks
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_edge_index
+from graphsparse.ops.pairs import pair_keys, unique_with_places
+from graphsparse.ops.sort import index_dtype
 
 
 class Entries:
@@ -41,10 +46,21 @@ class Entries:
         self._two_sides = bipartite or directed
         self._loop = self._num_src if directed and not bipartite else 0
         self._sorted = None if self._two_sides else _sorted_list(edge_index.as_subclass(Tensor), self._num_src)
-        if self._sorted is None:
-            self.edges = undirected_edges(edge_index, num_nodes, directed=directed)
-        else:
+        self._place: Tensor | None = None
+        if self._sorted is not None:
             self.edges = self._sorted.edges
+            return
+        total = self._num_src + num_dst if self._two_sides else self._num_src
+        loop = total * total  # sorted behind all edges
+        bound, device = loop + 1, edge_index.device
+        key, self._place = unique_with_places(lambda: self._keys(total, loop), edge_index.size(1), bound, device)
+        has_loops = key.numel() > 0 and int(key[-1]) == loop
+        self.edges = UndirectedEdges(key[:-1] if has_loops else key, total)
+
+    def _keys(self, total: int, loop: int) -> Iterator[Tensor]:
+        """Yield the keys of blocks of entries, the same one for all self-loops."""
+        for _, low, high in entry_blocks(self.edge_index, self._num_src if self._two_sides else None):
+            yield pair_keys((low, high), total, directed=True).masked_fill_(low + self._loop == high, loop)
 
     def undirected(self) -> "Entries":
         """Return the same list with both directions of an edge as one."""
@@ -52,15 +68,22 @@ class Entries:
 
     def per_entry(self, values: Tensor, loops: float) -> Tensor:
         """Return the value of its edge for each entry ``[E]``, from one per edge ``[M]``; another for self-loops."""
-        out = values.new_full((self.edge_index.size(1),), loops)
-        if self._sorted is not None:
-            below = values[self._sorted.order]
-            for where, above, edges, transposed in self._sorted.halves():
-                out[where].masked_scatter_(above, values[edges]).masked_scatter_(~above, below[transposed])
-            return out
-        for where, entry, edge in self._places():
-            out[where][entry] = values[edge]
+        if self._place is not None:
+            return torch.cat([values, values.new_full((1,), loops)]).index_select(0, self._place)
+        assert self._sorted is not None
+        out = values.new_empty(self.edge_index.size(1))
+        below = values[self._sorted.order]
+        for where, above, edges, transposed in self._sorted.halves():
+            out[where].masked_scatter_(above, values[edges]).masked_scatter_(~above, below[transposed])
         return out
+
+    def remember(self) -> "Entries":
+        """Note the edge of each entry of a sorted list, too, 4 bytes each: :meth:`per_entry` then takes less time."""
+        if self._place is None:
+            number = self.edges.num_edges
+            ids = torch.arange(number, dtype=index_dtype(number), device=self.edge_index.device)
+            self._place = self.per_entry(ids, loops=number)
+        return self
 
     def per_edge(self, values: Tensor, reduce: str) -> Tensor:
         """Return the largest (``"amax"``) or mean (``"mean"``, float64) value of the entries of each edge ``[M]``."""
@@ -78,15 +101,17 @@ class Entries:
 
     def _places(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield ``(slice, entries of it that are no self-loops, their edges)`` for blocks of entries."""
-        if self._sorted is not None:
-            for where, above, edges, transposed in self._sorted.halves():
-                entry = torch.cat([above.nonzero().squeeze(1), (~above).nonzero().squeeze(1)])
-                ids = torch.arange(edges.start, edges.stop, device=entry.device)
-                yield where, entry, torch.cat([ids, self._sorted.order[transposed].long()])
+        if self._place is not None:
+            for where in blocks(self._place.numel()):
+                edge = self._place[where].long()
+                entry = (edge < self.edges.num_edges).nonzero().squeeze(1)
+                yield where, entry, edge[entry]
             return
-        for where, low, high in entry_blocks(self.edge_index, self._num_src if self._two_sides else None):
-            entry = (low + self._loop != high).nonzero().squeeze(1)
-            yield where, entry, self.edges.position(low[entry], high[entry])
+        assert self._sorted is not None
+        for where, above, edges, transposed in self._sorted.halves():
+            entry = torch.cat([above.nonzero().squeeze(1), (~above).nonzero().squeeze(1)])
+            ids = torch.arange(edges.start, edges.stop, device=entry.device)
+            yield where, entry, torch.cat([ids, self._sorted.order[transposed].long()])
 
 
 class _SortedList(NamedTuple):
@@ -138,6 +163,45 @@ def _sorted_list(edge_index: Tensor, num_nodes: int) -> _SortedList | None:
         if all(torch.equal(keys[0][order[where]], keys[1][where]) for where in blocks(half)):
             return _SortedList(row, col, edges, order)
     return None
+
+
+def edge_pairs(edge_index: Tensor, num_nodes: int | tuple[int, int] | None = None) -> Tensor:
+    """Return the undirected edge of every entry, int32 ``[E]``, by its place in canonical order; -1 for a self-loop."""
+    entries = Entries(edge_index, num_nodes)
+    num = entries.edges.num_edges
+    kind = torch.int32 if num < 2**31 else torch.int64
+    return entries.per_entry(torch.arange(num, dtype=kind, device=edge_index.device), loops=-1)
+
+
+def attach_pairs(data: Data) -> Data:
+    r"""Return a graph that says of each entry of its edge list which undirected edge it is, as ``edge_pair``.
+
+    Both directions of an edge, and all its duplicates, have the same number, from 0 to :math:`M - 1` in canonical order
+    (by smaller end, then larger end), the order of :class:`~graphsparse.training.Masks`. Loaders cut ``edge_pair`` out
+    with the other attributes of edges, so that a batch knows which edges of the whole graph it has: attach it before a
+    loader is made of the graph.
+
+    Args:
+        data: One graph, with ``edge_index``. It is left as it is.
+
+    Returns:
+        A shallow copy with ``edge_pair``, int32 ``[E]``, -1 for self-loops, which are no undirected edge.
+
+    Raises:
+        TypeError: If ``data`` is no homogeneous graph.
+        ValueError: If it has no ``edge_index``.
+
+    Example:
+        >>> data = attach_pairs(Data(edge_index=torch.tensor([[1, 0, 2, 2], [0, 1, 1, 2]]), num_nodes=3))
+        >>> data.edge_pair
+        tensor([ 0,  0,  1, -1], dtype=torch.int32)
+    """
+    check_one_graph(data)
+    if data.get("edge_index") is None:
+        raise ValueError(f"'data' must hold 'edge_index' (got {sorted(data.keys())})")
+    data = copy.copy(data)
+    data.edge_pair = edge_pairs(data.edge_index, data.num_nodes)
+    return data
 
 
 def check_edge_weight(edge_weight: Tensor, edge_index: Tensor, name: str = "edge_weight") -> Tensor:

@@ -11,7 +11,6 @@ from graphsparse.edges.mask import mask_edges
 from graphsparse.edges.selector import EdgeSelector, Selection, check_size
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
 from graphsparse.ops.check import check_edge_index
-from graphsparse.ops.sort import index_dtype
 from graphsparse.typing import EdgeScore
 
 
@@ -89,14 +88,11 @@ class EntryDrawer:
             draws=draws,
             state=state,
         )
-        self._edge: Tensor | None = None
         self._once: Tensor | None = None
 
     def remember_edges(self) -> "EntryDrawer":
-        """Find the edge of each entry now, which takes 4 bytes for each, and not again for every draw."""
-        number = self.selector.num_edges
-        ids = torch.arange(number, dtype=index_dtype(number), device=self.selector.entries.edges.key.device)
-        self._edge = self.selector.entries.per_entry(ids, loops=number)
+        """Find the edge of each entry now, and not again for every draw."""
+        self.selector.entries.remember()
         return self
 
     def draw(self, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
@@ -119,10 +115,7 @@ class EntryDrawer:
 
     def per_entry(self, values: Tensor, loops: float, absent: float) -> Tensor:
         """Return the value of its edge for each entry ``[E]``; others for self-loops and for entries of weight 0."""
-        if self._edge is None:
-            found = self.selector.entries.per_entry(values, loops)
-        else:
-            found = torch.cat([values, values.new_full((1,), loops)]).index_select(0, self._edge)
+        found = self.selector.entries.per_entry(values, loops)
         if self._there is None:
             return found
         out = found.new_full((self._there.numel(),), absent)

@@ -10,6 +10,7 @@ from graphsparse.nn.gin_conv import GINConv
 from graphsparse.nn.inference import layerwise_inference
 from graphsparse.nn.sage_conv import SAGEConv
 from graphsparse.nn.shrink import shrink
+from graphsparse.nn.soft_masks import SoftMasks
 from graphsparse.nn.sparsities import coat_sparsities
 from graphsparse.nn.supermask import Supermask
 from graphsparse.nn.units import ChannelUnits, channel_units
@@ -25,6 +26,7 @@ __all__ = [
     "GCNConv",
     "GINConv",
     "SAGEConv",
+    "SoftMasks",
     "Supermask",
     "SupermaskLaw",
     "accelerate",

@@ -75,6 +75,10 @@ class ChannelUnits:
                 total.index_add_(0, label[label >= 0], value[label >= 0])
         return total
 
+    def norms(self, model: nn.Module) -> Tensor:
+        """Return for each unit the sum of the squares of all parameters that make it, float64 ``[U]``."""
+        return self.sums({name: parameter.detach() ** 2 for name, parameter in model.named_parameters()}, self.made)
+
     def spread(self, value: Tensor) -> dict[str, Tensor]:
         """Return for each entry the smallest of the values of the units that it belongs to, by name of the tensor.
 

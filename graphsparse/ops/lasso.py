@@ -79,3 +79,27 @@ def lasso_order(gram: Tensor, steps: int = 100) -> Tensor:
     never = (place == size).nonzero().squeeze(1)
     place[never] = torch.arange(taken, size)
     return place
+
+
+def least_squares(gram: Tensor, weight: Tensor, kept: Tensor) -> Tensor:
+    r"""Return the weight for some of the inputs of a linear map whose output is closest to that for all of them.
+
+    .. math::
+        \min_{V} \; \lVert X W - X_S V \rVert^2 \qquad V = (X_S^\top X_S)^{-1} X_S^\top X \, W
+
+    Args:
+        gram: :math:`X^\top X` of the inputs ``[k, k]``.
+        weight: The weight for all inputs ``[k, outputs]``.
+        kept: The inputs that are left, bool ``[k]``.
+
+    Returns:
+        The weight, 0 for the other inputs, ``[k, outputs]``.
+
+    Example:
+        >>> gram = torch.tensor([[1.0, 1.0], [1.0, 1.0]])  # two inputs that are equal
+        >>> least_squares(gram, torch.tensor([[2.0], [3.0]]), torch.tensor([True, False]))
+        tensor([[5.], [0.]])
+    """
+    found = torch.zeros_like(weight)
+    found[kept] = torch.linalg.pinv(gram[kept][:, kept], hermitian=True, rtol=1e-10) @ gram[kept] @ weight
+    return found

@@ -90,3 +90,54 @@ def mark_smallest(score: Tensor, k: int, *ties: Tensor) -> Tensor:
     first = equal[mark_smallest(ties[0][equal], rest, *ties[1:])] if ties else equal[:rest]
     mask[first] = True
     return mask
+
+
+def drop_and_grow(kept: Tensor, size: Tensor, score: Tensor, number: int) -> Tensor:
+    """Drop the smallest of what is kept, and keep as many of the rest with the largest scores in their place.
+
+    What was just dropped may come back. Ties go to the lowest index, in dropping and in growing.
+
+    Args:
+        kept: Which entries are kept, bool of any shape.
+        size: Their sizes, not negative, of the same shape.
+        score: What is grown by, of the same shape.
+        number: How many are dropped and grown; at most as many as are kept.
+
+    Returns:
+        Which entries are kept afterwards, as many as before.
+
+    Raises:
+        ValueError: If sizes or scores hold NaN, or ``number`` is out of range.
+
+    Example:
+        >>> kept, size = torch.tensor([True, True, False, False]), torch.tensor([0.1, 2.0, 0.0, 0.0])
+        >>> drop_and_grow(kept, size, torch.tensor([0.5, 0.0, 0.2, 0.9]), 1)
+        tensor([False,  True, False,  True])
+    """
+    if not 0 <= number <= (num_kept := int(kept.count_nonzero())):
+        raise ValueError(f"'number' must be between 0 and what is kept, {num_kept} (got {number})")
+    gone = smallest_k_mask(size.masked_fill(~kept, torch.inf).reshape(-1), number).view_as(kept)
+    stay = kept & ~gone
+    grown = smallest_k_mask(score.neg().masked_fill(stay, torch.inf).reshape(-1), number).view_as(kept)
+    return stay | grown
+
+
+def n_of_m_mask(values: Tensor, n: int, m: int) -> Tensor:
+    """Mark the ``n`` largest of every ``m`` along the last dimension; of a rest of fewer than ``m``, its ``n`` largest.
+
+    Args:
+        values: Numbers that are not negative, without NaN.
+        n: How many of a group are marked.
+        m: How many make a group.
+
+    Example:
+        >>> n_of_m_mask(torch.tensor([[3.0, 1.0, 2.0, 0.0, 5.0]]), 2, 4)
+        tensor([[ True, False,  True, False,  True]])
+    """
+    width = values.size(-1)
+    # What fills up the last group is smaller than all that is there.
+    full = torch.nn.functional.pad(values, (0, -width % m), value=-1.0)
+    groups = full.view(*values.shape[:-1], -1, m)
+    removed = groups.argsort(dim=-1, stable=True)[..., : m - n]
+    mask = torch.ones_like(groups, dtype=torch.bool).scatter_(-1, removed, False)
+    return mask.flatten(-2)[..., :width]

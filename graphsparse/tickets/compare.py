@@ -41,12 +41,13 @@ def compare_tickets(
         edge_sparsity: Fraction of undirected edges to remove, by the methods that prune edges.
         weight_sparsity: Fraction of the weights to remove, by the methods that prune weights.
         training: How models are trained; its ``checkpoint`` is a folder, with one inside for each method.
-        distillation: How trained weights learn from the dense model.
+        distillation: How trained weights learn from the dense model; those of ``SupTickets`` and the like do not.
         dropouts: Dropouts to choose from.
 
     Returns:
         One row for the dense model, with the chosen ``dropout``, and one for each method in its order: ``method``,
-        ``val``, ``test`` (``None`` where there is no test part), ``best_epoch``, ``edge_sparsity`` and
+        ``val``, ``test`` (``None`` where there is no test part), ``best_epoch`` (``None`` for the mean of several, and
+        the like), ``edge_sparsity`` and
         ``weight_sparsity``.
 
     Raises:
@@ -76,9 +77,10 @@ def compare_tickets(
             **{key: value for key, value in sparsities.items() if f"{key.partition('_')[0]}s" in method.prunes},
             method=method,
             training=_inside(training, name),
-            distillation=distillation,
+            distillation=distillation if getattr(method, "distils", True) else None,
         )
-        rows.append({"method": name, "test": None, "edge_sparsity": 0.0, "weight_sparsity": 0.0, **ticket.metrics})
+        row = {"method": name, "test": None, "best_epoch": None, "edge_sparsity": 0.0, "weight_sparsity": 0.0}
+        rows.append({**row, **ticket.metrics})
     return rows
 
 

@@ -29,14 +29,24 @@ def find_ticket(
     Of :math:`M` undirected edges and :math:`D` weights exactly :math:`\lfloor s M \rfloor` and
     :math:`\lfloor s D \rfloor` are removed. The method says which; what it leaves is trained from the initial weights
     of the seed, and the ticket holds the weights of the epoch with the best validation metric. Methods see no test
-    label: these are read once, for the ticket.
+    label: these are read once, for the ticket. Its metrics say what it took, in ``trainings`` and ``epochs``: those of
+    the search up to it, of a teacher, and the last one.
 
     =========================== ==========================================================================
     ``"teddy"``                 edges by degree, weights by projection, one training: ``OneShot("teddy", L0())``
     ``"random"``                edges and weights by chance, of weights more in small tensors (Erdos-Renyi):
                                 ``OneShot("random", Fixed())``
+    ``"gmp"``                   the smallest weights go little by little: ``OneShot(None, Gradual())``
+    ``"set"``                   small weights are exchanged for drawn ones: ``OneShot(None, SET())``
+    ``"rigl"``                  small weights are exchanged for those with large gradients: ``OneShot(None, RigL())``
     ``"magnitude"``             the largest weights of the trained model: ``Magnitude()``
     ``"iterative_magnitude"``   the same, 20 % a round: ``Magnitude(per_round=0.2)``
+    ``"ugs"``                   masks of edges and weights that are trained and shrunk, in rounds: ``UGS()``
+    ``"wd-glt"``                the same, with a term that reaches all edges: ``WDGLT()``
+    ``"fastglt"``               one early pruning, whose mistakes are mended in training: ``FastGLT()``
+    ``"snip"``                  the weights that the loss depends on most, before any training: ``AtInit("snip")``;
+                                ``"grasp"``, ``"synflow"`` and ``"magnitude_at_init"`` rank them by other scores
+    ``"instant_soup"``          the weights that several short trainings vote for, 10 % a round: ``InstantSoup()``
     ``"untrained"``             a mask over weights that are never trained: ``Untrained()``
     ``"random_untrained"``      a mask that nobody searched over the same weights: ``Untrained(epochs=1, lr=0)``
     =========================== ==========================================================================
@@ -67,6 +77,8 @@ def find_ticket(
         >>> round(ticket.metrics["edge_sparsity"], 2)
         0.4
     """
+    if (members := getattr(resolve(method)[1], "members", 1)) > 1:
+        raise ValueError(f"'method' finds {members} tickets for a target: find_tickets() returns them (got {method!r})")
     options: dict[str, Any] = {"method": method, "training": training, "distillation": distillation}
     (ticket,) = find_tickets(make_model, data, targets=[(edge_sparsity, weight_sparsity)], **options)
     return ticket
@@ -93,7 +105,7 @@ def find_tickets(
         distillation: How they learn from the dense model, which is trained once for all.
 
     Returns:
-        The tickets in the order of the targets.
+        The tickets in the order of the targets; next to each other where a method finds several for one.
 
     Raises:
         TypeError: As for :func:`find_ticket`.
@@ -116,6 +128,8 @@ def find_tickets(
         wanted = [getattr(target, what) for target in chosen if getattr(target, what) > 0]
         if wanted and what not in method.prunes:
             raise ValueError(f"'method' {name!r} prunes no {what}: '{what[:-1]}_sparsity' must be 0 (got {wanted[0]})")
+    if distillation is not None and not getattr(method, "distils", True):
+        raise ValueError(f"'method' {name!r} learns from no teacher: 'distillation' must be None (got {distillation})")
     task = as_task(data)
     if not isinstance(task, NodeTask) and any(target.edges > 0 for target in chosen):
         raise ValueError("'edge_sparsity' must be 0 for a task that is not on the nodes of one graph")
@@ -124,9 +138,11 @@ def find_tickets(
     tickets = []
     for found in method.find(run):
         ticket = run.finish(found)
+        if not method.nested:
+            run.next_search()
         config = {type(method).__name__: as_plain(method), **ticket.config, "method": name}
         tickets.append(replace(ticket, config=config))
-    if len(tickets) != len(chosen):
+    if len(tickets) != len(chosen) * getattr(method, "members", 1):
         raise ValueError(f"'method' {name!r} found {len(tickets)} tickets for {len(chosen)} targets")
     return tickets
 

@@ -1,6 +1,7 @@
 """What a pruning method sees of a search for tickets, and what becomes of what it finds."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch_geometric.data import Data
 
-from graphsparse.edges.entries import Entries, check_edge_weight
+from graphsparse.edges.entries import Entries, attach_pairs, check_edge_weight
 from graphsparse.edges.mask import mask_data_edges
 from graphsparse.edges.selector import EdgeSelector
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
-from graphsparse.nn import accelerate
+from graphsparse.nn import SoftMasks, accelerate
 from graphsparse.ops.digest import digest, plain
 from graphsparse.ops.select import num_removed
 from graphsparse.tickets.distillation import Distillation
@@ -53,17 +54,44 @@ class Target(NamedTuple):
     edges: float = 0.0
     weights: float = 0.0
 
+    def towards(self, other: "Target", rounds: int) -> "list[Target]":
+        """Return the targets of so many rounds to a sparser one; each takes the same share of what is left.
+
+        Example:
+            >>> [target.weights for target in Target().towards(Target(weights=0.75), 2)]
+            [0.5, 0.75]
+        """
+
+        def at(before: float, after: float, share: float) -> float:
+            left = math.exp((1 - share) * math.log1p(-before) + share * math.log1p(-after))
+            return min(max(1 - left, before), after)  # but for rounding it lies between them
+
+        shares = [i / rounds for i in range(1, rounds)]
+        between = [Target(*(at(*ends, share) for ends in zip(self, other, strict=True))) for share in shares]
+        return [*between, other] if rounds else []
+
 
 class WeightRule(Protocol):
-    """Says which weights are kept while a model is trained."""
+    """Says which weights are kept while a model is trained: a small frozen dataclass, whose fields are its options.
+
+    A rule that cannot remove exactly what is asked for, as :class:`~graphsparse.tickets.NM`, says ``exact = False``;
+    it may remove less, and never more.
+    """
 
     @property
     def nested(self) -> bool:
         """Whether the weights kept at one sparsity lie within those kept at a lower one."""
         ...
 
-    def __call__(self, optimizer: Optimizer, sparsity: float, *, seed: int) -> StepProjection:
-        """Attach a projection to an optimiser."""
+    def __call__(self, optimizer: Optimizer, sparsity: float, *, steps: int | None, seed: int) -> StepProjection:
+        """Attach a projection to an optimiser.
+
+        Args:
+            optimizer: The optimiser.
+            sparsity: Fraction of the weights to remove.
+            steps: How many steps the training takes at most; ``None`` where the loader does not say.
+            seed: Seed of what is drawn.
+        """
         ...
 
 
@@ -88,6 +116,14 @@ class EdgeRule:
         ).keep()
 
 
+def check_edges(edges: str | EdgeScore | Sparsifier | None) -> None:
+    """Refuse what chooses edges that a ticket cannot hold: it has a mask of undirected edges."""
+    method = None if edges is None else as_sparsifier(edges)
+    if method is not None and (method.reweights or method.directed):
+        what = "new weights for edges" if method.reweights else "one direction of an edge without the other"
+        raise ValueError(f"'edges' must be what the file of a ticket can hold, which is not {what} (got {method})")
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """What a method found for one target: what the run trains for a last time, and makes a ticket of.
@@ -99,16 +135,33 @@ class Found:
         weights: Kept weights by name, bool, held in the last training; or a rule for it, such as
             :class:`~graphsparse.tickets.L0`; ``None`` for all.
         start: Weights to start from; ``None`` for the initial ones of the seed.
+        trained: ``start`` is the result already, and is only judged; ``weights`` must be masks then.
+        member: Number of the ticket, where a method finds several for one target.
+        epochs: Number of epochs of the last training; ``None`` for that of the run.
+
+    Raises:
+        ValueError: If a trained one has no ``start``, or a rule in the place of masks.
     """
 
     target: Target
     edges: Tensor | EdgeRule | None = None
     weights: Mapping[str, Tensor] | WeightRule | None = None
     start: Mapping[str, Tensor] | None = None
+    trained: bool = False
+    member: int | None = None
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.trained and (self.start is None or callable(self.weights)):
+            raise ValueError("what is 'trained' needs its weights as 'start', and masks for 'weights' or None")
 
 
 class PruningMethod(Protocol):
-    """A way to find tickets: a small frozen dataclass, whose fields are its options."""
+    """A way to find tickets: a small frozen dataclass, whose fields are its options.
+
+    One that finds several tickets for each target says how many by ``members``; one that trains its tickets itself, so
+    that they learn nothing from a teacher, says ``distils = False``.
+    """
 
     @property
     def prunes(self) -> frozenset[str]:
@@ -152,9 +205,10 @@ class TicketRun:
         distillation: Distillation | None = None,
     ) -> None:
         self._make_model, self._task, self._distillation = make_model, task, distillation
-        self.targets, self.training = list(targets), training
+        self.targets, self.training = [Target(*target) for target in targets], training
         self.graph: Data | None = task.eval_data if isinstance(task, NodeTask) else None
         self._num_finished = 0
+        self._searched: dict[str, int] = {}  # epochs of every training of the search
         if self.graph is not None and self.graph.get("edge_index") is None:
             raise ValueError(
                 "'data' must hold 'edge_index', which the mask of a ticket refers to "
@@ -175,11 +229,22 @@ class TicketRun:
         untouched = Ticket({name: entry.detach().cpu() for name, entry in plain.state_dict().items()}, {})
         self.check(replace(untouched, config={"seed": training.seed}), self.logits(model))
 
-    def model(self, start: Mapping[str, Tensor] | None = None, *, plain: bool = False) -> nn.Module:
-        """Return a model with the initial weights of the seed, or with those given; ``plain``: of its own layers."""
+    def model(
+        self,
+        start: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+        *,
+        plain: bool = False,
+    ) -> nn.Module:
+        """Return a model with the initial weights of the seed, or with those given; 0 where masks do not keep them.
+
+        With ``plain`` its layers are those of ``make_model``, never faster ones in their place.
+        """
         model = build_model(self._make_model, self.training.seed)
         if start is not None:
             model.load_state_dict(dict(start))
+        for name, mask in (weights or {}).items():
+            model.get_parameter(name).data.masked_fill_(~mask, 0)
         return model if plain else self._fast(model)
 
     def logits(self, model: nn.Module) -> Tensor:
@@ -221,16 +286,60 @@ class TicketRun:
         """Return masks that keep all weights of the model and all edges of the graph."""
         return Masks.everything(self.model(), self.graph)
 
-    @cached_property
+    @property
     def pairs(self) -> Tensor:
-        """The undirected edge of every entry of the graph's ``edge_index``, int64 ``[E]``; -1 for a self-loop."""
-        assert self.graph is not None
-        entries = Entries(self.graph.edge_index, self.graph.num_nodes)
-        return entries.per_entry(torch.arange(entries.edges.num_edges, device=self.graph.edge_index.device), loops=-1)
+        """The undirected edge of every entry of the graph's ``edge_index``, int32 ``[E]``; -1 for a self-loop."""
+        pair: Tensor = self._paired.edge_pair
+        return pair
 
-    def score_edges(self, score: str | EdgeScore | Sparsifier | None, sparsity: float) -> EdgeRule | None:
+    @cached_property
+    def _paired(self) -> Data:
+        assert self.graph is not None
+        return attach_pairs(self.graph)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of steps of an epoch."""
+        steps: int | None = getattr(self.task, "steps_per_epoch", None)
+        if steps is None:
+            raise ValueError("'loader' must say by len() how many batches it has, for terms of the loss once per epoch")
+        return steps
+
+    def path(self, *, edges: float = 1.0, weights: float = 1.0) -> list[tuple[Target, list[Target]]]:
+        r"""Return each target and the rounds that lead to it from the one before; the last round is the target itself.
+
+        There are as few rounds as may be when each takes at most the given share of what is left,
+        :math:`\lceil \log(1 - s) / \log(1 - q) \rceil` from the whole graph and model; all take the same share, so that
+        edges and weights arrive together. There is none where a target is no sparser than the one before.
+
+        Args:
+            edges: Share of the edges left that a round removes at most, in ``(0, 1]``.
+            weights: Share of the weights left.
+
+        Raises:
+            ValueError: If a share is out of range, or the targets do not come from the least sparse to the sparsest.
+        """
+        shares, before, found = Target(edges, weights), Target(), []
+        for what, share in shares._asdict().items():
+            if not 0 < share <= 1:
+                raise ValueError(f"'{what}' must be above 0 and at most 1 (got {share!r})")
+        for target in self.targets:
+            for what, was, now in zip(Target._fields, before, target, strict=True):
+                if now < was:
+                    raise ValueError(
+                        f"'targets' must come from the least sparse to the sparsest for a method that goes in rounds: "
+                        f"{what} {now} is below what is removed already, {was}"
+                    )
+            rounds = (_num_rounds(*ends) for ends in zip(before, target, shares, strict=True))
+            found.append((target, before.towards(target, max(rounds))))
+            before = target
+        return found
+
+    def score_edges(
+        self, score: str | EdgeScore | Sparsifier | None, sparsity: float, seed: int | None = None
+    ) -> EdgeRule | None:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
-        return None if score is None else EdgeRule(score, sparsity, self.training.seed)
+        return None if score is None else EdgeRule(score, sparsity, self.training.seed if seed is None else seed)
 
     @cached_property
     def teacher(self) -> Tensor:
@@ -243,17 +352,32 @@ class TicketRun:
         result = self.train(model, "teacher")
         return result.logits if task.data is task.eval_data else predict(model, task.data, task.call)
 
-    def gradient(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the gradient of the loss over the training part, of all batches, for every parameter to prune."""
+    def gradient(self, model: nn.Module, times: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the gradient of the loss over the training part, of all batches, for every parameter to prune.
+
+        Args:
+            model: The model.
+            times: A vector in the shape of the parameters; returned is then its product with the second derivatives.
+        """
         parameters = {name: model.get_parameter(name) for name in self.names}
         total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+
+        def derive(value: Tensor, again: bool) -> dict[str, Tensor]:
+            found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True, create_graph=again)
+            return {name: entry for name, entry in zip(parameters, found, strict=True) if entry is not None}
+
         with seeded(self.training.seed):
             for batch in self.task.batches():
                 loss = self.task.loss(model, batch, None)
-                if loss is not None:
-                    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-                    for name, gradient in zip(parameters, found, strict=True):
-                        total[name] += 0 if gradient is None else gradient
+                if loss is None:
+                    continue
+                found = derive(loss, again=times is not None)
+                if times is not None:
+                    found = derive(
+                        torch.stack([(g * times[name]).sum() for name, g in found.items()]).sum(), again=False
+                    )
+                for name, gradient in found.items():
+                    total[name] += gradient
         return total
 
     def example(self) -> Any:
@@ -266,6 +390,20 @@ class TicketRun:
         for generator, state in zip(self.task.generators, states, strict=True):
             generator.set_state(state)  # the next training draws what it would have drawn
         return getattr(batch, "graph", batch)
+
+    def hold(
+        self, rule: WeightRule, sparsity: float, epochs: int | None = None
+    ) -> Callable[[Optimizer], StepProjection]:
+        """Return what attaches a rule to the optimiser of a training, for ``weights`` of :meth:`train`.
+
+        Args:
+            rule: The rule.
+            sparsity: Fraction of the weights that it removes.
+            epochs: Length of that training; ``None`` for that of the run.
+        """
+        per_epoch = getattr(self.task, "steps_per_epoch", None)
+        steps = None if per_epoch is None else per_epoch * (self.training.epochs if epochs is None else epochs)
+        return lambda optimizer: rule(optimizer, sparsity, steps=steps, seed=self.training.seed)
 
     def train(
         self,
@@ -285,9 +423,16 @@ class TicketRun:
                 the optimiser.
             edges: Kept undirected edges, bool ``[M]``, or what :meth:`score_edges` returned.
             options: Fields of :class:`~graphsparse.training.Training` in the place of those of the run, and
-                ``extra_loss``, ``before_step`` and ``after_step`` of :func:`~graphsparse.training.fit`.
+                ``extra_loss``, ``before_step``, ``after_step`` and ``save_at`` of :func:`~graphsparse.training.fit`.
         """
-        return self._fit(self.task, model, tag, weights, edges, **options)
+        task = self.task
+        if isinstance(model, SoftMasks) and model.edge is not None:
+            if not isinstance(task, NodeTask) or task.data is not task.eval_data:
+                raise ValueError("learned masks of edges say nothing of another graph: train and evaluate on one")
+            task = task.with_graphs(self._paired, self._paired)
+        result = self._fit(task, model, tag, weights, edges, **options)
+        self._searched[tag] = result.epochs_run
+        return result
 
     def _fit(
         self,
@@ -323,30 +468,71 @@ class TicketRun:
         self._num_finished += 1
         if isinstance(found, Ticket):
             test = self.test(found.materialize(self._make_model), int(found.metrics.get("best_epoch", 0)))
-            return replace(found, metrics={**found.metrics, **({} if test is None else {"test": test})})
+            measured = {} if test is None else {"test": test}
+            return replace(found, metrics={**found.metrics, **measured, **self._spent()})
         target, rule, seed = found.target, found.weights, self.training.seed
-        hold: HoldWeights | None = (lambda o: rule(o, target.weights, seed=seed)) if callable(rule) else rule
         term = None
         if self._distillation is not None and self._distillation.weight > 0:
             assert isinstance(self._task, NodeTask)
             term = self._distillation.term(self._task.data, self.teacher)  # its test nodes are not to be distilled on
-        model, tag = self.model(found.start), f"final-{self._num_finished}"
-        result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term)
+        epochs = self.training.epochs if found.epochs is None else found.epochs
+        hold = self.hold(rule, target.weights, epochs) if callable(rule) else rule
+        if found.trained:
+            result = self._judge(found)
+        else:
+            model, tag = self.model(found.start), f"final-{self._num_finished}"
+            result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term, epochs=epochs)
         masks = Masks(result.weight_masks, None if self.graph is None else _kept(self.graph, found.edges))
-        self._check_counts(target, masks)
+        self._check_counts(target, masks, exact=getattr(rule, "exact", True))
         config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
-        ticket = Ticket.from_fit(result, masks, self.graph, config=config)
+        config |= {} if found.member is None else {"member": found.member}
+        spent = self._spent(*([] if found.trained else [result.epochs_run]))
+        ticket = Ticket.from_fit(result, masks, self.graph, config=config, metrics=spent)
+        if found.trained:
+            ticket = replace(ticket, metrics={k: v for k, v in ticket.metrics.items() if k != "best_epoch"})
         self.check(ticket, result.logits)
         return ticket
 
-    def _check_counts(self, target: Target, masks: Masks) -> None:
+    def _judge(self, found: Found) -> FitResult:
+        """Return what the parts of the task say of weights that a method has trained, as the result of no epoch."""
+        masks = found.weights if isinstance(found.weights, Mapping) else {}
+        model, task = self.model(found.start, masks), self._sparse(self._task, found.edges)
+        held = {id(model.get_parameter(name)): mask for name, mask in masks.items()}
+        named = model.named_parameters(remove_duplicate=False)
+        with seeded(self.training.seed):
+            best = task.evaluate(model, 0)
+            logits, train, test = task.finish(model, best)
+        return FitResult(
+            state_dict=model.state_dict(),
+            logits=logits,
+            best_epoch=0,
+            epochs_run=0,
+            metric=task.metric,
+            train=train,
+            val=best.val,
+            test=test,
+            history=[],
+            weight_masks={name: held[id(parameter)] for name, parameter in named if id(parameter) in held},
+        )
+
+    def _spent(self, *last: int) -> dict[str, int]:
+        """Return what a ticket took: trainings and epochs of the search so far, of the teacher and of the last one."""
+        epochs = [*self._searched.values(), *last]
+        return {"trainings": len(epochs), "epochs": sum(epochs)}
+
+    def next_search(self) -> None:
+        """Count from here on for the next ticket, which needs no training of this one but the teacher."""
+        self._searched = {tag: epochs for tag, epochs in self._searched.items() if tag == "teacher"}
+
+    def _check_counts(self, target: Target, masks: Masks, *, exact: bool) -> None:
         """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""
         weights = [masks.weights[name] for name in self.names if name in masks.weights]
         edges = [] if masks.edges is None else [masks.edges]
         for what, kept, sparsity in (("weights", weights, target.weights), ("edges", edges, target.edges)):
             removed, total = (sum(int((~mask).sum()) for mask in kept), sum(mask.numel() for mask in kept))
             missing = num_removed(sparsity, total) - removed
-            if not 0 <= missing < max(len(kept), 1) or (sparsity > 0 and not kept):
+            most = total if what == "weights" and not exact else max(len(kept), 1)
+            if not 0 <= missing < most or (sparsity > 0 and not kept):
                 raise ValueError(f"the method removed {removed} of {total} {what} for a sparsity of {sparsity}")
 
     def test(self, model: nn.Module, epoch: int) -> float | None:
@@ -383,6 +569,13 @@ class TicketRun:
             return
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(described, indent=1))
+
+
+def _num_rounds(before: float, after: float, share: float) -> int:
+    """Count the rounds from one sparsity to another; a share that rounding makes too small for one costs none more."""
+    if after == before or share == 1:
+        return int(after > before)
+    return max(1, math.ceil(math.log((1 - after) / (1 - before)) / math.log1p(-share) - 1e-6))
 
 
 def _difference(found: Tensor, expected: Tensor) -> str | None:

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data.data import BaseData
 
 from graphsparse.ops import constant
+from graphsparse.ops.check import check_count
 from graphsparse.training.check import check_callable, check_model, check_optimizer, check_scheduler
 from graphsparse.training.checkpoint import Checkpoint, training_identity
 from graphsparse.training.graph_task import GraphTask
@@ -41,6 +42,7 @@ def fit(
     extra_loss: ExtraLoss | None = None,
     before_step: Sequence[Hook] = (),
     after_step: Sequence[Hook] = (),
+    save_at: int | None = None,
     **options: Any,
 ) -> FitResult:
     """Train a model and keep the weights of the epoch with the best validation metric.
@@ -77,6 +79,8 @@ def fit(
         extra_loss: A further term of the loss, ``(logits, batch, epoch) -> scalar``.
         before_step: Functions ``(model, epoch)``, run before every step of the optimiser, when gradients are there.
         after_step: Functions ``(model, epoch)``, run after every step of the optimiser.
+        save_at: Number of epochs after which the weights are kept as ``saved`` of the result, best or not, such as for
+            late rewinding; between 1 and all epochs.
         options: In the short form, fields of ``Training`` by name, and, where ``task`` is a graph or a data set,
             arguments of its task.
 
@@ -105,12 +109,14 @@ def fit(
     for name, function in (("extra_loss", extra_loss), ("project", project)):
         if function is not None:
             check_callable(function, name)
+    if save_at is not None and check_count(save_at, "save_at") > training.epochs:
+        raise ValueError(f"'save_at' must be at most the {training.epochs} epochs of the training (got {save_at})")
     if training.checkpoint is not None and Path(training.checkpoint).is_dir():
         raise ValueError(f"'checkpoint' must be a file (got the folder {str(training.checkpoint)!r})")
     check_scheduler(scheduler, optimizer)
     check_model(model)
     with constant(*getattr(task, "graphs", ())):
-        return _fit(model, task, training, optimizer, scheduler, project, extra_loss, before, after)
+        return _fit(model, task, training, optimizer, scheduler, project, extra_loss, before, after, save_at)
 
 
 def _fit(
@@ -123,6 +129,7 @@ def _fit(
     extra_loss: ExtraLoss | None,
     before: list[Hook],
     after: list[Hook],
+    save_at: int | None,
 ) -> FitResult:
     """Train on arguments that were checked, and graphs that stay as they are."""
     with seeded(training.seed):
@@ -145,9 +152,11 @@ def _fit(
             hooks={"before_step": before, "after_step": after},
             task=task.identity(),
         )
+        identity = {**identity, **({} if save_at is None else {"'save_at'": save_at})}
         file = Checkpoint(training.checkpoint, training.checkpoint_every, identity)
     try:
-        return Loop(training, optimizer, scheduler, extra_loss, before, after, file, covered).run(model, task)
+        loop = Loop(training, optimizer, scheduler, extra_loss, before, after, file, covered, save_at)
+        return loop.run(model, task)
     finally:
         if projection is not None:
             projection.remove()

@@ -108,7 +108,7 @@ class L0Projection(StepProjection):
     @property
     def ramp_steps(self) -> int:
         """Number of steps before which the schedule has not reached its sparsity."""
-        return self.total_steps or 0
+        return 0 if self.total_steps is None or self.target == 0 else self.total_steps
 
     def support(self) -> list[Tensor]:
         """Return what the last projection kept; what is not 0 before the first."""

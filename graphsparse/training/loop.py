@@ -34,6 +34,7 @@ class Course:
     best_state: dict[str, Any] | None = None
     best_masks: dict[str, Tensor] = field(default_factory=dict)
     ever_counted: bool = False
+    saved: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Loop:
     checkpoint: Checkpoint | None = None
     #: The parameters of the model that projections cover, by their identity.
     projected: Mapping[int, str] = field(default_factory=dict)
+    #: After how many epochs the weights are kept, whether they are the best or not.
+    save_at: int | None = None
 
     def run(self, model: nn.Module, task: Task) -> FitResult:
         """Train the model in place; it holds the best weights afterwards."""
@@ -65,6 +68,10 @@ class Loop:
             self._train(model, task, course)
             if course.best is None or course.best_state is None:
                 raise ValueError(_why_none(course, task))
+            if self.save_at is not None and course.saved is None:
+                raise ValueError(
+                    f"'save_at' is {self.save_at}, but 'patience' ended the training after {course.epochs_run}"
+                )
             model.load_state_dict(course.best_state)
             logits, train, test = task.finish(model, course.best)
         result = FitResult(
@@ -78,6 +85,7 @@ class Loop:
             test=test,
             history=course.history,
             weight_masks=course.best_masks,
+            saved=course.saved,
         )
         if self.checkpoint is not None:
             content = {entry.name: getattr(result, entry.name) for entry in fields(result)}
@@ -107,6 +115,8 @@ class Loop:
                 if self.scheduler is not None:
                     self.scheduler.step()
                 course.epochs_run = epoch + 1
+                if course.epochs_run == self.save_at:
+                    course.saved = _snapshot(model)
                 last = epoch + 1 == training.epochs
                 if last or (epoch + 1) % training.eval_every == 0:
                     val = self._evaluate(model, task, course, loss)
@@ -158,7 +168,7 @@ class Loop:
         course.ever_counted |= counts
         if counts and sign * found.val > (-math.inf if course.best is None else sign * course.best.val):
             course.best, course.best_epoch = found, epoch
-            course.best_state = {name: _copy(entry) for name, entry in model.state_dict().items()}
+            course.best_state = _snapshot(model)
             course.best_masks = kept_weights(model, projections)
         return found.val
 
@@ -179,6 +189,7 @@ class Loop:
                 "best_state": None if is_best else course.best_state,
                 "best_masks": course.best_masks,
                 "ever_counted": course.ever_counted,
+                "saved": course.saved,
                 "model": model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
@@ -195,6 +206,7 @@ class Loop:
         course = Course(saved["epochs_run"], saved["history"], saved["best_epoch"])
         course.best_masks = _masks_like(saved["best_masks"], model)
         course.ever_counted = saved["ever_counted"]
+        course.saved = _state_like(saved.get("saved"), model)
         if saved["best"] is not None:
             best, state = saved["best"], saved["best_state"]
             logits = best["logits"] if saved["logits_on_cpu"] else best["logits"].to(_device(model))
@@ -206,12 +218,23 @@ class Loop:
 
 def _finished(model: nn.Module, result: dict[str, Any], *, logits_on_cpu: bool) -> FitResult:
     """Return the result of a training that was finished before, without a step."""
-    own = model.state_dict()
-    state = {name: _like(entry, own[name]) for name, entry in result["state_dict"].items()}
+    state = _state_like(result["state_dict"], model)
+    assert state is not None
     model.load_state_dict(state)
     logits = result["logits"] if logits_on_cpu else result["logits"].to(_device(model))
     masks = _masks_like(result["weight_masks"], model)
-    return FitResult(**{**result, "state_dict": state, "logits": logits, "weight_masks": masks})
+    found = {"state_dict": state, "logits": logits, "weight_masks": masks}
+    return FitResult(**{**result, **found, "saved": _state_like(result.get("saved"), model)})
+
+
+def _snapshot(model: nn.Module) -> dict[str, Any]:
+    return {name: _copy(entry) for name, entry in model.state_dict().items()}
+
+
+def _state_like(state: dict[str, Any] | None, model: nn.Module) -> dict[str, Any] | None:
+    """Put a state dict where that of the model is."""
+    own = model.state_dict()
+    return None if state is None else {name: _like(entry, own[name]) for name, entry in state.items()}
 
 
 def _copy(entry: Any) -> Any:

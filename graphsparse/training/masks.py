@@ -1,5 +1,6 @@
 """Which weights of a model and which edges of a graph are kept."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,8 +13,9 @@ from torch_geometric.data import Data
 
 from graphsparse.edges.entries import Entries
 from graphsparse.edges.undirected import undirected_edges
+from graphsparse.ops.check import check_share
 from graphsparse.ops.digest import digest
-from graphsparse.ops.select import num_removed
+from graphsparse.ops.select import drop_and_grow, num_removed
 from graphsparse.training.step_projection import Exclude, HeldMask, is_not_a_matrix, smallest_masks
 
 
@@ -111,6 +113,31 @@ class Masks:
                 raise ValueError("'edges' holds scores, but there is no graph: see Masks.everything(model, data)")
             (edge_mask,) = _prune([edge_mask], [edges], edge_sparsity, "edge")
         return Masks(kept, edge_mask)
+
+    def move(self, *, weights: Mapping[str, Tensor], scores: Mapping[str, Tensor], fraction: float) -> "Masks":
+        """Return masks in which the smallest weights of each tensor have given way to those with the largest scores.
+
+        What is dropped may come back, if its score is that large.
+
+        Args:
+            weights: A size for each weight, by the names of the masks; a fraction of those that are kept is dropped.
+            scores: A score for each weight; of all that are not kept then, those with the largest are.
+            fraction: Fraction of the kept weights of each tensor, rounded down, in ``[0, 1]``.
+
+        Raises:
+            ValueError: If sizes or scores do not fit the masks.
+        """
+        check_share(fraction, "fraction")
+        for name, given in {"weights": weights, "scores": scores}.items():
+            if {key: value.shape for key, value in given.items()} != {
+                k: mask.shape for k, mask in self.weights.items()
+            }:
+                raise ValueError(f"'{name}' must hold tensors for {sorted(self.weights)}, of the shapes of the masks")
+        moved = {
+            name: drop_and_grow(mask, weights[name], scores[name], math.floor(fraction * int(mask.sum())))
+            for name, mask in self.weights.items()
+        }
+        return Masks(moved, self.edges)
 
     def within(self, other: "Masks") -> bool:
         """Say whether all that is kept here is kept in the other masks, too."""

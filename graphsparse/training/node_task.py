@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphsparse.loader.batches import check_sums_weighted_messages
-from graphsparse.nn import Supermask
+from graphsparse.nn import SoftMasks, Supermask
 from graphsparse.ops.csr import as_csr
 from graphsparse.training.check import (
     check_callable,
@@ -287,8 +288,9 @@ class NodeTask:
             return predict(model, self.eval_data, self.call)
         with eval_mode(model), torch.no_grad():
             # What goes layer by layer knows plain models, not the wrapper that puts weights into one.
-            plain = model.materialize() if isinstance(model, Supermask) else model
-            logits = self.inference(plain, self.eval_data)
+            plain = model.materialize() if isinstance(model, SoftMasks | Supermask) else model
+            with model.weighed(self.eval_data) if isinstance(model, SoftMasks) else nullcontext(self.eval_data) as data:
+                logits = self.inference(plain, data)
         # It may leave them elsewhere than the graph, where labels and masks are.
         return logits.to(self.eval_data.y.device) if isinstance(logits, Tensor) else logits
 

@@ -43,6 +43,7 @@ class FitResult:
         history: ``epoch``, ``loss`` (mean over its steps), ``val`` and, for nodes, ``train`` of every evaluated epoch.
         weight_masks: Of every parameter that a projection of the optimiser covers, by name, which weights were kept at
             the best epoch; ``True`` = kept. A kept weight may be 0.
+        saved: Weights and buffers after the epochs of ``save_at``; ``None`` without it.
     """
 
     state_dict: dict[str, Tensor]
@@ -55,6 +56,7 @@ class FitResult:
     test: float | None
     history: list[dict[str, float]]
     weight_masks: dict[str, Tensor] = field(default_factory=dict)
+    saved: dict[str, Tensor] | None = None
 
 
 class Task(Protocol):

@@ -31,6 +31,9 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
     Where ``data`` has ``layer_edges``, a list of pairs of edges ``[2, m]`` and weights ``[m]``, each message passing
     layer gets the next of them, in the order in which the layers are called, whatever the model passes to it.
 
+    A model with a method ``weighed``, such as :class:`~graphsparse.nn.SoftMasks`, puts weights of its own on the edges
+    meanwhile: it is called inside ``with model.weighed(data) as data``.
+
     Args:
         model: The model.
         data: The graph.
@@ -47,10 +50,17 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
         >>> call_model(GCN(8, 16, 2, 3), random_graph()).shape
         torch.Size([60, 3])
     """
+    if call is None and isinstance(model, nn.Module):
+        check_device(model, data)
+    if (weighed := getattr(model, "weighed", None)) is not None:
+        with weighed(data) as own:
+            return _call_model(model, own, call)
+    return _call_model(model, data, call)
+
+
+def _call_model(model: nn.Module, data: Data, call: Call | None) -> Any:
     if call is not None:
         return call(model, data)
-    if isinstance(model, nn.Module):
-        check_device(model, data)
     layer_edges = data.get("layer_edges")
     if layer_edges is not None:
         with own_edges(model, layer_edges):
@@ -146,24 +156,74 @@ def own_edges(model: nn.Module, layer_edges: Sequence[tuple[Tensor, Tensor]]) ->
         ValueError: If another number of layers is called, or a layer takes no edge weights.
     """
     _check_takes_weights(model, "data.layer_edges")
-    depth = called = 0
+    called = 0
 
-    def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        nonlocal depth, called
-        depth += 1
-        if depth > 1:
-            return None
+    def give(layer: nn.Module, bound: inspect.BoundArguments) -> None:
+        nonlocal called
         called += 1
         if called > len(layer_edges):
             raise ValueError(
                 f"'data.layer_edges' holds edges for {len(layer_edges)} layers, but the model calls more; "
                 "the number of layers is an option of the sampler"
             )
-        signature = inspect.signature(layer.forward)
-        if not {"edge_index", "edge_weight"} <= set(signature.parameters):
+        if not {"edge_index", "edge_weight"} <= set(bound.signature.parameters):
             raise ValueError(f"'data.layer_edges' holds weights, but {type(layer).__name__} does not take edge weights")
-        bound = signature.bind(*args, **kwargs)
         bound.arguments["edge_index"], bound.arguments["edge_weight"] = layer_edges[called - 1]
+
+    with _given_to_layers(model, give):
+        yield
+    if called != len(layer_edges):
+        raise ValueError(
+            f"'data.layer_edges' holds edges for {len(layer_edges)} layers, but the model called {called}; "
+            "the number of layers is an option of the sampler"
+        )
+
+
+@contextmanager
+def weights_in_layers(model: nn.Module, weights: Sequence[tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Give every message passing layer that is called inside the block weights for the edges that the model passes it.
+
+    Args:
+        model: The model, which need not know of weights; nothing is left on it after the block.
+        weights: Pairs of edges, the very tensors that the model passes on, and their weights.
+
+    Raises:
+        ValueError: If a layer takes no edge weights or is given other edges, or no layer is called.
+    """
+    called = 0
+
+    def give(layer: nn.Module, bound: inspect.BoundArguments) -> None:
+        nonlocal called
+        called += 1
+        edges, kind = bound.arguments.get("edge_index"), type(layer).__name__
+        found = next((weight for own, weight in weights if own is edges), None)
+        if "edge_weight" not in bound.signature.parameters:
+            raise ValueError(
+                f"edges have weights, but {kind} does not take edge weights; see graphsparse.nn.accelerate"
+            )
+        if found is None or bound.arguments.get("edge_weight") is not None:
+            what = "other edges than those of the graph" if found is None else "edge weights of its own"
+            raise ValueError(f"edges have weights, but {type(model).__name__} gives {kind} {what}: take 'edge_weight'")
+        bound.arguments["edge_weight"] = found
+
+    with _given_to_layers(model, give):
+        yield
+    if not called:
+        raise ValueError(f"edges have weights, but {type(model).__name__} does not take edge weights")
+
+
+@contextmanager
+def _given_to_layers(model: nn.Module, give: Callable[[nn.Module, inspect.BoundArguments], None]) -> Iterator[None]:
+    """Let a function change the arguments of every message passing layer; one inside another takes what that passes."""
+    depth = 0
+
+    def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        nonlocal depth
+        depth += 1
+        if depth > 1:
+            return None
+        bound = inspect.signature(layer.forward).bind(*args, **kwargs)
+        give(layer, bound)
         return bound.args, bound.kwargs
 
     def after(layer: nn.Module, args: Any, output: Any) -> None:
@@ -178,11 +238,15 @@ def own_edges(model: nn.Module, layer_edges: Sequence[tuple[Tensor, Tensor]]) ->
     finally:
         for hook in hooks:
             hook.remove()
-    if called != len(layer_edges):
-        raise ValueError(
-            f"'data.layer_edges' holds edges for {len(layer_edges)} layers, but the model called {called}; "
-            "the number of layers is an option of the sampler"
-        )
+
+
+def takes_edge_weight(model: nn.Module) -> bool:
+    """Whether a model has an argument for weights of the edges, so that :func:`call_model` gives it some."""
+    inside, taken = _inside(model), forward_arguments(model)
+    if isinstance(inside, Sequential):
+        return len(inside.signature.param_dict) > 2
+    handed_on = any(entry.kind is entry.VAR_POSITIONAL for entry in taken.values())
+    return getattr(inside, "supports_edge_weight", True) is not False and ("edge_weight" in taken or handed_on)
 
 
 def _check_takes_weights(model: nn.Module, name: str) -> None:

@@ -13,13 +13,14 @@ from torch_geometric.nn import GCN
 from graphsparse.nn import accelerate, shrink
 from graphsparse.soups import SOUPS, Evaluator, combine, diagnose, ensemble, mix
 from graphsparse.testing import random_graph
-from graphsparse.tickets import METHODS, Ticket, Untrained, find_ticket
+from graphsparse.tickets import METHODS, FastGLT, Ticket, Untrained, find_ticket
 from graphsparse.training import Training, predict
 
 pytestmark = pytest.mark.cuda
 
 OURS = {name: method for name, method in METHODS.items() if type(method).__module__.startswith("graphsparse.")}
-OURS["untrained"] = Untrained(epochs=3)
+OURS |= {"untrained": Untrained(epochs=3), "fastglt": FastGLT(epochs=3, pretrain=1)}
+OURS |= {name: type(OURS[name])(edges_per_round=0.4, weights_per_round=0.6) for name in ("ugs", "wd-glt")}
 SOUP_OPTIONS = {"interpolation": {"granularity": 3}, "learned": {"epochs": 2}, "lottery pool": {"target": 0}}
 BUILT_IN = {n: partial(s, **SOUP_OPTIONS.get(n, {})) for n, s in SOUPS.items() if "graphsparse." in s.__module__}
 MAKERS = {"cached": lambda: GCN(8, 16, 2, 3), "plain": NormAndTie}

@@ -16,11 +16,13 @@ from graphsparse.soups.workers.train_ingredients import train_ingredients
 from graphsparse.soups.workers.workers import Workers
 from graphsparse.testing import random_graph
 from graphsparse.training import (
+    DropAndGrow,
     FixedMask,
     GraphTask,
     L0Projection,
     LinkTask,
     Masks,
+    NMProjection,
     NodeTask,
     Training,
     build_model,
@@ -140,6 +142,9 @@ PROJECTIONS = {
     "l0, ramp": lambda optimizer: L0Projection(optimizer, 0.6, schedule="cubic", total_steps=3),
     "l0, frozen": lambda optimizer: L0Projection(optimizer, 0.6, freeze_after=2),
     "random": lambda optimizer: FixedMask(optimizer, 0.6, seed=3),
+    "moving": lambda optimizer: DropAndGrow(optimizer, 0.6, end=4, every=2, accumulate=2),
+    "moving by chance": lambda optimizer: DropAndGrow(optimizer, 0.6, end=4, every=1, growth="random"),
+    "2:4": lambda optimizer: NMProjection(optimizer),
 }
 
 

@@ -6,10 +6,14 @@ from both_devices import there
 from simulated_device import count_syncs
 from torch_geometric.nn import GCN
 
-from graphsparse.nn import Supermask, accelerate
+from graphsparse.edges import attach_pairs
+from graphsparse.nn import SoftMasks, Supermask, accelerate
+from graphsparse.ops import constant
 from graphsparse.ops.select import mark_smallest, smallest_k_mask
 from graphsparse.testing import random_graph
-from graphsparse.training import FixedMask, L0Projection, Masks, NodeTask, fit
+from graphsparse.tickets.mask_terms import Clamp
+from graphsparse.training import DropAndGrow, FixedMask, L0Projection, Masks, NMProjection, NodeTask, fit
+from graphsparse.utils.call_model import call_model
 
 pytestmark = pytest.mark.cuda
 
@@ -19,6 +23,8 @@ PROJECTIONS = {
     "l0, ramp": lambda model, optimizer: L0Projection(optimizer, 0.6, schedule="cubic", total_steps=4),
     "l0, frozen": lambda model, optimizer: L0Projection(optimizer, 0.6, freeze_after=2),
     "random": lambda model, optimizer: FixedMask(optimizer, 0.6),
+    "between two moves": lambda model, optimizer: DropAndGrow(optimizer, 0.6, end=90, every=10, accumulate=9),
+    "2:4": lambda model, optimizer: NMProjection(optimizer),
     "masks": lambda model, optimizer: Masks.everything(model).hold(model, optimizer),
 }
 
@@ -39,6 +45,28 @@ def test_no_step_of_a_projection_waits(name, device):
     with count_syncs() as waits:
         for _ in range(5):
             step()
+    assert not waits, waits
+
+
+def test_no_step_of_soft_masks_waits(device):
+    data, model = attach_pairs(there(random_graph(), device)), accelerate(GCN(8, 16, 2, 3).to(device))
+    keep = Masks.everything(model, data)
+    soft = SoftMasks(model, weights=keep.weights, edges=keep.edges)
+    optimizer = torch.optim.SGD(soft.parameters(), lr=0.1)
+
+    def step():
+        optimizer.zero_grad()
+        call_model(soft, data).square().mean().backward()
+        soft.add_l1(edges=0.1, weights=0.1)
+        optimizer.step()
+        Clamp(1.0)(soft, 0)
+
+    with constant(data):
+        for _ in range(2):  # the second one looks how sparse the features are
+            step()
+        with count_syncs() as waits:
+            for _ in range(3):
+                step()
     assert not waits, waits
 
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from graphsparse.ops.pairs import (
     key_pairs,
     pair_keys,
     unique_keys,
+    unique_with_places,
 )
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=30)
@@ -163,3 +165,22 @@ def test_many_nodes_do_not_overflow():
 def test_bad_pairs(error, match, pairs):
     with pytest.raises(error, match=match):
         PairTable(pairs, 4, "p")
+
+
+@given(
+    keys=st.lists(st.integers(0, 2**40), max_size=60),
+    bits=st.sampled_from([41, 58, 62]),  # in one part, in two, in 32
+    cut=st.integers(0, 60),
+    most=st.sampled_from([1, 1 << 16]),
+)
+def test_distinct_keys_and_their_places_are_those_of_numpy(keys, bits, cut, most):
+    """However large keys may be, that is into however many parts they are dealt out, or too many."""
+    given = torch.tensor(keys, dtype=torch.int64)
+    given[::3] <<= bits - 41  # some of them near the bound
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_MOST_BUCKETS", most)
+        found, place = unique_with_places(lambda: [given[:cut], given[cut:]], len(keys), 2**bits)
+    expected, inverse = np.unique(given.numpy(), return_inverse=True)
+    assert found.tolist() == expected.tolist()
+    assert place.tolist() == inverse.tolist()
+    assert place.dtype == torch.int32

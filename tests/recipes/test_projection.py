@@ -9,7 +9,7 @@ from models import MODELS
 from resuming import Kill, assert_same_result, kill_in, no_kill
 
 from graphsparse.testing import random_graph
-from graphsparse.training import FixedMask, HeldMask, StepProjection, build_model, fit
+from graphsparse.training import DropAndGrow, FixedMask, HeldMask, StepProjection, build_model, fit
 
 
 class RigL(HeldMask):
@@ -99,3 +99,11 @@ def test_it_trains_goes_on_after_a_kill_and_says_what_it_kept(tmp_path):
     with pytest.raises(Kill):
         run(after_step=[kill_in(25)], checkpoint=tmp_path / "a.pt", checkpoint_every=4)
     assert_same_result(run(after_step=[no_kill], checkpoint=tmp_path / "a.pt"), whole)
+
+
+def test_it_is_that_of_the_package():
+    ours, theirs = (
+        fit(build_model(MODELS["GCN"], 0), random_graph(), epochs=60, project=project)
+        for project in (start, lambda optimizer: DropAndGrow(optimizer, 0.9, end=150))
+    )
+    assert_same_result(ours, theirs)

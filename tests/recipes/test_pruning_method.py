@@ -1,16 +1,21 @@
-"""The recipe "add a pruning method" of CONTRIBUTING: UGS and SNIP, outside the package, with public names only."""
+"""The recipe "add a pruning method" of CONTRIBUTING: SNIP as it stands there, and UGS, with public names only."""
 
+import importlib
 import inspect
+import re
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from models import MODELS
+from resuming import same_state
 from torch import nn
 from torch.func import functional_call
 
 from graphsparse.testing import random_graph
-from graphsparse.tickets import Found, TicketRun, find_tickets
+from graphsparse.tickets import AtInit, Found, TicketRun, find_tickets
 from graphsparse.training import Masks, NodeTask, Training
 
 
@@ -69,23 +74,24 @@ class UGS:
         return l1
 
 
-@dataclass(frozen=True)
-class SNIP:
-    """Keep the weights that the loss at the initial ones depends on most: the largest of weight times gradient.
+def write_snip(folder):
+    """Write the file that CONTRIBUTING shows, as a user would."""
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    recipe = text[text.index("**Add a pruning method.**") : text.index("**Add a projection.**")]
+    (code,) = re.findall(r"```python\n(.*?)```", recipe, re.S)
+    (folder / "snip.py").write_text(code, encoding="utf-8")
+    return code
 
-    Source: Lee et al., arXiv 1810.02340.
-    """
 
-    edges: str | None = None
-    prunes = frozenset({"edges", "weights"})
-    nested = True
-
-    def find(self, run):
-        model = run.model()
-        score = {n: (gradient * model.get_parameter(n)).abs() for n, gradient in run.gradient(model).items()}
-        for target in run.targets:
-            keep = run.everything().prune(weights=score, weight_sparsity=target.weights)
-            yield Found(target, run.score_edges(self.edges, target.edges), keep.weights)
+@pytest.fixture(scope="module")
+def snip(tmp_path_factory):
+    """Import the file of CONTRIBUTING."""
+    folder = tmp_path_factory.mktemp("recipe")
+    write_snip(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield importlib.import_module("snip").SNIP
+    sys.modules.pop("snip")
 
 
 TARGETS = [(0.1, 0.3), (0.19, 0.6), (0.4, 0.9)]
@@ -96,15 +102,19 @@ def lines(*objects):
     return sum(len(inspect.getsource(entry).rstrip().splitlines()) for entry in objects)
 
 
-def test_how_short_they_are():
+def test_how_short_they_are(tmp_path):
     assert lines(SoftMasks, UGS) <= 60
-    assert lines(SNIP) <= 20
+    code = write_snip(tmp_path)
+    assert len(code.splitlines()) <= 20
+    imported = re.findall(r"^from (graphsparse\S*) import (\w+)$", code, re.M)
+    assert code.count("graphsparse") == len(imported) == 1
+    assert all(name in importlib.import_module(module).__all__ for module, name in imported)
 
 
 @pytest.mark.parametrize("model", ["GCN", "GraphSAGE", "GAT"])
-@pytest.mark.parametrize("method", [UGS(), SNIP("teddy")], ids=["UGS", "SNIP"])
-def test_exact_and_nested(method, model):
-    data = random_graph()
+@pytest.mark.parametrize("name", ["UGS", "SNIP"])
+def test_exact_and_nested(name, model, snip):
+    method, data = UGS() if name == "UGS" else snip("teddy"), random_graph()
     tickets = find_tickets(MODELS[model], data, targets=TARGETS, method=method, training=SHORT)
     everything = Masks.everything(MODELS[model](), data)
     total, num_edges = sum(mask.numel() for mask in everything.weights.values()), everything.edges.numel()
@@ -153,12 +163,13 @@ def test_gradient_of_soft_masks_is_that_of_differences():
             )
 
 
-def test_snip_keeps_what_matters():
-    data = random_graph()
-    run = TicketRun(MODELS["GCN"], NodeTask(data), [], SHORT)
-    model = run.model()
-    gradient = run.gradient(model)
-    sizes = torch.cat([(gradient[n] * model.get_parameter(n)).abs().flatten() for n in run.names])
-    (ticket,) = find_tickets(MODELS["GCN"], data, targets=[(0.0, 0.9)], method=SNIP(), training=SHORT)
-    kept = torch.cat([ticket.weight_masks[n].flatten() for n in run.names])
-    assert sizes[kept].min() >= sizes[~kept].max()
+def test_the_file_of_the_recipe_is_the_method_of_the_package(snip):
+    options = {"targets": TARGETS, "training": SHORT}
+    theirs = find_tickets(MODELS["GCN"], random_graph(), method=snip("degree"), **options)
+    for ours, other in zip(
+        find_tickets(MODELS["GCN"], random_graph(), method=AtInit("snip", "degree"), **options), theirs, strict=True
+    ):
+        assert same_state(ours.weight_masks, other.weight_masks)
+        assert same_state(ours.state_dict, other.state_dict)
+        assert torch.equal(ours.edge_mask, other.edge_mask)
+        assert other.config["method"] == "SNIP"

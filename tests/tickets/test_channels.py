@@ -110,7 +110,7 @@ def test_lasso_keeps_one_of_two_channels_that_say_the_same():
 
 
 def test_rewinding_starts_from_the_initial_weights():
-    found, _ = found_by(Channels("lasso", rewind=True), MODELS["GCN"], 0.5)
+    found, _ = found_by(Channels("lasso", start="initial"), MODELS["GCN"], 0.5)
     assert found.start is None
 
 
@@ -160,8 +160,10 @@ def test_an_example_takes_no_draw_from_the_next_training():
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match=r"'score' must be 'magnitude' or 'lasso' \(got 'l1'\)"):
+    with pytest.raises(ValueError, match=r"'score' must be one of \('magnitude', 'lasso'\) \(got 'l1'\)"):
         Channels("l1")
+    with pytest.raises(ValueError, match=r"'start' must be one of \('trained', 'initial'\) \(got 'late'\)"):
+        Channels(start="late")
     make_model = lambda: GCN(8, 16, 2, 3, norm="layer_norm")  # noqa: E731
     with pytest.raises(ValueError, match=r"'norms.0' \(LayerNorm\) mixes all channels"):
         find_ticket(make_model, random_graph(), weight_sparsity=0.5, method=Channels(), training=SHORT)

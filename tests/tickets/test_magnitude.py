@@ -1,5 +1,6 @@
 """Masks of the largest trained weights."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ from models import MODELS
 
 from graphsparse.testing import random_graph
 from graphsparse.tickets import Magnitude, TicketRun, find_ticket, find_tickets
-from graphsparse.training import NodeTask, Training
+from graphsparse.training import Masks, NodeTask, Training, build_model, fit
 
 TRAINING = Training(epochs=4)
 
@@ -48,17 +49,60 @@ def test_one_dense_training_serves_all_targets(trained):
     assert len(trained) == 1
 
 
-def test_rounds_go_down_by_a_fifth(trained):
+def test_rounds_take_equal_shares_of_at_most_a_fifth(trained):
     options = {"method": Magnitude(per_round=0.2), "training": TRAINING}
     ticket = find_ticket(MODELS["GCN"], random_graph(), weight_sparsity=0.5, **options)
     kept = [flat(weights) for weights, _ in trained] + [flat(ticket.weight_masks)]
-    for mask, left in zip(kept, (1, 0.8, 0.64, 0.512, 0.5), strict=True):
+    for mask, left in zip(kept, (0.5 ** (i / 4) for i in range(5)), strict=True):
         assert (~mask).sum() == int((1 - left) * mask.size)
     for (before, after), (_, state) in zip(pairwise(kept), trained, strict=True):
         assert (before | ~after).all()  # nothing comes back
         size = np.abs(flat(state))
         assert not size[~before].any()
         assert size[after].min() >= size[before & ~after].max()
+
+
+@pytest.mark.parametrize("per_round", [0.4, 1.0])
+def test_late_rewinding(per_round):
+    """Every training but the first starts from the weights after epoch 3 and takes the epochs that are left."""
+    run = TicketRun(MODELS["BatchNorm and a tied weight"], NodeTask(random_graph()), [(0, 0.3), (0, 0.8)], TRAINING)
+    seen, after_three = [], {}
+
+    def note(model, epoch):
+        if epoch == 0:
+            seen.append({name: entry.clone() for name, entry in model.state_dict().items()})
+
+    def keep(model, epoch):
+        if epoch == 2:
+            after_three.update((name, entry.clone()) for name, entry in model.state_dict().items())
+
+    run.train(run.model(), "whole", after_step=[keep])
+    found = list(Magnitude(per_round, rewind=3).find(run))
+    for entry in found:
+        assert entry.epochs == 1
+        assert list(entry.start) == list(after_three)
+        assert all(torch.equal(value, after_three[name]) for name, value in entry.start.items())
+        run.train(run.model(entry.start), "final", weights=entry.weights, lr=0.0, weight_decay=0.0, after_step=[note])
+        masked = Masks(entry.weights).apply(after_three)
+        for name in run.names:  # buffers of normalisation move with every pass
+            assert torch.equal(seen[-1][name], masked[name])
+
+
+def test_a_target_before_the_first_round_takes_the_whole_training():
+    targets, method = [(0, 0.0), (0, 0.5)], Magnitude(rewind=2)
+    dense, _ = find_tickets(MODELS["GCN"], random_graph(), targets=targets, method=method, training=TRAINING)
+    result = fit(build_model(MODELS["GCN"], 0), random_graph(), training=replace(TRAINING, fast=False))
+    (plain,) = find_tickets(MODELS["GCN"], random_graph(), targets=[(0, 0)], method=method, training=TRAINING)
+    assert dense.metrics == plain.metrics
+    assert dense.metrics["val"] == result.val
+
+
+def test_bad_rewind():
+    for rewind, error in ((-1, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="'rewind' must be"):
+            Magnitude(rewind=rewind)
+    with pytest.raises(ValueError, match="'rewind' must be below the 4 epochs of 'training'"):
+        find_ticket(MODELS["GCN"], random_graph(), method=Magnitude(rewind=4), training=TRAINING)
 
 
 def test_biases_are_not_masked():

@@ -1,5 +1,6 @@
 """A training that was killed ends like one that was not, whatever is trained and wherever it was killed."""
 
+import copy
 import itertools
 import random
 import signal
@@ -152,6 +153,27 @@ def test_killed_and_resumed_is_like_undisturbed(case, tmp_path):
                 assert torch.load(path, weights_only=True)["epochs_run"] == saved
         assert_same_result(whole, train(case, path, every))
         assert_same_result(whole, train(case, path, every))  # finished: read, not run
+
+
+def test_weights_of_an_epoch_are_kept_whenever_the_training_was_killed(tmp_path):
+    seen = []
+    whole = train("dropout", hook=lambda model, epoch: seen.append(copy.deepcopy(model.state_dict())))
+    assert whole.saved is None
+    for killed in (2, 3, 6):
+        path = tmp_path / f"{killed}.pt"
+        with pytest.raises(Kill):
+            train("dropout", path, 1, kill_in(killed), save_at=3)
+        for _ in range(2):
+            result = train("dropout", path, 1, save_at=3)
+            assert same_state(result.saved, seen[2])
+            assert_same_result(result, whole)
+        with pytest.raises(ValueError, match="'save_at' was 3 and is now 4"):
+            train("dropout", path, 1, save_at=4)
+    for bad, error in ((0, ValueError), (EPOCHS + 1, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="'save_at' must be"):
+            train("dropout", save_at=bad)
+    with pytest.raises(ValueError, match=f"'save_at' is {EPOCHS}, but 'patience' ended the training after"):
+        train("patience", save_at=EPOCHS)
 
 
 @pytest.mark.parametrize("make_schedule", [lambda o: CosineAnnealingLR(o, 5), lambda o: MultiStepLR(o, [1, 3], 0.5)])

@@ -9,7 +9,17 @@ import torch
 from torch import nn
 
 from graphsparse.testing import random_graph
-from graphsparse.training import FixedMask, HeldMask, L0Projection, Masks, StepProjection, clipped_adam, fit
+from graphsparse.training import (
+    DropAndGrow,
+    FixedMask,
+    HeldMask,
+    L0Projection,
+    Masks,
+    NMProjection,
+    StepProjection,
+    clipped_adam,
+    fit,
+)
 
 
 def make_model():
@@ -47,6 +57,8 @@ PROJECTIONS = {
     "a ramp": lambda optimizer, model: L0Projection(optimizer, 0.5, schedule="cubic", total_steps=6),
     "frozen": lambda optimizer, model: L0Projection(optimizer, 0.5, freeze_after=2),
     "random": lambda optimizer, model: FixedMask(optimizer, 0.5),
+    "moving": lambda optimizer, model: DropAndGrow(optimizer, 0.5, end=9, every=3, accumulate=2),
+    "2:4": lambda optimizer, model: NMProjection(optimizer),
     "held": lambda optimizer, model: HeldMask(optimizer, [torch.rand(16, 8) < 0.5, torch.rand(4, 16) < 0.5]),
     "masks of a model": held,
     "one of a user": lambda optimizer, model: Halve(optimizer),

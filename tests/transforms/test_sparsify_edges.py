@@ -340,6 +340,12 @@ def test_hetero_types_lose_their_edges_together_with_the_reverse_type(score):
     assert torch.equal(forward, expected)
 
 
+def test_hetero_types_lose_their_edges_together_without_a_seed():
+    out = SparsifyEdges(0.5, "random")(ToUndirected()(hetero()))
+    forward, backward = out["author", "writes", "paper"].edge_index, out["paper", "rev_writes", "author"].edge_index
+    assert set(map(tuple, forward.t().tolist())) == set(map(tuple, backward.flip(0).t().tolist()))
+
+
 def test_hetero_by_edge_type():
     data = hetero()
     out = SparsifyEdges(0.5, edge_types=[("author", "writes", "paper")])(data)

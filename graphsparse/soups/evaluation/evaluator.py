@@ -12,11 +12,12 @@ from torch_geometric.data import Data
 from graphsparse.nn.inference import Layers, exact_copy
 from graphsparse.soups.evaluation.cached_forward import CachedForward
 from graphsparse.soups.evaluation.judge import Judge, Judged, halves, judged_nodes
-from graphsparse.soups.evaluation.plain_forward import PlainForward, estimate_statistics, running_norms
+from graphsparse.soups.evaluation.plain_forward import PlainForward, estimate_statistics
 from graphsparse.soups.states import State, mix
 from graphsparse.training.check import check_callable
 from graphsparse.utils.call_model import Call, call_model, check_device
 from graphsparse.utils.copy_model import copy_model
+from graphsparse.utils.running_norms import running_norms
 
 #: A figure of merit, higher is better, from the logits ``[n, C]`` and the labels of the judged nodes.
 NodeMetric: TypeAlias = Callable[[Tensor, Tensor], float]

@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from graphsparse.soups.states import State, tie, tied_names
 from graphsparse.training.check import check_output
 from graphsparse.utils.call_model import Call, call_model
+from graphsparse.utils.running_norms import running_norms, take_means
 
 
 class _Caller(nn.Module):
@@ -61,23 +62,6 @@ class PlainForward:
         return logits[self.nodes]
 
 
-def running_norms(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the normalisations of a model that keep running statistics, of batches or instances, by name.
-
-    They are known by their buffers ``running_mean`` and ``running_var`` and their ``momentum``.
-
-    Example:
-        >>> list(running_norms(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))))
-        ['1']
-    """
-    names = ("running_mean", "running_var")
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if hasattr(module, "momentum") and all(isinstance(getattr(module, key, None), Tensor) for key in names)
-    }
-
-
 @torch.no_grad()
 def estimate_statistics(model: nn.Module, state: State, data: Data, call: Call = call_model) -> dict[str, Tensor]:
     """Return a state dict with running statistics estimated anew, by one pass over a graph with dropout off.
@@ -93,30 +77,6 @@ def estimate_statistics(model: nn.Module, state: State, data: Data, call: Call =
             for key, value in module.named_buffers(recurse=False):
                 fresh[key] = torch.ones_like(value) if key == "running_var" else torch.zeros_like(value)
                 state[prefix + key] = fresh[key]  # written to by the calls below, so none that others hold
-            _take_means(module, fresh, stack)
+            take_means(module, fresh, stack)
         call_with_state(model, state, data, call)
     return state
-
-
-def _take_means(module: Any, buffers: dict[str, Tensor], stack: ExitStack) -> None:
-    """Have a normalisation collect the mean over its calls, until the stack is unwound."""
-    calls = 0
-
-    def before(*_: object) -> None:
-        # Not None, which stands for a cumulative mean in some normalisations only.
-        nonlocal calls
-        calls += 1
-        module.momentum = 1 / calls
-
-    def after(*_: object) -> None:
-        for key, value in buffers.items():
-            if (found := getattr(module, key)) is not value:  # some put a new tensor in its place
-                value.copy_(found)
-
-    def restore(momentum: float | None) -> None:
-        module.momentum, module.training = momentum, False
-
-    stack.callback(restore, module.momentum)
-    stack.callback(module.register_forward_pre_hook(before).remove)
-    stack.callback(module.register_forward_hook(after).remove)
-    module.training = True

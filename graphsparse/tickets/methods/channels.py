@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphsparse.nn import ChannelUnits, channel_units
-from graphsparse.ops.lasso import lasso_order
+from graphsparse.ops.lasso import lasso_order, least_squares
 from graphsparse.tickets.run import Found, TicketRun
 from graphsparse.utils.copy_model import copy_model
 
-_State: TypeAlias = Mapping[str, Tensor]
 _Grams: TypeAlias = Mapping[tuple[str, int], Tensor]
 
 
@@ -38,10 +38,10 @@ class Channels:
 
     Args:
         score: ``"magnitude"`` or ``"lasso"``.
-        rewind: Start the last training from the initial weights, not from the trained ones.
+        start: Where the last training starts from, the ``"trained"`` weights or the ``"initial"`` ones.
 
     Raises:
-        ValueError: If the score is unknown. While searching, if no channel of the model can be removed, as where a
+        ValueError: If ``score`` or ``start`` is unknown. While searching, if no channel of the model can be removed, as where a
             ``LayerNorm`` follows each layer: see :func:`~graphsparse.nn.channel_units`.
 
     Example:
@@ -62,13 +62,14 @@ class Channels:
     """
 
     score: Literal["magnitude", "lasso"] = "magnitude"
-    rewind: bool = False
+    start: Literal["trained", "initial"] = "trained"
     prunes: ClassVar[frozenset[str]] = frozenset({"weights"})
     nested: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.score not in ("magnitude", "lasso"):
-            raise ValueError(f"'score' must be 'magnitude' or 'lasso' (got {self.score!r})")
+        for name, known in (("score", ("magnitude", "lasso")), ("start", ("trained", "initial"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"'{name}' must be one of {known} (got {getattr(self, name)!r})")
 
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield masks of weights; those of a sparser target lie within those of a denser one."""
@@ -76,7 +77,8 @@ class Channels:
         model, graph, call = run.model(trained, plain=True), run.example(), getattr(run.task, "call", None)
         units, everything = channel_units(model, graph, call), run.everything()
         grams = units.grams(model, graph, call) if self.score == "lasso" else {}
-        turns = units.spread(_turns(units, _lasso(units, grams, trained) if grams else _norms(units, model)))
+        largest = units.norms(model).argsort(descending=True, stable=True).argsort()
+        turns = units.spread(_turns(units, _lasso(units, grams, trained) if grams else largest))
         scores = {}
         for name in everything.weights:  # within a turn the smallest first
             size = trained[name].abs().double()
@@ -85,50 +87,38 @@ class Channels:
         for target in run.targets:
             keep = everything.prune(weights=scores, weight_sparsity=target.weights)
             alive = units.sums(keep.weights, units.made | units.read) > 0
-            start = trained if self.score == "magnitude" else _refit(model, units, grams, alive)
-            yield Found(target, weights=keep.weights, start=None if self.rewind else start)
+            start = _refit(model, units, grams, alive) if self.start == "trained" else None
+            yield Found(target, weights=keep.weights, start=start)
 
 
-def _norms(units: ChannelUnits, model: nn.Module) -> Tensor:
-    """Return the place of each unit, that with the largest weights first."""
-    squares = {name: parameter.detach() ** 2 for name, parameter in model.named_parameters()}
-    return units.sums(squares, units.made).argsort(descending=True, stable=True).argsort()
-
-
-def _lasso(units: ChannelUnits, grams: _Grams, weights: _State) -> Tensor:
+def _lasso(units: ChannelUnits, grams: _Grams, weights: Mapping[str, Tensor]) -> Tensor:
     """Return the place of each unit within its layer by the lasso, that of the first that is taken in first."""
     total = torch.zeros(units.num_units, units.num_units, dtype=torch.float64)
     for (name, axis), gram in grams.items():
-        label, weight = units.labels[name, axis], weights[name].cpu().double().movedim(axis, 0)
-        own = label >= 0
-        where = (label[own].unsqueeze(1), label[own].unsqueeze(0))
-        total.index_put_(where, (gram * (weight @ weight.t()))[own][:, own], accumulate=True)
+        weight = weights[name].cpu().double().movedim(axis, 0)
+        unit = F.one_hot(units.labels[name, axis] + 1, units.num_units + 1)[:, 1:].double()
+        total += unit.t() @ (gram * (weight @ weight.t())) @ unit
     layers, place = units.layers(), torch.zeros(units.num_units, dtype=torch.long)
     for layer in range(int(layers.max()) + 1):
-        own = (layers == layer).nonzero().squeeze(1)
+        own = layers == layer
         place[own] = lasso_order(total[own][:, own])
     return place
 
 
 def _turns(units: ChannelUnits, place: Tensor) -> Tensor:
     """Return when each unit is removed, all layers at the same rate; the best of each layer after all others."""
-    layers = units.layers()
-    same = layers.unsqueeze(1) == layers
+    same = units.layers().unsqueeze(1) == units.layers()
     worse, size = (same & (place > place.unsqueeze(1))).sum(1), same.sum(1)
     turn = ((worse + 0.5) / size).argsort(stable=True).argsort().double()
     turn[worse == size - 1] = units.num_units
     return turn
 
 
-def _refit(model: nn.Module, units: ChannelUnits, grams: _Grams, alive: Tensor) -> _State:
+def _refit(model: nn.Module, units: ChannelUnits, grams: _Grams, alive: Tensor) -> Mapping[str, Tensor]:
     """Return the state of the model with weights that make up for the channels that are not there any more."""
     model = copy_model(model)
-    with torch.no_grad():
-        for (name, axis), gram in grams.items():
-            label, parameter = units.labels[name, axis], model.get_parameter(name)
-            own = (label < 0) | alive[label]
-            weight = parameter.detach().cpu().double().movedim(axis, 0)
-            new = torch.zeros_like(weight)
-            new[own] = torch.linalg.pinv(gram[own][:, own], hermitian=True, rtol=1e-10) @ gram[own] @ weight
-            parameter.copy_(new.movedim(0, axis))
+    for (name, axis), gram in grams.items():
+        label, parameter = units.labels[name, axis], model.get_parameter(name)
+        weight = parameter.detach().cpu().double().movedim(axis, 0)
+        parameter.data.copy_(least_squares(gram, weight, (label < 0) | alive[label]).movedim(0, axis))
     return model.state_dict()

@@ -2,76 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-from torch.optim import Optimizer
 
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
-from graphsparse.tickets.run import Found, TicketRun, WeightRule
-from graphsparse.training import FixedMask, L0Projection
-from graphsparse.training.step_projection import check_scope
+from graphsparse.tickets.run import Found, TicketRun, WeightRule, check_edges
 from graphsparse.typing import EdgeScore
-
-
-@dataclass(frozen=True)
-class L0:
-    """The largest weights are kept after every step, and any weight may come back: the projection of TEDDY.
-
-    Args:
-        scope: Rank the weights of all tensors together (``"global"``) or tensor by tensor (``"tensor"``).
-
-    Raises:
-        ValueError: If the scope is unknown.
-
-    Example:
-        >>> L0()
-        L0(scope='global')
-
-    Source: Seo et al., *TEDDY*, arXiv 2402.01261, Section 4; see :class:`~graphsparse.training.L0Projection`.
-    """
-
-    scope: Literal["global", "tensor"] = "global"
-    nested: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_scope(self.scope)
-
-    def __call__(self, optimizer: Optimizer, sparsity: float, *, seed: int) -> L0Projection:
-        """Attach the projection to an optimiser."""
-        return L0Projection(optimizer, sparsity, scope=self.scope)
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Weights that are drawn by chance are 0 from the first step to the last.
-
-    Args:
-        ratio: How many weights of each tensor are kept: ``"erk"`` more of small ones, by Erdos-Renyi ratios;
-            ``"uniform"`` the same share of all, which leaves next to nothing of a small last layer; ``"global"`` as it
-            comes when drawing from all of them together. The number of all together is exact with each.
-
-    Raises:
-        ValueError: If the ratio is unknown.
-
-    Example:
-        >>> Fixed()
-        Fixed(ratio='erk')
-
-    Source: the random baseline of Chen et al., *A Unified Lottery Ticket Hypothesis for Graph Neural Networks*,
-    arXiv 2102.06790, Section 4; the ratios of Evci et al., *Rigging the lottery*, arXiv 1911.11134, Section 3; see
-    :class:`~graphsparse.training.FixedMask`.
-    """
-
-    ratio: Literal["erk", "uniform", "global"] = "erk"
-    nested: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.ratio not in ("erk", "uniform", "global"):
-            raise ValueError(f"'ratio' must be 'erk', 'uniform' or 'global' (got {self.ratio!r})")
-
-    def __call__(self, optimizer: Optimizer, sparsity: float, *, seed: int) -> FixedMask:
-        """Attach the mask to an optimiser."""
-        return FixedMask(optimizer, sparsity, scope="tensor" if self.ratio == "uniform" else self.ratio, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -84,8 +18,8 @@ class OneShot:
     Args:
         edges: Edge score, by name or callable (see :func:`~graphsparse.edges.edge_score`), or a
             :class:`~graphsparse.edges.Sparsifier` or its name; ``None`` keeps all edges.
-        weights: :class:`L0`, :class:`Fixed`, or any other ``(optimizer, sparsity, seed=...) -> StepProjection``;
-            ``None`` keeps all weights.
+        weights: :class:`~graphsparse.tickets.L0`, any other rule for weights, or one of your own (see
+            :class:`~graphsparse.tickets.WeightRule`); ``None`` keeps all weights.
 
     Raises:
         TypeError: If ``edges`` is neither a name nor callable.
@@ -95,7 +29,7 @@ class OneShot:
     Example:
         >>> from torch_geometric.nn import GCN
         >>> from graphsparse.datasets import synthetic_citation
-        >>> from graphsparse.tickets import find_ticket
+        >>> from graphsparse.tickets import L0, find_ticket
         >>> from graphsparse.training import Training
         >>> data = synthetic_citation(1000, num_features=64, num_val=200, num_test=300)
         >>> make_model = lambda: GCN(64, 16, 2, 7, dropout=0.5)
@@ -111,10 +45,7 @@ class OneShot:
     weights: WeightRule | None = None
 
     def __post_init__(self) -> None:
-        method = None if self.edges is None else as_sparsifier(self.edges)
-        if method is not None and (method.reweights or method.directed):
-            what = "new weights for edges" if method.reweights else "one direction of an edge without the other"
-            raise ValueError(f"'edges' must be what the file of a ticket can hold, which is not {what} (got {method})")
+        check_edges(self.edges)
 
     @property
     def prunes(self) -> frozenset[str]:

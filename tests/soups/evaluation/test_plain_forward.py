@@ -5,14 +5,10 @@ from soup_models import CACHED, two_states
 from torch import nn
 from torch_geometric.nn import GCN, BatchNorm, HeteroBatchNorm, InstanceNorm
 
-from graphsparse.soups.evaluation.plain_forward import (
-    PlainForward,
-    call_with_state,
-    estimate_statistics,
-    running_norms,
-)
+from graphsparse.soups.evaluation.plain_forward import PlainForward, call_with_state, estimate_statistics
 from graphsparse.testing import random_graph
 from graphsparse.utils.call_model import call_model
+from graphsparse.utils.running_norms import running_norms
 
 
 @pytest.mark.parametrize("name", ["GCN 2", "GAT", "GCNII"])
