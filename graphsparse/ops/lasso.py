@@ -100,6 +100,8 @@ def least_squares(gram: Tensor, weight: Tensor, kept: Tensor) -> Tensor:
         >>> least_squares(gram, torch.tensor([[2.0], [3.0]]), torch.tensor([True, False]))
         tensor([[5.], [0.]])
     """
+    if kept.all():
+        return weight
     found = torch.zeros_like(weight)
     found[kept] = torch.linalg.pinv(gram[kept][:, kept], hermitian=True, rtol=1e-10) @ gram[kept] @ weight
     return found

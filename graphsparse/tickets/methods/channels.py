@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphsparse.nn import ChannelUnits, channel_units
 from graphsparse.ops.lasso import lasso_order, least_squares
 from graphsparse.tickets.run import Found, TicketRun
 from graphsparse.utils.copy_model import copy_model
-
-_Grams: TypeAlias = Mapping[tuple[str, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,8 @@ class Channels:
         start: Where the last training starts from, the ``"trained"`` weights or the ``"initial"`` ones.
 
     Raises:
-        ValueError: If ``score`` or ``start`` is unknown. While searching, if no channel of the model can be removed, as where a
-            ``LayerNorm`` follows each layer: see :func:`~graphsparse.nn.channel_units`.
+        ValueError: If ``score`` or ``start`` is unknown. While searching, if no channel of the model can be removed, as
+            where a ``LayerNorm`` follows each layer: see :func:`~graphsparse.nn.channel_units`.
 
     Example:
         >>> from torch_geometric.nn import GCN
@@ -87,16 +84,16 @@ class Channels:
         for target in run.targets:
             keep = everything.prune(weights=scores, weight_sparsity=target.weights)
             alive = units.sums(keep.weights, units.made | units.read) > 0
-            start = _refit(model, units, grams, alive) if self.start == "trained" else None
+            start = _refit(model, units, grams, alive).state_dict() if self.start == "trained" else None
             yield Found(target, weights=keep.weights, start=start)
 
 
-def _lasso(units: ChannelUnits, grams: _Grams, weights: Mapping[str, Tensor]) -> Tensor:
+def _lasso(units: ChannelUnits, grams: dict[tuple[str, int], Tensor], weights: Mapping[str, Tensor]) -> Tensor:
     """Return the place of each unit within its layer by the lasso, that of the first that is taken in first."""
     total = torch.zeros(units.num_units, units.num_units, dtype=torch.float64)
     for (name, axis), gram in grams.items():
         weight = weights[name].cpu().double().movedim(axis, 0)
-        unit = F.one_hot(units.labels[name, axis] + 1, units.num_units + 1)[:, 1:].double()
+        unit = nn.functional.one_hot(units.labels[name, axis] + 1, units.num_units + 1)[:, 1:].double()
         total += unit.t() @ (gram * (weight @ weight.t())) @ unit
     layers, place = units.layers(), torch.zeros(units.num_units, dtype=torch.long)
     for layer in range(int(layers.max()) + 1):
@@ -114,11 +111,11 @@ def _turns(units: ChannelUnits, place: Tensor) -> Tensor:
     return turn
 
 
-def _refit(model: nn.Module, units: ChannelUnits, grams: _Grams, alive: Tensor) -> Mapping[str, Tensor]:
-    """Return the state of the model with weights that make up for the channels that are not there any more."""
+def _refit(model: nn.Module, units: ChannelUnits, grams: dict[tuple[str, int], Tensor], alive: Tensor) -> nn.Module:
+    """Return a copy of the model with weights that make up for the channels that are not there any more."""
     model = copy_model(model)
     for (name, axis), gram in grams.items():
         label, parameter = units.labels[name, axis], model.get_parameter(name)
         weight = parameter.detach().cpu().double().movedim(axis, 0)
         parameter.data.copy_(least_squares(gram, weight, (label < 0) | alive[label]).movedim(0, axis))
-    return model.state_dict()
+    return model
