@@ -9,14 +9,17 @@ from graphsparse.nn.gcn_conv import GCNConv
 from graphsparse.nn.gin_conv import GINConv
 from graphsparse.nn.inference import layerwise_inference
 from graphsparse.nn.sage_conv import SAGEConv
+from graphsparse.nn.shrink import shrink
 from graphsparse.nn.soft_masks import SoftMasks
 from graphsparse.nn.sparsities import coat_sparsities
 from graphsparse.nn.supermask import Supermask
+from graphsparse.nn.units import ChannelUnits, channel_units
 from graphsparse.nn.weight_laws import SupermaskLaw
 
 __all__ = [
     "FUSED",
     "CSRLinear",
+    "ChannelUnits",
     "FusedConv",
     "GATConv",
     "GCN2Conv",
@@ -27,7 +30,9 @@ __all__ = [
     "Supermask",
     "SupermaskLaw",
     "accelerate",
+    "channel_units",
     "coat_sparsities",
     "layerwise_inference",
+    "shrink",
     "to_csr",
 ]

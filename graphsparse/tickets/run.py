@@ -223,15 +223,22 @@ class TicketRun:
             )
 
     def model(
-        self, start: Mapping[str, Tensor] | None = None, weights: Mapping[str, Tensor] | None = None
+        self,
+        start: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+        *,
+        plain: bool = False,
     ) -> nn.Module:
-        """Return a model with the initial weights of the seed, or with those given; 0 where masks do not keep them."""
+        """Return a model with the initial weights of the seed, or with those given; 0 where masks do not keep them.
+
+        With ``plain`` its layers are those of ``make_model``, never faster ones in their place.
+        """
         model = build_model(self._make_model, self.training.seed)
         if start is not None:
             model.load_state_dict(dict(start))
         for name, mask in (weights or {}).items():
             model.get_parameter(name).data.masked_fill_(~mask, 0)
-        return self._fast(model)
+        return model if plain else self._fast(model)
 
     def logits(self, model: nn.Module) -> Tensor:
         """Return what the task says of a model in evaluation mode, without the test part; NaN where it says nothing."""
@@ -401,6 +408,17 @@ class TicketRun:
                 for name, gradient in found.items():
                     total[name] += gradient
         return total
+
+    def example(self) -> Any:
+        """Return what models are called on: the training graph, or a batch where there is none as a whole."""
+        if getattr(self.task, "loader", None) is None and hasattr(self.task, "data"):
+            return self.task.data
+        states = [generator.get_state() for generator in self.task.generators]
+        with seeded(self.training.seed):
+            batch = next(iter(self.task.batches()))
+        for generator, state in zip(self.task.generators, states, strict=True):
+            generator.set_state(state)  # the next training draws what it would have drawn
+        return getattr(batch, "graph", batch)
 
     def hold(
         self, rule: WeightRule, sparsity: float, epochs: int | None = None

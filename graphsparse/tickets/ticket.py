@@ -20,6 +20,7 @@ from graphsparse.edges.graph_edges import (
     keep_entries,
 )
 from graphsparse.nn import Supermask, to_csr
+from graphsparse.nn import shrink as cut_channels
 from graphsparse.tickets import format as ticket_format
 from graphsparse.tickets.edge_rule import EdgeRule
 from graphsparse.tickets.frozen import FrozenWeights
@@ -336,6 +337,7 @@ class Ticket:
         make_model: MakeModel,
         *,
         format: Literal["dense", "csr"] = "dense",
+        shrink: Data | HeteroData | None = None,
     ) -> nn.Module:
         """Return a model with the weights of the ticket, in evaluation mode.
 
@@ -344,16 +346,23 @@ class Ticket:
         As ``"csr"`` it is for inference, and holds only the weights that are not zero:
         :func:`~graphsparse.nn.to_csr`.
 
+        With ``shrink`` whole channels that do nothing are cut out of it: a smaller plain model with the same keys, see
+        :func:`~graphsparse.nn.shrink`. That pays for tickets of :class:`~graphsparse.tickets.Channels`.
+
         Args:
             make_model: Builds the model the ticket was found for.
             format: ``"dense"`` or ``"csr"``.
+            shrink: A graph that the model takes, if channels are to be cut. A model with another signature than
+                ``model(x, edge_index)`` is given to :func:`~graphsparse.nn.shrink` itself.
 
         Raises:
-            ValueError: If that model has other keys or shapes, or there is no such format.
+            TypeError: If ``shrink`` is no graph.
+            ValueError: If that model has other keys or shapes, no channel of it can be cut, or there is no such format.
         """
         if format not in ("dense", "csr"):
             raise ValueError(f"'format' must be 'dense' or 'csr' (got {format!r})")
         model = self._plain(make_model)
+        model = model if shrink is None else cut_channels(model, shrink)
         return model if format == "dense" else to_csr(model)
 
     def _plain(self, make_model: MakeModel) -> nn.Module:

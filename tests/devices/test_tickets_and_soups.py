@@ -10,7 +10,7 @@ from models import MODELS, NormAndTie
 from soup_helpers import random_states
 from torch_geometric.nn import GCN
 
-from graphsparse.nn import accelerate
+from graphsparse.nn import accelerate, shrink
 from graphsparse.soups import SOUPS, Evaluator, combine, diagnose, ensemble, mix
 from graphsparse.testing import random_graph
 from graphsparse.tickets import METHODS, FastGLT, Ticket, Untrained, find_ticket
@@ -45,6 +45,15 @@ def test_tickets(name, device, tmp_path):
     assert_equal(found, expected, 1e-3, device)
     again = predict(loaded.materialize(lambda: small().to(device)).to(device), loaded.sparsify(there(data, device)))
     assert_equal(again, expected, 1e-3, device)
+
+
+def test_a_smaller_model(device):
+    model, data = small().to(device), there(random_graph(), device)
+    with torch.no_grad():
+        model.convs[1].lin.weight[:, 5:] = 0
+    less = shrink(model, data)
+    assert less.convs[0].lin.weight.shape == (5, 8)
+    assert_equal(predict(less, data), predict(model, data).cpu(), 1e-4, device)
 
 
 def test_a_ticket_of_the_cpu_is_that_of_the_device(device):

@@ -22,6 +22,7 @@ from graphsparse.tickets import (
     UGS,
     WDGLT,
     AtInit,
+    Channels,
     FastGLT,
     InstantSoup,
     Magnitude,
@@ -44,8 +45,13 @@ SHORT = {
 }
 METHOD = {name: SHORT.get(name, method) for name, method in METHODS.items()} | {
     "late rewinding": Magnitude(per_round=0.5, rewind=2),
+    "channels, rewound": Channels(start="initial"),
 }
-TRAINED = [name for name, method in METHOD.items() if not isinstance(method, Untrained)]
+TRAINED = [
+    name
+    for name, method in METHOD.items()
+    if not isinstance(method, Untrained) and getattr(method, "start", "initial") == "initial"
+]
 TRAINING = Training(epochs=4)
 
 

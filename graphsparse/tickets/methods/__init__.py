@@ -1,6 +1,7 @@
 """Ways to find tickets, each a small frozen dataclass."""
 
 from graphsparse.tickets.methods.at_init import AtInit
+from graphsparse.tickets.methods.channels import Channels
 from graphsparse.tickets.methods.fast_glt import FastGLT
 from graphsparse.tickets.methods.free_tickets import FreeTickets
 from graphsparse.tickets.methods.instant_soup import InstantSoup
@@ -22,6 +23,8 @@ METHODS: dict[str, PruningMethod] = {
     "rigl": OneShot(None, RigL()),
     "magnitude": Magnitude(),
     "iterative_magnitude": Magnitude(per_round=0.2),
+    "channels": Channels(),
+    "channels_lasso": Channels("lasso"),
     "ugs": UGS(),
     "wd-glt": WDGLT(),
     "fastglt": FastGLT(),
@@ -39,6 +42,7 @@ __all__ = [
     "UGS",
     "WDGLT",
     "AtInit",
+    "Channels",
     "FastGLT",
     "FreeTickets",
     "InstantSoup",
