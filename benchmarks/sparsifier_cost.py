@@ -25,7 +25,7 @@ from graphsparse.datasets import load
 from graphsparse.edges import SPARSIFIERS, sample_edge, sparsify_edge
 
 #: Those whose core may be larger than half of the edges keep the core alone.
-CORE_ALONE = ("spanner",)
+CORE_ALONE = ("spanner", "metric_backbone")
 
 
 def graph(name):
@@ -42,6 +42,8 @@ def measure(name, method):
     torch.set_num_threads(1)
     edge_index, num_nodes = graph(name)
     x = torch.ones(num_nodes, 1) if method == "message_norm" else None
+    # Without lengths the metric backbone is the whole graph.
+    weight = torch.rand(edge_index.size(1)) + 0.5 if method == "metric_backbone" else None
     held = reset_peak()
     start = time.process_time()
     if method == "coalesce":
@@ -49,7 +51,8 @@ def measure(name, method):
     else:
         choose = sample_edge if SPARSIFIERS[method].reweights else sparsify_edge
         sparsity = None if method in CORE_ALONE else 0.5
-        kept = choose(edge_index, sparsity, SPARSIFIERS[method], num_nodes=num_nodes, seed=0, x=x)[0].size(1)
+        options = {"num_nodes": num_nodes, "seed": 0, "edge_weight": weight, "x": x}
+        kept = choose(edge_index, sparsity, SPARSIFIERS[method], **options)[0].size(1)
     return {
         "graph": name,
         "method": method,

@@ -183,7 +183,7 @@ def released_ugs(
             soft = method.soften(run, keep, number)
             fit(soft, NodeTask(paired).without_test(), training, **method.terms(run))
             keep = keep.prune(**soft.scores(), edge_sparsity=step.edges, weight_sparsity=step.weights)
-        assert keep.edges is not None
+        assert isinstance(keep.edges, Tensor)
         model, kept = run.model(), torch.ones_like(entry).masked_scatter(entry, keep.edges)
         result = fit(model, NodeTask(mask_data_edges(data, kept)), training, project=partial(keep.hold, model))
         rows.append({**target._asdict(), "val": result.val, "test": result.test, "masks": keep})

@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.transforms import ToUndirected
 from torch_geometric.utils import to_undirected
 
 
@@ -46,6 +47,32 @@ def random_graph(num_nodes: int = 60, num_features: int = 8, num_classes: int = 
         val_mask=fold == 1,
         test_mask=fold == 2,
     )
+
+
+def random_hetero_graph(num_nodes: int = 40, seed: int = 0) -> HeteroData:
+    """Return a small graph of papers, with labels of 3 classes and masks, and authors; every edge type has its reverse.
+
+    Args:
+        num_nodes: Number of papers; there are half as many authors.
+        seed: Two calls with the same seed return equal graphs.
+
+    Example:
+        >>> random_hetero_graph().edge_types
+        [('paper', 'cites', 'paper'), ('author', 'writes', 'paper'), ('paper', 'rev_cites', 'paper'),
+         ('paper', 'rev_writes', 'author')]
+    """
+    generator, papers = torch.Generator().manual_seed(seed), random_graph(num_nodes, seed=seed)
+    num_authors = num_nodes // 2
+    data = HeteroData()
+    for key in ("x", "y", "train_mask", "val_mask", "test_mask"):
+        data["paper"][key] = papers[key]
+    data["author"].x = torch.randn(num_authors, 5, generator=generator)
+    above = papers.edge_index[0] < papers.edge_index[1]
+    data["paper", "cites", "paper"].edge_index = papers.edge_index[:, above]
+    ends = [torch.randint(size, (2 * num_nodes,), generator=generator) for size in (num_authors, num_nodes)]
+    data["author", "writes", "paper"].edge_index = torch.stack(ends)
+    found: HeteroData = ToUndirected(merge=False)(data)
+    return found
 
 
 def assert_undirected(edge_index: Tensor) -> None:

@@ -51,6 +51,8 @@ MISTAKES = [
     ("teddy", ["--edges", "40"], "40 % is 0.4"),
     ("sparsify", ["--sparsity", "40"], "40 % is 0.4"),
     ("sparsify", ["--methods", "best"], "invalid choice"),
+    ("ticket_arena", ["--methods", "teddy", "usg"], "invalid choice"),
+    ("ticket_arena", ["--rounds", "0"], "at least 1"),
     ("teddy", ["--model", "gnc"], "known are GCN, SAGE, GIN, GAT"),
     ("teddy", ["--score", "tedy"], "'teddy'"),
     ("teddy", ["--out", "."], "must be a file"),

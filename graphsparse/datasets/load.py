@@ -42,6 +42,8 @@ def load(
     actor (d)              7,600    30,019      932       5 10, 48/32/20 %
     minesweeper           10,000    78,804        7       2 10, 50/25/25 %
     tolokers              11,758 1,038,000       10       2 10, 50/25/25 %
+    chameleon_filtered       890    17,708    2,325       5 10, 46/32/22 %
+    squirrel_filtered      2,223    93,996    2,089       5 10, 47/32/20 %
     airports-usa (d)       1,190    13,599    1,190       4 by ``seed``, 60/20/20 %
     airports-brazil (d)      131     1,074      131       4 by ``seed``, 60/20/20 %
     airports-europe (d)      399     5,995      399       4 by ``seed``, 60/20/20 %
@@ -63,10 +65,10 @@ def load(
     Args:
         name: One of the names above, in capitals or not.
         root: Folder of the raw files, laid out as PyG does below ``planetoid``, ``webkb``, ``actor``,
-            ``citation_full``, ``heterophilous``, ``airports``, and as OGB does below ``ogb``; by default the folder
-            named by ``GRAPHSPARSE_DATA``, else ``data`` in the current folder. It is only read, unless raw files are
-            missing there: these are downloaded into it. Nothing in a file is run. Processed data go to the cache, see
-            :func:`graphsparse.datasets.cache.cache_root`.
+            ``citation_full``, ``heterophilous``, ``heterophilous_extra``, ``airports``, and as OGB does below ``ogb``;
+            by default the folder named by ``GRAPHSPARSE_DATA``, else ``data`` in the current folder. It is only read,
+            unless raw files are missing there: these are downloaded into it. Nothing in a file is run. Processed data
+            go to the cache, see :func:`graphsparse.datasets.cache.cache_root`.
         split: Which of the splits; 0 where there is one.
         normalize_features: Divide each row of ``x`` by its sum, as PyG's ``NormalizeFeatures`` does, where ``x`` holds
             words (the citation graphs, WebKB, Actor, ``synthetic``). The features of the other sets, one-hot or

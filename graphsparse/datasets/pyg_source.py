@@ -166,11 +166,24 @@ def _citation_full(name: str) -> PygSource:
     return PygSource("citation_full", files, CitationFull, (name,), url, (*arrays, "labels"))
 
 
-def _heterophilous(name: str) -> PygSource:
+class _Filtered(HeterophilousGraphDataset):  # type: ignore[misc]
+    """A graph of the same authors and in the same form that PyG's class does not know by name."""
+
+    def __init__(self, root: str, name: str) -> None:
+        self.name = name
+        InMemoryDataset.__init__(self, root)
+        self.load(self.processed_paths[0])
+
+    @property
+    def raw_dir(self) -> str:
+        return str(self.root)
+
+
+def _heterophilous(name: str, folder: str = "heterophilous", dataset: Any = HeterophilousGraphDataset) -> PygSource:
     return PygSource(
-        "heterophilous",
-        (f"{name}/raw/{name}.npz",),
-        HeterophilousGraphDataset,
+        folder,
+        (f"{name}.npz" if dataset is _Filtered else f"{name}/raw/{name}.npz",),
+        dataset,
         (name,),
         f"{HeterophilousGraphDataset.url}/{name}.npz",
         ("node_features", "node_labels", "edges", *(f"{mask}s" for mask in _MASKS)),
@@ -203,6 +216,8 @@ PYG_SOURCES: dict[str, PygSource] = {
     "dblp": _citation_full("dblp"),
     "minesweeper": _heterophilous("minesweeper"),
     "tolokers": _heterophilous("tolokers"),
+    "chameleon_filtered": _heterophilous("chameleon_filtered", "heterophilous_extra", _Filtered),
+    "squirrel_filtered": _heterophilous("squirrel_filtered", "heterophilous_extra", _Filtered),
     "airports-usa": _airports("usa"),
     "airports-brazil": _airports("brazil"),
     "airports-europe": _airports("europe"),

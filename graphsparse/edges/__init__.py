@@ -1,7 +1,7 @@
 """Which edges of a graph are needed: score, select, apply. The undirected edge is the unit."""
 
 import graphsparse.edges.scores  # noqa: F401  (the scores register themselves)
-from graphsparse.edges.entries import attach_pairs
+from graphsparse.edges.graph_edges import attach_pairs
 from graphsparse.edges.sample import SampledEdges, sample_edge
 from graphsparse.edges.score import edge_score, edge_score_rule
 from graphsparse.edges.scores.resistance import effective_resistance

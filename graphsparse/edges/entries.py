@@ -1,14 +1,11 @@
 """The entries of an edge list and its undirected edges: which edge each entry is, found once."""
 
-import copy
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
-from graphsparse.edges.attributes import check_one_graph
 from graphsparse.edges.undirected import UndirectedEdges, entry_blocks
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.check import check_edge_index
@@ -163,45 +160,6 @@ def _sorted_list(edge_index: Tensor, num_nodes: int) -> _SortedList | None:
         if all(torch.equal(keys[0][order[where]], keys[1][where]) for where in blocks(half)):
             return _SortedList(row, col, edges, order)
     return None
-
-
-def edge_pairs(edge_index: Tensor, num_nodes: int | tuple[int, int] | None = None) -> Tensor:
-    """Return the undirected edge of every entry, int32 ``[E]``, by its place in canonical order; -1 for a self-loop."""
-    entries = Entries(edge_index, num_nodes)
-    num = entries.edges.num_edges
-    kind = torch.int32 if num < 2**31 else torch.int64
-    return entries.per_entry(torch.arange(num, dtype=kind, device=edge_index.device), loops=-1)
-
-
-def attach_pairs(data: Data) -> Data:
-    r"""Return a graph that says of each entry of its edge list which undirected edge it is, as ``edge_pair``.
-
-    Both directions of an edge, and all its duplicates, have the same number, from 0 to :math:`M - 1` in canonical order
-    (by smaller end, then larger end), the order of :class:`~graphsparse.training.Masks`. Loaders cut ``edge_pair`` out
-    with the other attributes of edges, so that a batch knows which edges of the whole graph it has: attach it before a
-    loader is made of the graph.
-
-    Args:
-        data: One graph, with ``edge_index``. It is left as it is.
-
-    Returns:
-        A shallow copy with ``edge_pair``, int32 ``[E]``, -1 for self-loops, which are no undirected edge.
-
-    Raises:
-        TypeError: If ``data`` is no homogeneous graph.
-        ValueError: If it has no ``edge_index``.
-
-    Example:
-        >>> data = attach_pairs(Data(edge_index=torch.tensor([[1, 0, 2, 2], [0, 1, 1, 2]]), num_nodes=3))
-        >>> data.edge_pair
-        tensor([ 0,  0,  1, -1], dtype=torch.int32)
-    """
-    check_one_graph(data)
-    if data.get("edge_index") is None:
-        raise ValueError(f"'data' must hold 'edge_index' (got {sorted(data.keys())})")
-    data = copy.copy(data)
-    data.edge_pair = edge_pairs(data.edge_index, data.num_nodes)
-    return data
 
 
 def check_edge_weight(edge_weight: Tensor, edge_index: Tensor, name: str = "edge_weight") -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch_geometric.data import Data
+from torch_geometric.data import HeteroData
 
+from graphsparse.edges.graph_edges import PerEdge, as_given, by_kind
 from graphsparse.ops.check import check_integer, check_number
 from graphsparse.utils.call_model import takes_edge_weight, weights_in_layers
 from graphsparse.utils.copy_model import copy_model
@@ -33,12 +34,13 @@ class SoftMasks(nn.Module):
     Args:
         model: Any model.
         weights: For each masked parameter, by name, what is kept, bool of its shape; ``None`` masks none.
-        edges: Which undirected edges are kept, bool ``[M]`` in canonical order; ``None`` masks none.
+        edges: Which undirected edges are kept, bool ``[M]`` in canonical order, of a ``HeteroData`` by edge type as in
+            :class:`~graphsparse.training.Masks`; ``None`` masks none.
         noise: Masks start within so much of 1, by chance, and at 0 where nothing is kept.
         seed: Seed of this draw.
 
     Attributes:
-        edge: The mask of the edges, ``[M]``, or ``None``.
+        edge: The mask of the edges, ``[M]``, of all edge types together, or ``None``.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -68,7 +70,7 @@ class SoftMasks(nn.Module):
         model: nn.Module,
         *,
         weights: Mapping[str, Tensor] | None = None,
-        edges: Tensor | None = None,
+        edges: PerEdge | None = None,
         noise: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -83,9 +85,12 @@ class SoftMasks(nn.Module):
         for name, kept in (weights or {}).items():
             _check_mask(f"weights[{name!r}]", kept, None if name not in known else tuple(known[name].shape))
         like = next(model.parameters())
-        self.edge = None
+        self.edge, self._sizes = None, {}
         if edges is not None:
-            _check_mask("edges", edges, (edges.numel(),) if isinstance(edges, Tensor) else None)
+            for mask in by_kind(edges).values():
+                _check_mask("edges", mask, (mask.numel(),) if isinstance(mask, Tensor) else None)
+            self._sizes = {kind: mask.numel() for kind, mask in by_kind(edges).items()}
+            edges = torch.cat(list(by_kind(edges).values()))
             self.register_buffer("keep_edge", edges.to(like.device), persistent=False)
             self.edge = nn.Parameter(_near_one(edges, noise, generator, like))
         self.masks = nn.ParameterList()
@@ -105,7 +110,7 @@ class SoftMasks(nn.Module):
         return {name: self.model.get_parameter(name) * (mask * keep) for name, mask, keep in rows}
 
     @contextmanager
-    def weighed(self, data: Data) -> Iterator[Data]:
+    def weighed(self, data: Any) -> Iterator[Any]:
         """Yield a graph, or a part of it, whose edges are multiplied by their masks; what comes in is left as it is.
 
         The weights are its ``edge_weight`` where the model takes one; where not, its layers get them inside the block.
@@ -119,31 +124,32 @@ class SoftMasks(nn.Module):
         if self.edge is None:
             yield data
             return
-        pair, own = data.get("edge_pair"), data.get("edge_weight")
-        if pair is None or pair.shape != (data.edge_index.size(1),):
-            raise ValueError(
-                "'data' must say by 'edge_pair' which undirected edges it has, one number for each of "
-                f"{data.edge_index.size(1)} entries (got {None if pair is None else list(pair.shape)}): make the "
-                "loader of graphsparse.edges.attach_pairs(data)"
-            )
         # The first value is that of self-loops, whose number is -1.
         values = torch.cat([self.edge.new_ones(1), self.edge * self.keep_edge])
-        weight = values.index_select(0, pair + 1)
-        if own is None and not takes_edge_weight(self.model):
-            with weights_in_layers(self.model, [(data.edge_index, weight)]):
+        weights = [values.index_select(0, _pair_of(store) + 1) for store in data.edge_stores]
+        # What `to_hetero` makes of a model takes weights that its layers do not get.
+        takes = not isinstance(data, HeteroData) and takes_edge_weight(self.model)
+        if not takes and all(store.get("edge_weight") is None for store in data.edge_stores):
+            with weights_in_layers(
+                self.model, list(zip((s.edge_index for s in data.edge_stores), weights, strict=True))
+            ):
                 yield data
             return
         data = copy.copy(data)
-        data.edge_weight = weight if own is None else own.view(-1) * weight
+        for store, weight in zip(data.edge_stores, weights, strict=True):
+            own = store.get("edge_weight")
+            store["edge_weight"] = weight if own is None else own.view(-1) * weight
         yield data
 
     def scores(self) -> dict[str, Any]:
         """Return the sizes of the masks as :meth:`graphsparse.training.Masks.prune` takes them."""
         named = zip(self.names, self.masks, strict=True)
         sizes = {name: mask.detach().abs() for name, mask in named}
-        return ({"weights": sizes} if sizes else {}) | (
-            {} if self.edge is None else {"edges": self.edge.detach().abs()}
-        )
+        found: dict[str, Any] = {"weights": sizes} if sizes else {}
+        if self.edge is not None:
+            parts = torch.split(self.edge.detach().abs(), list(self._sizes.values()))
+            found["edges"] = as_given(dict(zip(self._sizes, parts, strict=True)))
+        return found
 
     @torch.no_grad()
     def add_l1(self, *, edges: float = 0.0, weights: float = 0.0) -> None:
@@ -176,6 +182,18 @@ class SoftMasks(nn.Module):
         for name, weight in masked.items():
             model.get_parameter(name).copy_(weight)
         return model
+
+
+def _pair_of(store: Any) -> Tensor:
+    """Return which undirected edge each entry is."""
+    pair, num = store.get("edge_pair"), store["edge_index"].size(1)
+    if pair is None or pair.shape != (num,):
+        raise ValueError(
+            f"'data' must say by 'edge_pair' which undirected edges it has, one number for each of {num} entries "
+            f"(got {None if pair is None else list(pair.shape)}): make the loader of "
+            "graphsparse.edges.attach_pairs(data)"
+        )
+    return pair  # type: ignore[no-any-return]
 
 
 def _check_mask(name: str, mask: Any, shape: tuple[int, ...] | None) -> None:

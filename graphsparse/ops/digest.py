@@ -65,8 +65,8 @@ def _dense_parts(value: Tensor) -> Sequence[Tensor]:
     return (value.as_subclass(Tensor),)
 
 
-def graph_fingerprint(edge_index: Tensor, num_nodes: int | None = None) -> str:
-    """Return a digest of the edges, in their order, and the number of nodes.
+def graph_fingerprint(edge_index: Tensor, num_nodes: int | tuple[int, int] | None = None) -> str:
+    """Return a digest of the edges, in their order, and the number of nodes, of a bipartite graph of sources.
 
     What is stored per edge, such as a mask, fits another graph only if the fingerprints are equal. The integer type,
     the device and the class of ``edge_index`` do not matter.

@@ -1,6 +1,6 @@
 """Soups of tickets: state dicts with common edges, and a pool of other sparsities that improves one of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -52,8 +52,14 @@ class TicketStates:
                     f"ticket {i} was found for another graph than ticket 0: its fingerprint is {ticket.graph}, "
                     f"not {tickets[0].graph} (nodes-edges-digest)"
                 )
+            if isinstance(ticket.edge_mask, Mapping):
+                raise ValueError(f"ticket {i} is of a HeteroData, on which no evaluator of a soup judges")
             masks = (ticket.edge_mask, tickets[0].edge_mask)
-            if masks[0] is not None and masks[1] is not None and not torch.equal(masks[0].cpu(), masks[1].cpu()):
+            if (
+                isinstance(masks[0], Tensor)
+                and isinstance(masks[1], Tensor)
+                and not torch.equal(masks[0].cpu(), masks[1].cpu())
+            ):
                 raise ValueError(
                     f"ticket {i} keeps other edges than ticket 0: tickets of a soup must have one common edge mask. "
                     "Find them with the same edge sparsity and score, or give their 'state_dict's to have all of them "
@@ -76,7 +82,7 @@ class TicketStates:
             ValueError: If it has.
         """
         graph, mask = (self.tickets[0].graph, self.tickets[0].edge_mask) if self.tickets else (None, None)
-        if graph is None or mask is None:
+        if graph is None or not isinstance(mask, Tensor):
             return
         nodes, edges = int(graph.split("-")[0]), int(mask.count_nonzero())
         if (data.num_nodes, data.num_edges) != (nodes, edges):

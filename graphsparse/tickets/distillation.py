@@ -1,11 +1,10 @@
 """Learning from the predictions of the dense model."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from graphsparse.metrics.labels import is_labelled
 from graphsparse.ops.check import check_number
@@ -68,14 +67,15 @@ class Distillation:
             raise ValueError("'distillation' needs a graph that is trained on as a whole: a NodeTask without 'loader'")
         if task.inductive and self.nodes == "all":
             raise ValueError("'nodes' cannot be 'all' on an inductive task: hidden nodes have no teacher prediction")
-        if self.teacher is not None and self.teacher.size(0) != task.whole.num_nodes:
+        num_nodes = task.nodes(task.whole).num_nodes
+        if self.teacher is not None and self.teacher.size(0) != num_nodes:
             raise ValueError(
-                f"'teacher' must hold one row of logits per node, [{task.whole.num_nodes}, C] "
+                f"'teacher' must hold one row of logits per node, [{num_nodes}, C] "
                 f"(got shape {list(self.teacher.shape)})"
             )
 
-    def term(self, data: Data, targets: Tensor) -> "DistillationTerm":
-        """Return the term of the loss for a training graph and the teacher's logits of its nodes."""
+    def term(self, data: Any, targets: Tensor) -> "DistillationTerm":
+        """Return the term of the loss for the nodes of a training graph with labels and the teacher's logits."""
         nodes: Tensor = data.train_mask & is_labelled(data.y)
         if self.nodes == "observed":
             nodes = observed_nodes(data)
@@ -95,6 +95,6 @@ class DistillationTerm:
     weight: float
     temperature: float
 
-    def __call__(self, logits: Tensor, batch: Data, epoch: int) -> Tensor:
+    def __call__(self, logits: Tensor, batch: Any, epoch: int) -> Tensor:
         """Return the term."""
         return self.weight * distillation_loss(logits[self.nodes], self.targets[self.nodes], self.temperature)

@@ -9,7 +9,7 @@ from graphsparse.tickets.distillation import Distillation
 from graphsparse.tickets.methods import METHODS
 from graphsparse.tickets.run import PruningMethod, Target, TicketRun, as_plain
 from graphsparse.tickets.ticket import Ticket
-from graphsparse.training import NodeTask, Task, Training
+from graphsparse.training import Task, Training
 from graphsparse.training.fit import task_of
 from graphsparse.typing import MakeModel
 
@@ -53,9 +53,13 @@ def find_ticket(
 
     Args:
         make_model: Builds a fresh model; see the task for how it is called.
-        data: A graph with ``x``, ``edge_index``, ``y`` and the masks of its parts; a data set of graphs; or a task with
-            more to say, such as ``NodeTask(data, inductive=True)`` or ``GraphTask(graphs, metric=evaluator)``.
-        edge_sparsity: Fraction of undirected edges to remove, in ``[0, 1)``.
+        data: A graph with ``x``, ``edge_index``, ``y`` and the masks of its parts, a ``Data`` or a ``HeteroData``; a
+            data set of graphs; or a task with more to say, such as ``NodeTask(data, inductive=True)``,
+            ``GraphTask(graphs, metric=evaluator)`` or ``LinkTask(data, split)``. Where it trains on batches and edges
+            go, its ``loader`` must be a function of the graph.
+        edge_sparsity: Fraction of undirected edges to remove, in ``[0, 1)``; of a ``HeteroData`` of each edge type, a
+            type and its reverse being one; of a data set of each graph, by a score that has a name; for links of the
+            edges that messages go along, not of the links to learn.
         weight_sparsity: Fraction of the weights to remove, in ``[0, 1)``; biases and normalisation are not counted.
         method: A name of the table, one of its objects with other options, or any
             :class:`~graphsparse.tickets.PruningMethod`.
@@ -131,8 +135,6 @@ def find_tickets(
     if distillation is not None and not getattr(method, "distils", True):
         raise ValueError(f"'method' {name!r} learns from no teacher: 'distillation' must be None (got {distillation})")
     task = as_task(data)
-    if not isinstance(task, NodeTask) and any(target.edges > 0 for target in chosen):
-        raise ValueError("'edge_sparsity' must be 0 for a task that is not on the nodes of one graph")
     run = TicketRun(make_model, task, chosen, Training() if training is None else training, distillation)
     run.open_folder(method)
     tickets = []

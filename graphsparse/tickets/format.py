@@ -6,6 +6,7 @@ Tensors of the file::
     values/<name>   the entries of a pruned tensor that its mask keeps, in row-major order
     plane/<p>       where the masks of all tensors are above p, among the entries that are above p - 1
     edge_mask       the mask of the edges, 8 per byte; left out if there is no graph or every edge is kept
+    edge_mask/<i>   the same of the edge type of this number of a HeteroData
 
 The header holds everything else: names, shapes, the configuration, the metrics, the fingerprint of the graph, and the
 seed and the law of tensors that were never trained. Nothing in the file is executed when it is read.
@@ -41,6 +42,27 @@ def unpack_bits(packed: Tensor, num: int) -> Tensor:
     if packed.dtype != torch.uint8 or packed.numel() != (num + 7) // 8:
         raise ValueError(f"{packed.numel()} bytes of {packed.dtype} for a mask of {num} entries")
     return torch.from_numpy(np.unpackbits(packed.numpy(), count=num).astype(bool))
+
+
+def pack_edges(masks: Mapping[Any, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return masks of entries, by edge type or that of a ``Data`` under ``None``, and what JSON must say of them."""
+    names = {kind: "edge_mask" if kind is None else f"edge_mask/{i}" for i, kind in enumerate(masks)}
+    tensors = {names[kind]: pack_bits(mask) for kind, mask in masks.items() if not mask.all()}
+    header: dict[str, Any] = {"num_edges": masks[None].numel() if None in masks else None}
+    if masks and None not in masks:
+        header["edge_types"] = [[*kind, mask.numel()] for kind, mask in masks.items()]
+    return tensors, header
+
+
+def unpack_edges(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> dict[Any, Tensor]:
+    """Return what :func:`pack_edges` got."""
+    sizes: dict[Any, int] = {} if header["num_edges"] is None else {None: header["num_edges"]}
+    sizes |= {(src, relation, dst): num for src, relation, dst, num in header.get("edge_types", [])}
+    found: dict[Any, Tensor] = {}
+    for i, (kind, num) in enumerate(sizes.items()):
+        name = "edge_mask" if kind is None else f"edge_mask/{i}"
+        found[kind] = unpack_bits(tensors[name], num) if name in tensors else torch.ones(num, dtype=torch.bool)
+    return found
 
 
 def pack_masks(masks: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -88,10 +88,12 @@ class Transport:
     eps: float
     sweeps: int
     seed: int
+    node_type: str | None = None
 
     def __call__(self, logits: Tensor, batch: Any, epoch: int) -> Tensor:
         """Return the term; class by class its gradient is found at once, as one class may take much memory."""
-        q = logits[: batch.get("batch_size", logits.size(0))].softmax(1)
+        nodes = batch if self.node_type is None else batch[self.node_type]
+        q = logits[: nodes.get("batch_size", logits.size(0))].softmax(1)
         points, of_class = q.detach().requires_grad_(), q.argmax(1).cpu()
         # The same points in a training that goes on after a kill: draws follow from seed and epoch.
         order = torch.randperm(q.size(0), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
@@ -132,9 +134,33 @@ def sinkhorn_cost(x: Tensor, y: Tensor, *, eps: float = 1e-3, sweeps: int = 10) 
     log_x, log_y = -math.log(x.size(0)), -math.log(y.size(0))
     psi = cost.new_full((y.size(0),), eps * log_y)
     for _ in range(sweeps):
-        phi = eps * (log_x - ((psi - cost) / eps).logsumexp(1))
-        psi = eps * (log_y - ((phi.view(-1, 1) - cost) / eps).logsumexp(0))
-    return (((phi.view(-1, 1) + psi - cost) / eps).exp() * cost).sum()
+        phi = _HalfSweep.apply(cost, psi, log_x, eps, 1)  # type: ignore[no-untyped-call]
+        psi = _HalfSweep.apply(cost, phi, log_y, eps, 0)  # type: ignore[no-untyped-call]
+    moved: Tensor = (((phi.view(-1, 1) + psi - cost) / eps).exp() * cost).sum()
+    return moved
+
+
+class _HalfSweep(torch.autograd.Function):
+    """The potential of one side from that of the other, ``eps * (log_weight - logsumexp((potential - cost) / eps))``.
+
+    By itself, in place and with the one matrix that its gradient needs, it takes half the time of these operations.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, cost: Tensor, potential: Tensor, log_weight: float, eps: float, dim: int) -> Tensor:
+        share = (potential.unsqueeze(1 - dim) - cost).div_(eps)
+        top = share.amax(dim, keepdim=True)
+        total = share.sub_(top).exp_().sum(dim, keepdim=True)
+        ctx.dim = dim
+        ctx.save_for_backward(share.div_(total))
+        out: Tensor = eps * (log_weight - (top + total.log()).squeeze(dim))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (share,) = ctx.saved_tensors
+        moved = share * grad.unsqueeze(ctx.dim)
+        return moved, -moved.sum(1 - ctx.dim), None, None, None
 
 
 def closeness(edges: UndirectedEdges, kept: Tensor) -> Tensor:

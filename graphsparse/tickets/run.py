@@ -11,19 +11,19 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 
-from graphsparse.edges.entries import Entries, attach_pairs, check_edge_weight
-from graphsparse.edges.mask import mask_data_edges
-from graphsparse.edges.selector import EdgeSelector
+from graphsparse.edges.graph_edges import PerEdge, as_given, attach_pairs, by_kind, check_has_edges
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
 from graphsparse.nn import SoftMasks, accelerate
 from graphsparse.ops.digest import digest, plain
 from graphsparse.ops.select import num_removed
 from graphsparse.tickets.distillation import Distillation
+from graphsparse.tickets.edge_rule import EdgeRule, count_kept, keep_edges, kept_edges
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.training import (
     FitResult,
+    GraphTask,
     Masks,
     NodeTask,
     StepProjection,
@@ -36,6 +36,7 @@ from graphsparse.training import (
 )
 from graphsparse.training.check import check_model
 from graphsparse.training.node_task import observed_nodes
+from graphsparse.training.seeding import kept_state
 from graphsparse.typing import EdgeScore, MakeModel
 from graphsparse.utils.files import atomic_write
 
@@ -95,27 +96,6 @@ class WeightRule(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class EdgeRule:
-    """Edges chosen by a score, on each graph by itself, as :meth:`TicketRun.score_edges` returns it."""
-
-    score: str | EdgeScore | Sparsifier
-    sparsity: float
-    seed: int
-
-    def kept(self, data: Data) -> Tensor:
-        """Return which undirected edges of a graph are kept, bool ``[M]``."""
-        entries, method = Entries(data.edge_index, data.num_nodes), as_sparsifier(self.score)
-        weight = data.edge_weight if method.uses_weight else None
-        if weight is not None:
-            weight = check_edge_weight(weight, data.edge_index)
-        if weight is not None and not bool(weight.all()):
-            raise ValueError("'data' holds edges of weight 0, which are no edges: remove them before a ticket is found")
-        return EdgeSelector(
-            entries, method, sparsity=self.sparsity, seed=self.seed, edge_weight=weight, x=data.x
-        ).keep()
-
-
 def check_edges(edges: str | EdgeScore | Sparsifier | None) -> None:
     """Refuse what chooses edges that a ticket cannot hold: it has a mask of undirected edges."""
     method = None if edges is None else as_sparsifier(edges)
@@ -130,8 +110,8 @@ class Found:
 
     Args:
         target: The target.
-        edges: Kept undirected edges, bool ``[M]`` in canonical order, or what :meth:`TicketRun.score_edges` returned;
-            ``None`` for all.
+        edges: Kept undirected edges, bool ``[M]`` in canonical order, of a ``HeteroData`` by edge type as in
+            :class:`~graphsparse.training.Masks`, or what :meth:`TicketRun.score_edges` returned; ``None`` for all.
         weights: Kept weights by name, bool, held in the last training; or a rule for it, such as
             :class:`~graphsparse.tickets.L0`; ``None`` for all.
         start: Weights to start from; ``None`` for the initial ones of the seed.
@@ -144,7 +124,7 @@ class Found:
     """
 
     target: Target
-    edges: Tensor | EdgeRule | None = None
+    edges: PerEdge | EdgeRule | None = None
     weights: Mapping[str, Tensor] | WeightRule | None = None
     start: Mapping[str, Tensor] | None = None
     trained: bool = False
@@ -206,14 +186,13 @@ class TicketRun:
     ) -> None:
         self._make_model, self._task, self._distillation = make_model, task, distillation
         self.targets, self.training = [Target(*target) for target in targets], training
-        self.graph: Data | None = task.eval_data if isinstance(task, NodeTask) else None
+        self.graph: Data | HeteroData | None = getattr(task, "eval_data", None)
         self._num_finished = 0
         self._searched: dict[str, int] = {}  # epochs of every training of the search
-        if self.graph is not None and self.graph.get("edge_index") is None:
-            raise ValueError(
-                "'data' must hold 'edge_index', which the mask of a ticket refers to "
-                f"(got {sorted(self.graph.keys())}; torch_geometric.utils.to_edge_index converts 'adj_t')"
-            )
+        if self.graph is not None:
+            check_has_edges(self.graph)
+        if any(target.edges > 0 for target in self.targets):
+            self._check_can_lose_edges()
         if distillation is not None:
             distillation.check(task)
         plain = build_model(make_model, training.seed)
@@ -228,6 +207,20 @@ class TicketRun:
         model = self.model()
         untouched = Ticket({name: entry.detach().cpu() for name, entry in plain.state_dict().items()}, {})
         self.check(replace(untouched, config={"seed": training.seed}), self.logits(model))
+
+    def _check_can_lose_edges(self) -> None:
+        """Refuse a task that cannot be put on fewer edges."""
+        task = self._task
+        if not hasattr(task, "with_graphs"):
+            raise ValueError(
+                f"'edge_sparsity' must be 0 for a task that cannot be put on other graphs (got {type(task).__name__} "
+                "without 'with_graphs')"
+            )
+        if getattr(task, "has_ready_loader", False):
+            raise ValueError(
+                "'edge_sparsity' must be 0 where the batches are ready, for they hold all edges: give a function of "
+                "the graph as 'loader', as in NodeTask(data, loader=lambda data: NeighborLoader(data, ...))"
+            )
 
     def model(
         self,
@@ -265,9 +258,12 @@ class TicketRun:
         Raises:
             ValueError: If they differ; the message says why they may.
         """
-        ticket, task = ticket.as_read_back(), self.task
+        ticket = ticket.as_read_back()
+        task: Any = self.task
         model = self._fast(ticket.materialize(self._make_model).to(logits.device))
-        if isinstance(task, NodeTask):
+        if isinstance(task, GraphTask):
+            task = task if ticket.edge_rule is None else task.with_graphs(ticket.sparsify)
+        elif self.graph is not None and hasattr(task, "with_graphs"):
             graph = ticket.sparsify(task.eval_data)
             task = task.with_graphs(graph, graph)
         # Another seed, because a model that draws numbers here has no logits to compare.
@@ -287,15 +283,42 @@ class TicketRun:
         return Masks.everything(self.model(), self.graph)
 
     @property
-    def pairs(self) -> Tensor:
-        """The undirected edge of every entry of the graph's ``edge_index``, int32 ``[E]``; -1 for a self-loop."""
-        pair: Tensor = self._paired.edge_pair
-        return pair
+    def pairs(self) -> PerEdge:
+        """The undirected edge of every entry of the graph's ``edge_index``, int32 ``[E]``; -1 for a self-loop.
+
+        Of a ``HeteroData`` by edge type, as :func:`~graphsparse.edges.attach_pairs` numbers them.
+        """
+        stores = self._paired.edge_stores
+        return as_given({store._key: store["edge_pair"] for store in stores})  # type: ignore[no-any-return]
 
     @cached_property
-    def _paired(self) -> Data:
-        assert self.graph is not None
+    def _paired(self) -> Data | HeteroData:
+        if self.graph is None:
+            raise ValueError("a mask says nothing of the edges of other graphs: choose them by run.score_edges")
         return attach_pairs(self.graph)
+
+    def learnable(self, *, one_type: bool = False) -> Masks:
+        """Return what :meth:`everything` does, for a method that learns a mask of the edges which shall be sparse.
+
+        Args:
+            one_type: Whether the edges must be of one type.
+
+        Raises:
+            ValueError: If the task is trained or judged on several graphs, of which a mask of one says nothing.
+        """
+        if any(target.edges > 0 for target in self.targets):
+            self._check_one_graph()
+            if one_type and isinstance(self.graph, HeteroData):
+                raise ValueError("'edge_sparsity' must be 0 for this method on a HeteroData: it knows one edge type")
+        return self.everything()
+
+    def _check_one_graph(self) -> None:
+        graphs = getattr(self.task, "graphs", (None, None))
+        if self.graph is None or graphs[0] is not graphs[1]:
+            raise ValueError(
+                "learned masks of edges say nothing of another graph: train and evaluate on one, or let a score choose "
+                "the edges of each, as OneShot does"
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -339,7 +362,13 @@ class TicketRun:
         self, score: str | EdgeScore | Sparsifier | None, sparsity: float, seed: int | None = None
     ) -> EdgeRule | None:
         """Return the edges that a score keeps, for :class:`Found` and :meth:`train`; all of them without a score."""
-        return None if score is None else EdgeRule(score, sparsity, self.training.seed if seed is None else seed)
+        if score is None:
+            return None
+        seed = self.training.seed if seed is None else seed
+        rule = EdgeRule(as_sparsifier(score), sparsity, seed, per_graph=self.graph is None)
+        if self.graph is None and sparsity > 0:
+            rule.check_named()
+        return rule
 
     @cached_property
     def teacher(self) -> Tensor:
@@ -347,10 +376,10 @@ class TicketRun:
         task, given = self.task, None if self._distillation is None else self._distillation.teacher
         assert isinstance(task, NodeTask)
         if given is not None:
-            return given[observed_nodes(task.whole)] if task.inductive else given
+            return given[observed_nodes(task.nodes(task.whole))] if task.inductive else given
         model = self.model()
         result = self.train(model, "teacher")
-        return result.logits if task.data is task.eval_data else predict(model, task.data, task.call)
+        return result.logits if task.data is task.eval_data else predict(model, task.data, task.call, task.node_type)
 
     def gradient(self, model: nn.Module, times: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return the gradient of the loss over the training part, of all batches, for every parameter to prune.
@@ -366,7 +395,7 @@ class TicketRun:
             found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True, create_graph=again)
             return {name: entry for name, entry in zip(parameters, found, strict=True) if entry is not None}
 
-        with seeded(self.training.seed):
+        with seeded(self.training.seed), kept_state(self.task.generators):
             for batch in self.task.batches():
                 loss = self.task.loss(model, batch, None)
                 if loss is None:
@@ -411,7 +440,7 @@ class TicketRun:
         tag: str,
         *,
         weights: HoldWeights | None = None,
-        edges: Tensor | EdgeRule | None = None,
+        edges: PerEdge | EdgeRule | None = None,
         **options: Any,
     ) -> FitResult:
         """Train a model in place, without the test part, and return the result at its best epoch.
@@ -425,10 +454,9 @@ class TicketRun:
             options: Fields of :class:`~graphsparse.training.Training` in the place of those of the run, and
                 ``extra_loss``, ``before_step``, ``after_step`` and ``save_at`` of :func:`~graphsparse.training.fit`.
         """
-        task = self.task
+        task: Any = self.task
         if isinstance(model, SoftMasks) and model.edge is not None:
-            if not isinstance(task, NodeTask) or task.data is not task.eval_data:
-                raise ValueError("learned masks of edges say nothing of another graph: train and evaluate on one")
+            self._check_one_graph()
             task = task.with_graphs(self._paired, self._paired)
         result = self._fit(task, model, tag, weights, edges, **options)
         self._searched[tag] = result.epochs_run
@@ -440,7 +468,7 @@ class TicketRun:
         model: nn.Module,
         tag: str,
         weights: HoldWeights | None,
-        edges: Tensor | EdgeRule | None,
+        edges: PerEdge | EdgeRule | None,
         **options: Any,
     ) -> FitResult:
         own = {entry.name: options.pop(entry.name) for entry in fields(Training) if entry.name in options}
@@ -448,20 +476,23 @@ class TicketRun:
         training = replace(self.training, checkpoint=None if folder is None else Path(folder) / f"{tag}.pt", **own)
         training = training.named(tag)
         hold = weights if weights is None or callable(weights) else lambda o: Masks(weights).hold(model, o)
-        return fit(model, self._sparse(task, edges), training, project=hold, **options)
+        with kept_state(task.generators):  # every training draws the same batches, whatever was trained before it
+            return fit(model, self._sparse(task, edges), training, project=hold, **options)
 
-    def _sparse(self, task: Task, edges: Tensor | EdgeRule | None) -> Task:
+    def _sparse(self, task: Any, edges: PerEdge | EdgeRule | None) -> Task:
         """Return the task on the kept edges of its graphs."""
         if edges is None or (isinstance(edges, EdgeRule) and edges.sparsity == 0):
-            return task
-        if not isinstance(task, NodeTask) or task.loader is not None:
-            raise ValueError("edges are pruned of a graph that is trained on as a whole: a NodeTask without 'loader'")
-        one = task.data is task.eval_data
-        if not one and isinstance(edges, Tensor):
+            return task  # type: ignore[no-any-return]
+        self._check_can_lose_edges()
+        many = isinstance(task, GraphTask)
+        if not isinstance(edges, EdgeRule) and (many or task.data is not task.eval_data):
             raise ValueError("a mask of edges says nothing of another graph: give what run.score_edges returns")
-        evaluated = _keep(task.eval_data, edges)
+        if many:
+            return task.with_graphs(edges.apply)  # type: ignore[no-any-return, union-attr]
+        evaluated = keep_edges(task.eval_data, edges)
         # Another training graph is pruned by its own scores: those of the whole graph know the degrees of hidden nodes.
-        return task.with_graphs(evaluated if one else _keep(task.data, edges), evaluated)
+        own = evaluated if task.data is task.eval_data else keep_edges(task.data, edges)
+        return task.with_graphs(own, evaluated)  # type: ignore[no-any-return]
 
     def finish(self, found: Found | Ticket) -> Ticket:
         """Train what a method found from its starting weights, and return the ticket; test labels are read here."""
@@ -474,7 +505,8 @@ class TicketRun:
         term = None
         if self._distillation is not None and self._distillation.weight > 0:
             assert isinstance(self._task, NodeTask)
-            term = self._distillation.term(self._task.data, self.teacher)  # its test nodes are not to be distilled on
+            nodes = self._task.nodes(self._task.data)  # of the task with its test nodes, which are not distilled on
+            term = self._distillation.term(nodes, self.teacher)
         epochs = self.training.epochs if found.epochs is None else found.epochs
         hold = self.hold(rule, target.weights, epochs) if callable(rule) else rule
         if found.trained:
@@ -482,7 +514,7 @@ class TicketRun:
         else:
             model, tag = self.model(found.start), f"final-{self._num_finished}"
             result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term, epochs=epochs)
-        masks = Masks(result.weight_masks, None if self.graph is None else _kept(self.graph, found.edges))
+        masks = Masks(result.weight_masks, None if self.graph is None else kept_edges(self.graph, found.edges))
         self._check_counts(target, masks, exact=getattr(rule, "exact", True))
         config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
         config |= {} if found.member is None else {"member": found.member}
@@ -490,8 +522,20 @@ class TicketRun:
         ticket = Ticket.from_fit(result, masks, self.graph, config=config, metrics=spent)
         if found.trained:
             ticket = replace(ticket, metrics={k: v for k, v in ticket.metrics.items() if k != "best_epoch"})
+        if self.graph is None and target.edges > 0:
+            ticket = self._with_rule(ticket, found.edges, target)
         self.check(ticket, result.logits)
         return ticket
+
+    def _with_rule(self, ticket: Ticket, rule: Any, target: Target) -> Ticket:
+        """Return a ticket that chooses the edges of each graph by a score."""
+        assert isinstance(self._task, GraphTask)
+        if not isinstance(rule, EdgeRule) or rule.sparsity != target.edges:
+            raise ValueError(f"the method chose no edges by run.score_edges for a sparsity of {target.edges}")
+        graphs = (self._task.dataset[int(i)] for part in self._task.split.values() for i in part)
+        kept, total = count_kept(graphs, rule)
+        metrics = {**ticket.metrics, "edge_sparsity": 1 - kept / max(total, 1)}
+        return replace(ticket, edge_rule=rule, metrics=metrics)
 
     def _judge(self, found: Found) -> FitResult:
         """Return what the parts of the task say of weights that a method has trained, as the result of no epoch."""
@@ -527,8 +571,11 @@ class TicketRun:
     def _check_counts(self, target: Target, masks: Masks, *, exact: bool) -> None:
         """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""
         weights = [masks.weights[name] for name in self.names if name in masks.weights]
-        edges = [] if masks.edges is None else [masks.edges]
-        for what, kept, sparsity in (("weights", weights, target.weights), ("edges", edges, target.edges)):
+        parts = [("weights", weights, target.weights)]
+        if self.graph is not None:
+            edges = [] if masks.edges is None else list(by_kind(masks.edges).values())
+            parts += [("edges", [mask], target.edges) for mask in edges] or [("edges", [], target.edges)]
+        for what, kept, sparsity in parts:
             removed, total = (sum(int((~mask).sum()) for mask in kept), sum(mask.numel() for mask in kept))
             missing = num_removed(sparsity, total) - removed
             most = total if what == "weights" and not exact else max(len(kept), 1)
@@ -588,14 +635,6 @@ def _difference(found: Tensor, expected: Tensor) -> str | None:
         return None
     gap, scale = float((found - wide).abs().max()), float(wide.abs().max())
     return f"by {gap:.2g} at a scale of {scale:.2g}" if gap > torch.finfo(expected.dtype).eps ** 0.5 * scale else None
-
-
-def _kept(data: Data, edges: Tensor | EdgeRule | None) -> Tensor | None:
-    return edges.kept(data) if isinstance(edges, EdgeRule) else edges
-
-
-def _keep(data: Data, edges: Tensor | EdgeRule) -> Data:
-    return mask_data_edges(data, Masks(edges=_kept(data, edges)).edge_mask(data))
 
 
 def as_plain(value: Any) -> dict[str, Any] | None:

@@ -11,11 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data, HeteroData
 
-from graphsparse.edges.mask import mask_data_edges
+from graphsparse.edges.graph_edges import (
+    PerEdge,
+    as_given,
+    by_kind,
+    check_has_edges,
+    graph_edges_fingerprint,
+    keep_entries,
+)
 from graphsparse.nn import Supermask, to_csr
 from graphsparse.nn import shrink as cut_channels
-from graphsparse.ops.digest import graph_fingerprint
 from graphsparse.tickets import format as ticket_format
+from graphsparse.tickets.edge_rule import EdgeRule
 from graphsparse.tickets.frozen import FrozenWeights
 from graphsparse.training import FitResult, Masks, build_model
 from graphsparse.typing import MakeModel
@@ -35,12 +42,13 @@ class Ticket:
         state_dict: Weights and buffers of the model under their original keys; zero wherever a mask is.
         weight_masks: For every masked tensor of ``state_dict``, bool of its shape, ``True`` where it may be non-zero;
             for frozen tensors also uint8, the number of coats that keep a weight.
-        edge_mask: Which entries of ``edge_index`` are left, bool ``[E]``; ``None``, together with ``graph``, for a
-            ticket that belongs to no particular graph.
+        edge_mask: Which entries of ``edge_index`` are left, bool ``[E]``, of a ``HeteroData`` by edge type; ``None``,
+            together with ``graph``, for a ticket that belongs to no particular graph.
         graph: :func:`~graphsparse.utils.graph_fingerprint` of the graph before sparsification.
         config: How the ticket was found, in values that JSON can hold. ``seed`` gives the initial weights back.
         metrics: What was measured, in the units named by :meth:`summary`.
         frozen: Which tensors were never trained, and what they are drawn from.
+        edge_rule: By what score edges go, where the ticket belongs to no particular graph.
 
     Raises:
         TypeError: If a mask has another type.
@@ -65,11 +73,12 @@ class Ticket:
 
     state_dict: Mapping[str, Tensor]
     weight_masks: Mapping[str, Tensor]
-    edge_mask: Tensor | None = None
+    edge_mask: PerEdge | None = None
     graph: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     frozen: FrozenWeights | None = None
+    edge_rule: EdgeRule | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other."""
@@ -85,17 +94,23 @@ class Ticket:
                 raise ValueError(f"'state_dict' is not zero where the mask of {name!r} says so")
         if (self.edge_mask is None) != (self.graph is None):
             raise ValueError("'edge_mask' and 'graph' must be given together, or neither")
-        if self.edge_mask is not None and (self.edge_mask.dtype != torch.bool or self.edge_mask.dim() != 1):
-            raise ValueError(
-                f"'edge_mask' must be a bool vector (got {self.edge_mask.dtype}, shape {list(self.edge_mask.shape)})"
-            )
+        for mask in self._edge_masks.values():
+            if mask.dtype != torch.bool or mask.dim() != 1:
+                raise ValueError(f"'edge_mask' must be a bool vector (got {mask.dtype}, shape {list(mask.shape)})")
+        if self.edge_rule is not None and self.edge_mask is not None:
+            raise ValueError("'edge_rule' is for a ticket that belongs to no particular graph: give no 'edge_mask'")
+
+    @property
+    def _edge_masks(self) -> dict[Any, Tensor]:
+        """The masks of the entries by edge type, that of a ``Data`` under ``None``."""
+        return {} if self.edge_mask is None else by_kind(self.edge_mask)
 
     @classmethod
     def from_fit(
         cls,
         result: FitResult,
         masks: Masks,
-        data: Data | None = None,
+        data: Data | HeteroData | None = None,
         *,
         config: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
@@ -141,7 +156,7 @@ class Ticket:
             state_dict=state_dict,
             weight_masks={name: mask.cpu() for name, mask in masks.weights.items() if not mask.all()},
             edge_mask=None if data is None else _edge_mask(data, edge_mask),
-            graph=None if data is None else graph_fingerprint(data.edge_index, data.num_nodes),
+            graph=None if data is None else _fingerprint(data),
             config=dict(config or {}),
             metrics={name: value for name, value in found.items() if value is not None},
         )
@@ -151,8 +166,8 @@ class Ticket:
         cls,
         supermask: Supermask,
         *,
-        data: Data | None = None,
-        edge_mask: Tensor | None = None,
+        data: Data | HeteroData | None = None,
+        edge_mask: PerEdge | None = None,
         config: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> "Ticket":
@@ -162,7 +177,8 @@ class Ticket:
             supermask: The supermask, on any device. It is left as it is.
             data: The graph that the ticket belongs to, before sparsification; ``None`` if it belongs to none, as for
                 tasks on many graphs.
-            edge_mask: Which entries of the ``edge_index`` of ``data`` are left, bool ``[E]``; all by default.
+            edge_mask: Which entries of the ``edge_index`` of ``data`` are left, bool ``[E]``, of a ``HeteroData`` by
+                edge type; all by default.
             config: How the mask was searched, in values that JSON can hold. Method, seed, sparsities, scope and
                 transform are added.
             metrics: What was measured. The counted ``weight_sparsity`` is added.
@@ -204,7 +220,7 @@ class Ticket:
             state_dict=state_dict,
             weight_masks=frozen.all_masks(frozen.stored_masks(masks)),
             edge_mask=None if data is None else _edge_mask(data, edge_mask),
-            graph=None if data is None else graph_fingerprint(data.edge_index, data.num_nodes),
+            graph=None if data is None else _fingerprint(data),
             config=described | dict(config or {}),
             metrics={"weight_sparsity": supermask.sparsity()} | dict(metrics or {}),
             frozen=frozen,
@@ -251,11 +267,12 @@ class Ticket:
             else:
                 # A copy of its own: tied tensors share memory, which safetensors refuses.
                 tensors[f"dense/{name}"] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        if self.edge_mask is not None and not self.edge_mask.all():
-            tensors["edge_mask"] = ticket_format.pack_bits(self.edge_mask)
+        edges, sizes = ticket_format.pack_edges(self._edge_masks)
+        tensors |= edges
         header = {
             "graph": self.graph,
-            "num_edges": None if self.edge_mask is None else self.edge_mask.numel(),
+            **sizes,
+            **({} if self.edge_rule is None else {"edge_rule": self.edge_rule.to_json()}),
             "config": dict(self.config),
             "metrics": dict(self.metrics),
             "names": list(self.state_dict),
@@ -300,14 +317,20 @@ class Ticket:
                 state_dict[name][masks[name]] = values
             else:
                 state_dict[name] = tensors[f"dense/{name}"]
-        edge_mask = None
-        if "edge_mask" in tensors:
-            edge_mask = ticket_format.unpack_bits(tensors["edge_mask"], header["num_edges"])
-        elif header["num_edges"] is not None:
-            edge_mask = torch.ones(header["num_edges"], dtype=torch.bool)
+        edges = ticket_format.unpack_edges(tensors, header)
+        rule = header.get("edge_rule")
         # All names of the model, in its order.
         state_dict = {name: state_dict[name] for name in header["names"]}
-        return cls(state_dict, masks, edge_mask, header["graph"], header["config"], header["metrics"], frozen)
+        return cls(
+            state_dict,
+            masks,
+            as_given(edges) if edges else None,
+            header["graph"],
+            header["config"],
+            header["metrics"],
+            frozen,
+            None if rule is None else EdgeRule.from_json(rule),
+        )
 
     def materialize(
         self,
@@ -355,10 +378,11 @@ class Ticket:
         model.load_state_dict(self.state_dict)
         return model.eval()
 
-    def sparsify(self, data: Data) -> Data:
+    def sparsify(self, data: Any) -> Any:
         """Return the graph with the edges of the ticket only, and every attribute that belongs to them.
 
-        A ticket that belongs to no particular graph leaves every graph as it is.
+        A ticket that belongs to no particular graph leaves every graph as it is, or, where its edges were chosen by a
+        score, chooses those of each graph anew, of a batch graph by graph.
 
         Args:
             data: The graph that the ticket was made for, with its edges in the same order. It is not changed.
@@ -366,15 +390,17 @@ class Ticket:
         Raises:
             ValueError: If it is another graph.
         """
+        if self.edge_rule is not None:
+            return self.edge_rule.apply(data)
         if self.edge_mask is None:
             return copy.copy(data)
-        got = graph_fingerprint(data.edge_index, data.num_nodes)
+        got = _fingerprint(data)
         if got != self.graph:
             raise ValueError(
                 f"'data' is not the graph the ticket was made for, or its edges are in another order: "
                 f"its fingerprint is {got}, the ticket's {self.graph} (nodes-edges-digest)"
             )
-        return mask_data_edges(data, self.edge_mask.to(data.edge_index.device))
+        return keep_entries(data, self.edge_mask)
 
     def summary(self) -> str:
         """Return one line that says what was removed and what was measured.
@@ -386,9 +412,9 @@ class Ticket:
         masks = [mask for name, mask in self.weight_masks.items() if name not in again]
         total = sum(mask.numel() for mask in masks)
         left = f"{sum(int(mask.count_nonzero()) for mask in masks):,} of {total:,} weights" if total else "all weights"
-        if self.edge_mask is not None:
-            edges = f"{int(self.edge_mask.count_nonzero()):,} of {self.edge_mask.numel():,} entries of edge_index"
-            left = f"{edges} and {left}"
+        if edges := list(self._edge_masks.values()):
+            kept, total = (sum(int(m.count_nonzero()) for m in edges), sum(m.numel() for m in edges))
+            left = f"{kept:,} of {total:,} entries of edge_index and {left}"
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
         return f"{self.config.get('method', 'ticket')}: {left} left" + (f"; {metrics}" if metrics else "")
 
@@ -397,19 +423,26 @@ class Ticket:
         return f"Ticket({self.summary()})"
 
 
-def _edge_mask(data: Data, edge_mask: Tensor | None) -> Tensor:
+def _fingerprint(data: Data | HeteroData) -> str:
+    check_has_edges(data)
+    return graph_edges_fingerprint(data)
+
+
+def _edge_mask(data: Data | HeteroData, edge_mask: PerEdge | None) -> PerEdge:
     """Return the mask over the entries of ``edge_index``, all of which are kept by default."""
-    if data.get("edge_index") is None:
-        raise ValueError(
-            "'data' must hold 'edge_index', which the mask of a ticket refers to "
-            f"(got {sorted(data.keys())}; torch_geometric.utils.to_edge_index converts 'adj_t')"
-        )
-    num = data.edge_index.size(1)
-    if edge_mask is None:
-        return torch.ones(num, dtype=torch.bool)
-    if edge_mask.dtype != torch.bool or edge_mask.shape != (num,):
-        raise ValueError(
-            f"'edge_mask' must be bool and of one entry for each of the {num} entries of 'edge_index' "
-            f"(got {edge_mask.dtype}, shape {list(edge_mask.shape)})"
-        )
-    return edge_mask.cpu()
+    check_has_edges(data)
+    kinds = data.edge_types if isinstance(data, HeteroData) else [None]
+    given = {} if edge_mask is None else by_kind(edge_mask)
+    if given and set(given) != set(kinds):
+        raise ValueError(f"'edge_mask' must be by the edge types of 'data', {kinds} (got {list(given)})")
+    found = {}
+    for kind, store in zip(kinds, data.edge_stores, strict=True):
+        num = store["edge_index"].size(1)
+        mask = given.get(kind, torch.ones(num, dtype=torch.bool))
+        if mask.dtype != torch.bool or mask.shape != (num,):
+            raise ValueError(
+                f"'edge_mask' must be bool and of one entry for each of the {num} entries of 'edge_index' "
+                f"(got {mask.dtype}, shape {list(mask.shape)})"
+            )
+        found[kind] = mask.cpu()
+    return as_given(found)  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from torch_geometric.data.data import BaseData
 from torch_geometric.data.hypergraph_data import HyperGraphData
 
@@ -78,14 +78,22 @@ def check_scheduler(scheduler: LRScheduler | None, optimizer: Optimizer | None) 
 
 
 def check_data(
-    data: Data, name: str = "data", masks: tuple[str, ...] = ("train_mask",), target: str = "multiclass"
+    data: Any,
+    name: str = "data",
+    masks: tuple[str, ...] = ("train_mask",),
+    target: str = "multiclass",
+    node_type: str | None = None,
 ) -> None:
     """Refuse a graph without nodes, features or labels of the parts that are needed, and what is not finite in it.
 
-    Of masks that are not needed only the shape is looked at.
+    Of masks that are not needed only the shape is looked at. Labels are those of ``node_type`` in a ``HeteroData``.
     """
+    if node_type is not None:
+        _check_hetero(data, name)
+        _check_labels(data[node_type], f"{name}[{node_type!r}]", masks, target, data[node_type].num_nodes)
+        return
     check_graph(data, name)
-    x, y = data.get("x"), data.get("y")
+    x = data.get("x")
     if not isinstance(x, Tensor) or x.dim() != 2:
         raise ValueError(f"'{name}.x' must hold features [N, F] (got {_shape(x)})")
     if x.size(0) == 0:
@@ -99,6 +107,32 @@ def check_data(
         raise ValueError(f"'{name}' must hold 'edge_index' or 'adj_t' (got {sorted(data.keys())})")
     if isinstance(edges, Tensor) and edges.layout == torch.strided:
         check_edge_index(edges, num_nodes, f"{name}.edge_index")
+    _check_labels(data, name, masks, target, num_nodes)
+
+
+def _check_hetero(data: HeteroData, name: str) -> None:
+    """Refuse a HeteroData with features or edges of the wrong form, without looking at labels."""
+    for kind in data.node_types:
+        x, own = data[kind].get("x"), f"{name}[{kind!r}]"
+        if not data[kind].num_nodes:
+            raise ValueError(f"'{own}' has no nodes, or nothing says how many")
+        if x is not None and (not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() != 2):
+            raise TypeError(f"'{own}.x' must hold floating point features [N, F] (got {_shape(x)})")
+        check_finite(data[kind], own)
+    if not data.edge_types:
+        raise ValueError(f"'{name}' must hold edges (got the node types {data.node_types} alone)")
+    for kind in data.edge_types:
+        store, own = data[kind], f"{name}[{kind!r}]"
+        if (edges := store.get("edge_index")) is None and store.get("adj_t") is None:
+            raise ValueError(f"'{own}' must hold 'edge_index' or 'adj_t' (got {sorted(store.keys())})")
+        if isinstance(edges, Tensor):
+            check_edge_index(edges, (data[kind[0]].num_nodes, data[kind[2]].num_nodes), f"{own}.edge_index")
+        check_finite(store, own)
+
+
+def _check_labels(data: Any, name: str, masks: tuple[str, ...], target: str, num_nodes: int) -> None:
+    """Refuse labels and masks that do not fit the nodes of a graph, or of a node type."""
+    y = data.get("y")
     one = isinstance(y, Tensor) and y.shape == (num_nodes,)
     if not one and (target == "multiclass" or not isinstance(y, Tensor) or y.shape[:1] != (num_nodes,)):
         advice = ": squeeze(1) makes it so" if isinstance(y, Tensor) and y.shape == (num_nodes, 1) else ""
@@ -111,10 +145,9 @@ def check_data(
             _check_mask(mask, num_nodes, f"{name}.{key}")
     for key in ("y", *MASKS):
         other = data.get(key)
-        if other is not None and other.device != data.x.device:
-            raise ValueError(
-                f"'{name}.{key}' is on {other.device}, but '{name}.x' is on {data.x.device}: move one of them"
-            )
+        x = data.get("x")
+        if other is not None and x is not None and other.device != x.device:
+            raise ValueError(f"'{name}.{key}' is on {other.device}, but '{name}.x' is on {x.device}: move one of them")
     for key in masks:
         if data.get(key) is None:
             raise ValueError(f"'{name}.{key}' is missing")
@@ -136,7 +169,7 @@ def check_graph(data: Any, name: str = "data") -> None:
     raise TypeError(f"'{name}' must be a torch_geometric Data (got {type(data).__name__}{advice})")
 
 
-def check_finite(data: Data, name: str) -> None:
+def check_finite(data: Any, name: str) -> None:
     """Refuse a graph with NaN or infinity in what a model is given of it."""
     given = {key: data.get(key) for key in FEATURES}
     if (matrix := data.get("adj_t")) is not None:
@@ -183,17 +216,17 @@ def _check_mask(mask: Any, num_nodes: int, name: str) -> None:
         )
 
 
-def check_output(logits: Any, data: Data, name: str, masks: tuple[str, ...], target: str = "multiclass") -> None:
+def check_output(logits: Any, data: Any, name: str, masks: tuple[str, ...], target: str = "multiclass") -> None:
     """Refuse what a model returned unless it is one row of logits per node, wide enough for the labels."""
     if not isinstance(logits, Tensor):
         raise TypeError(f"'model' must return a tensor of logits (got {type(logits).__name__})")
-    num_nodes = data.x.size(0)
+    num_nodes = data.num_nodes
     if logits.dim() != 2 or logits.size(0) != num_nodes:
         raise ValueError(f"'model' must return one row of logits per node, [{num_nodes}, C] (got {_shape(logits)})")
     check_labels(logits.size(1), data, name, masks, target)
 
 
-def check_labels(width: int, data: Data, name: str, masks: tuple[str, ...], target: str = "multiclass") -> None:
+def check_labels(width: int, data: Any, name: str, masks: tuple[str, ...], target: str = "multiclass") -> None:
     """Refuse parts without labels, and labels that a model with outputs of this width cannot return."""
     if target != "multiclass":
         tasks = data.y.numel() // data.y.size(0)

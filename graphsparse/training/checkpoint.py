@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch_geometric.data import Data
+from torch_geometric.data import HeteroData
 
 from graphsparse.ops.digest import digest, kind_of, plain
 from graphsparse.training.step_projection import KEY
@@ -140,8 +140,11 @@ def training_identity(
     }
 
 
-def graph_tensors(data: Data, name: str) -> dict[str, Any]:
+def graph_tensors(data: Any, name: str) -> dict[str, Any]:
     """Return what a training reads of a graph, by its full name."""
+    if isinstance(data, HeteroData):
+        parts = [graph_tensors(store, f"{name}[{store._key!r}]") for store in data.stores]
+        return {key: value for part in parts for key, value in part.items()}
     keys = ("x", "edge_index", "adj_t", "edge_weight", "edge_attr", "y", "train_mask", "val_mask", "test_mask")
     return {f"{name}.{key}": data[key] for key in keys if data.get(key) is not None}
 

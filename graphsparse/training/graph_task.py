@@ -90,6 +90,13 @@ class GraphTask:
         new.split = {name: self.split[name] for name in ("train", "val")}
         return new
 
+    def with_graphs(self, change: Callable[[Data], Data]) -> "GraphTask":
+        """Return the same task on changed graphs; each is changed once, when it is first asked for."""
+        new = copy.copy(self)
+        new.dataset = ChangedGraphs(self.dataset, change)
+        new._loader = graph_loader(new.dataset, self.split["train"], self.batch_size, shuffle=True)
+        return new
+
     def check(self, model: nn.Module) -> None:
         """Find out before training starts whether the model and the graphs fit, and whether labels are in range."""
         check_one_graph(model)
@@ -214,6 +221,33 @@ class GraphTask:
                 if part not in self._labels:
                     labels.append(read_labels(moved.get("y"), moved.num_graphs, self.target, "dataset.y"))
         return torch.cat(logits), self._labels[part] if part in self._labels else torch.cat(labels)
+
+
+class ChangedGraphs:
+    """The graphs of a data set, each after the same change; what was changed is kept.
+
+    Args:
+        dataset: Gives a graph for an integer.
+        change: Returns another graph; it must leave its argument as it is.
+
+    Example:
+        >>> ChangedGraphs([Data(num_nodes=2)], lambda graph: Data(num_nodes=graph.num_nodes + 1))[0].num_nodes
+        3
+    """
+
+    def __init__(self, dataset: Dataset | Sequence[Data], change: Callable[[Data], Data]) -> None:
+        self.dataset, self.change = dataset, change
+        self._changed: dict[int, Data] = {}
+
+    def __len__(self) -> int:
+        """Return the number of graphs."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Data:
+        """Return a changed graph."""
+        if index not in self._changed:
+            self._changed[index] = self.change(self.dataset[index])
+        return self._changed[index]
 
 
 def _stack(labels: Sequence[Any], target: Target, index: Tensor) -> Tensor:

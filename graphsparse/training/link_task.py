@@ -19,6 +19,7 @@ from graphsparse.ops.check import check_count
 from graphsparse.training.check import check_callable, check_finite, check_graph
 from graphsparse.training.checkpoint import graph_tensors, name_of
 from graphsparse.training.link_negatives import UniformNegatives, some_of
+from graphsparse.training.loader_of import LoaderOf, MakeLoader
 from graphsparse.training.node_task import Inference, predict
 from graphsparse.training.task import Evaluation, add_extra
 from graphsparse.training.training import Training, clipped_adam
@@ -173,7 +174,8 @@ class LinkTask:
         num_neg: Non-links per link, drawn anew in every epoch among the nodes of ``data``.
         links_per_epoch: Most links that are learned from in an epoch, drawn anew each time; all when ``None``.
         directed: Whether each direction is a link of its own.
-        loader: Makes the batches; one batch of the whole graph when ``None``.
+        loader: Makes the batches, or a function that makes such a loader of the training graph,
+            ``lambda data: LinkNeighborBatches(data, ...)``; one batch of the whole graph when ``None``.
         metric: Figure of merit ``(scores of links, scores of non-links) -> float``, higher is better; average precision
             when ``None``.
         inference: ``(model, data) -> h`` in evaluation mode, for graphs that do not fit into one forward pass.
@@ -211,7 +213,7 @@ class LinkTask:
         num_neg: int = 3,
         links_per_epoch: int | None = None,
         directed: bool = False,
-        loader: LinkNeighborBatches | None = None,
+        loader: LinkNeighborBatches | MakeLoader | None = None,
         metric: LinkMetric | None = None,
         inference: Inference | None = None,
         call: Call | None = None,
@@ -231,7 +233,8 @@ class LinkTask:
         self.data, self.eval_data = data, data if eval_data is None else eval_data
         self.num_neg = check_count(num_neg, "num_neg")
         self.links_per_epoch = None if links_per_epoch is None else check_count(links_per_epoch, "links_per_epoch")
-        self.directed, self.loader, self.call, self.inference = directed, loader, call, inference
+        self.directed, self.call, self.inference = directed, call, inference
+        self._loader = LoaderOf(loader)
         self.links, at = links_of(data, directed=directed)
         self.weight = None if link_weight is None else link_weight[at]
         if self.weight is not None and not bool(self.weight.isfinite().all() & (self.weight >= 0).all()):
@@ -242,12 +245,39 @@ class LinkTask:
         self._negatives = UniformNegatives(
             data.num_nodes, self.links, self._generator, directed=directed, side=data.get("side")
         )
-        self.generators: Sequence[torch.Generator] = [self._generator, *([] if loader is None else [loader.generator])]
 
     @property
     def graphs(self) -> tuple[Data, Data]:
         """The graphs, which stay as they are while a model is trained."""
         return self.data, self.eval_data
+
+    @property
+    def loader(self) -> Any:
+        """What makes the batches, itself made of the training graph when it is first asked for."""
+        return self._loader.of(self.data)
+
+    @property
+    def has_ready_loader(self) -> bool:
+        """Whether batches are those of the training graph as it was given, whatever graph the task is put on."""
+        return self._loader.is_ready
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        """The generators of what is drawn: non-links and batches."""
+        return [self._generator, *([] if self.loader is None else [self.loader.generator])]
+
+    def with_graphs(self, data: Data, eval_data: Data) -> "LinkTask":
+        """Return the same task, with the same links to learn, on other messages; a ready loader stays.
+
+        Args:
+            data: What messages go along while training; its nodes are the same ones.
+            eval_data: The graph whose vectors held-out pairs are scored with.
+        """
+        new = copy.copy(self)
+        if data is not self.data:
+            new._loader = LoaderOf(self._loader.given)
+        new.data, new.eval_data = data, eval_data
+        return new
 
     def check(self, model: nn.Module) -> None:
         """Refuse a graph without links, features that are not finite, and a model without a vector for each node."""
@@ -266,7 +296,9 @@ class LinkTask:
     @property
     def steps_per_epoch(self) -> int | None:
         """Most steps of an epoch, where that is known."""
-        return 1 if self.loader is None else None
+        num = self.links.size(1) if self.links_per_epoch is None else min(self.links_per_epoch, self.links.size(1))
+        size = num if self.loader is None else getattr(self.loader, "batch_size", None)
+        return None if size is None else -(-num // max(size, 1))
 
     def batches(self) -> Iterator[LinkBatch]:
         """Draw an epoch."""
@@ -317,6 +349,7 @@ class LinkTask:
         return {
             **graph_tensors(self.data, "data"),
             **graph_tensors(self.eval_data, "eval_data"),
+            "links": self.links,
             **{f"{part} {i}": pairs[i] for part, pairs in self.split.items() for i in range(2)},
             "metric": self.metric,
             "directed": self.directed,
@@ -346,6 +379,10 @@ class LinkTask:
 def decoder_of(model: nn.Module) -> nn.Module:
     """Return what scores pairs of vectors of a model: its own decoder, or the inner product."""
     found = getattr(model, "decoder", None)
+    if found is None and isinstance(getattr(getattr(model, "model", None), "decoder", None), nn.Module):
+        raise ValueError(
+            f"'model' has a decoder, which {type(model).__name__} cannot mask: masks act in the forward pass alone"
+        )
     return found if isinstance(found, nn.Module) else DotDecoder()
 
 

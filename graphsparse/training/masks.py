@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 
-from graphsparse.edges.entries import Entries
-from graphsparse.edges.undirected import undirected_edges
+from graphsparse.edges.graph_edges import GraphEdges, PerEdge, as_given, by_kind
 from graphsparse.ops.check import check_share
 from graphsparse.ops.digest import digest
 from graphsparse.ops.select import drop_and_grow, num_removed
@@ -26,7 +25,8 @@ class Masks:
     Args:
         weights: For each masked parameter, by name, bool of its shape.
         edges: For each undirected edge of a graph, once and in the canonical order (smaller end, then larger end), bool
-            ``[M]``; ``None`` without a graph. Self-loops are no entry: they are never pruned and never counted.
+            ``[M]``; of a ``HeteroData`` by edge type, of which one and its reverse are under the one that comes first;
+            ``None`` without a graph. Self-loops are no entry: they are never pruned and never counted.
 
     Raises:
         ValueError: If a mask is not bool.
@@ -42,16 +42,16 @@ class Masks:
     """
 
     weights: Mapping[str, Tensor] = field(default_factory=dict)
-    edges: Tensor | None = None
+    edges: PerEdge | None = None
 
     def __post_init__(self) -> None:
-        for name, mask in {**self.weights, "edges": self.edges}.items():
+        for name, mask in [*self.weights.items(), *((f"edges of {k}" if k else "edges", m) for k, m in self._edges)]:
             if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
                 raise ValueError(f"the mask {name!r} must be a bool tensor (got {getattr(mask, 'dtype', mask)!r})")
 
     @classmethod
     def everything(
-        cls, model: nn.Module | None = None, data: Data | None = None, *, exclude: Exclude | None = None
+        cls, model: nn.Module | None = None, data: Data | HeteroData | None = None, *, exclude: Exclude | None = None
     ) -> "Masks":
         """Return masks that keep all weights of a model and all edges of a graph.
 
@@ -66,8 +66,14 @@ class Masks:
         weights = {name: torch.ones_like(p, dtype=torch.bool) for name, p in named if not leave(p)}
         if data is None:
             return cls(weights)
-        num_edges = undirected_edges(data.edge_index, data.num_nodes).num_edges
-        return cls(weights, torch.ones(num_edges, dtype=torch.bool, device=data.edge_index.device))
+        graph = GraphEdges(data)
+        keys = {kind: graph.entries[kind].edges.key for kind in graph.kinds}
+        return cls(weights, as_given({kind: torch.ones_like(key, dtype=torch.bool) for kind, key in keys.items()}))
+
+    @property
+    def _edges(self) -> list[tuple[Any, Tensor]]:
+        """The masks of the edges, each with its edge type, which is ``None`` in a ``Data``."""
+        return [] if self.edges is None else list(by_kind(self.edges).items())
 
     @property
     def weight_sparsity(self) -> float:
@@ -77,25 +83,26 @@ class Masks:
     @property
     def edge_sparsity(self) -> float:
         """Fraction of the undirected edges that is removed."""
-        return _removed([] if self.edges is None else [self.edges])
+        return _removed([mask for _, mask in self._edges])
 
     def prune(
         self,
         *,
         weights: Mapping[str, Tensor] | None = None,
         weight_sparsity: float = 0.0,
-        edges: Tensor | None = None,
+        edges: PerEdge | None = None,
         edge_sparsity: float = 0.0,
     ) -> "Masks":
         r"""Return masks from which the lowest scores are removed, too; what was removed before stays removed.
 
-        Afterwards exactly :math:`\lfloor s \cdot n \rfloor` of all :math:`n` are removed; ties go to the first.
+        Afterwards exactly :math:`\lfloor s \cdot n \rfloor` of all :math:`n` are removed, of the edges of a
+        ``HeteroData`` as many of each edge type; ties go to the first.
 
         Args:
             weights: A score for each weight, by the names of the masks; all are ranked together. ``None`` leaves the
                 weights as they are, as for edges.
             weight_sparsity: Fraction of all weights that is removed afterwards, in ``[0, 1)``.
-            edges: A score for each undirected edge ``[M]``.
+            edges: A score for each undirected edge ``[M]``, of a ``HeteroData`` by the edge types of the masks.
             edge_sparsity: Fraction of all edges that is removed afterwards, in ``[0, 1)``.
 
         Raises:
@@ -111,7 +118,11 @@ class Masks:
         if edges is not None:
             if edge_mask is None:
                 raise ValueError("'edges' holds scores, but there is no graph: see Masks.everything(model, data)")
-            (edge_mask,) = _prune([edge_mask], [edges], edge_sparsity, "edge")
+            scored = by_kind(edges)
+            if set(scored) != set(by_kind(edge_mask)):
+                raise ValueError(f"'edges' must hold scores for {list(by_kind(edge_mask))} (got {list(scored)})")
+            found = {k: _prune([mask], [scored[k]], edge_sparsity, "edge")[0] for k, mask in self._edges}
+            edge_mask = as_given(found)
         return Masks(kept, edge_mask)
 
     def move(self, *, weights: Mapping[str, Tensor], scores: Mapping[str, Tensor], fraction: float) -> "Masks":
@@ -142,8 +153,7 @@ class Masks:
     def within(self, other: "Masks") -> bool:
         """Say whether all that is kept here is kept in the other masks, too."""
         pairs = [(mask, other.weights.get(name)) for name, mask in self.weights.items()]
-        if self.edges is not None:
-            pairs.append((self.edges, other.edges))
+        pairs += [(mask, dict(other._edges).get(kind)) for kind, mask in self._edges]
         return all(theirs is None or not (mask & ~theirs).any() for mask, theirs in pairs)
 
     def apply(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -163,22 +173,21 @@ class Masks:
             exclude=partial(_is_other, [parameter for parameter, _ in masked.values()]),
         )
 
-    def edge_mask(self, data: Data) -> Tensor:
+    def edge_mask(self, data: Data | HeteroData) -> PerEdge:
         """Return which entries of ``edge_index`` are kept, bool ``[E]``: both directions together, and all self-loops.
+
+        Of a ``HeteroData`` there is one for each edge type.
 
         Raises:
             ValueError: If the graph has another number of undirected edges.
         """
-        entries, mask = Entries(data.edge_index, data.num_nodes), self.edges
-        if mask is None or mask.numel() != entries.edges.num_edges:
-            held = None if mask is None else mask.numel()
-            raise ValueError(f"'data' has {entries.edges.num_edges} undirected edges, but the masks are of {held}")
-        return entries.per_entry(mask.to(data.edge_index.device), loops=True)
+        return GraphEdges(data).per_entry({} if self.edges is None else self.edges, loops=True)
 
     def fingerprint(self) -> str:
         """Return 16 digits that follow from all masks."""
         parts: list[Any] = [entry for name in sorted(self.weights) for entry in (name, self.weights[name])]
-        return digest([*parts, "edges", self.edges])
+        edges = [self.edges] if self.edges is None else [p for k, m in self._edges for p in (*([k] if k else []), m)]
+        return digest([*parts, "edges", *edges])
 
 
 def _is_other(masked: list[nn.Parameter], parameter: Tensor) -> bool:

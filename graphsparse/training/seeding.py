@@ -158,6 +158,28 @@ def _new_model(make_model: MakeModel) -> nn.Module:
     return model
 
 
+@contextmanager
+def kept_state(generators: Sequence[torch.Generator]) -> Iterator[None]:
+    """Give generators, such as those of a loader, the state back that they had before the block.
+
+    Args:
+        generators: The generators.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> with kept_state([generator]):
+        ...     first = torch.rand(2, generator=generator)
+        >>> torch.equal(torch.rand(2, generator=generator), first)
+        True
+    """
+    states = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
 def rng_state(generators: Sequence[torch.Generator] = (), device: torch.device | None = None) -> dict[str, Any]:
     """Return the state of the global generators of PyTorch, Python and NumPy, and of further ones.
 

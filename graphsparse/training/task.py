@@ -71,8 +71,11 @@ class Task(Protocol):
     metric: str
     #: Whether a larger figure is better.
     maximize: bool
-    #: Generators that the batches draw from besides the global ones; their state is part of a checkpoint.
-    generators: Sequence[torch.Generator]
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        """Generators that the batches draw from besides the global ones; their state is part of a checkpoint."""
+        ...
 
     def check(self, model: nn.Module) -> None:
         """Find out before the first step whether the model fits; no test label is read."""

@@ -1,18 +1,19 @@
 """How every part of the package calls a model on a graph."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch.fx import GraphModule
+from torch_geometric.data import Data, HeteroData
 from torch_geometric.nn import MessagePassing, Sequential
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 #: Calls a model on a graph or on a batch of graphs, for a model that :func:`call_model` cannot call.
-Call: TypeAlias = Callable[[nn.Module, Data], Any]
+Call: TypeAlias = Callable[[nn.Module, Any], Any]
 
 #: What a wrapper that hands its arguments on calls the model inside: Supermask, torch.compile, DataParallel.
 _WRAPPED = ("model", "_orig_mod", "module")
@@ -20,7 +21,7 @@ _WRAPPED = ("model", "_orig_mod", "module")
 _BY_NAME = ("edge_weight", "edge_attr", "pos", "batch")
 
 
-def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
+def call_model(model: nn.Module, data: Any, call: Call | None = None, node_type: str | None = None) -> Any:
     """Call a model on a graph, or on a batch of graphs, as its ``forward`` asks for it.
 
     ``x`` and ``edge_index`` (``adj_t`` where there is none) come by position. By name come ``edge_weight``,
@@ -31,6 +32,9 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
     Where ``data`` has ``layer_edges``, a list of pairs of edges ``[2, m]`` and weights ``[m]``, each message passing
     layer gets the next of them, in the order in which the layers are called, whatever the model passes to it.
 
+    Of a ``HeteroData`` come the dictionaries by type, as ``model(x_dict, edge_index_dict)``, and ``edge_weight``,
+    ``edge_attr`` and ``pos`` under their names, or with ``_dict`` at the end, whichever ``forward`` has.
+
     A model with a method ``weighed``, such as :class:`~graphsparse.nn.SoftMasks`, puts weights of its own on the edges
     meanwhile: it is called inside ``with model.weighed(data) as data``.
 
@@ -38,6 +42,7 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
         model: The model.
         data: The graph.
         call: ``(model, data) -> output`` instead, for any other signature.
+        node_type: Of a dictionary that is returned, what this node type has; all of it when ``None``.
 
     Raises:
         ValueError: If the model takes no edge weights although there are some, needs what the graph lacks, or is on
@@ -50,6 +55,8 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
         >>> call_model(GCN(8, 16, 2, 3), random_graph()).shape
         torch.Size([60, 3])
     """
+    if node_type is not None:
+        return _of_type(call_model(model, data, call), node_type)
     if call is None and isinstance(model, nn.Module):
         check_device(model, data)
     if (weighed := getattr(model, "weighed", None)) is not None:
@@ -58,9 +65,11 @@ def call_model(model: nn.Module, data: Data, call: Call | None = None) -> Any:
     return _call_model(model, data, call)
 
 
-def _call_model(model: nn.Module, data: Data, call: Call | None) -> Any:
+def _call_model(model: nn.Module, data: Any, call: Call | None) -> Any:
     if call is not None:
         return call(model, data)
+    if isinstance(data, HeteroData):
+        return _call_hetero(model, data)
     layer_edges = data.get("layer_edges")
     if layer_edges is not None:
         with own_edges(model, layer_edges):
@@ -88,8 +97,46 @@ def _call_model(model: nn.Module, data: Data, call: Call | None) -> Any:
     return model(data.get("x"), edges, *weight, **named)
 
 
-def check_device(model: nn.Module, data: Data, name: str = "data") -> None:
+def _of_type(out: Any, node_type: str) -> Any:
+    if not isinstance(out, Mapping):
+        return out
+    if node_type not in out:
+        raise ValueError(f"'model' must return logits for {node_type!r} (got {list(out)})")
+    return out[node_type]
+
+
+def _call_hetero(model: nn.Module, data: HeteroData) -> Any:
+    """Call a model on dictionaries by node type and by edge type."""
+    taken, named = forward_arguments(model), {}
+    for name in ("edge_weight", "edge_attr", "pos"):
+        if not any(store.get(name) is not None for store in data.stores):
+            continue
+        key = next((key for key in (f"{name}_dict", name) if key in taken), None)
+        if name == "edge_weight":
+            _check_hetero_takes_weights(model, key)
+        if key is not None:
+            named[key] = data.collect(name)
+    return model(data.collect("x", True), data.collect("edge_index", True), **named)
+
+
+def _check_hetero_takes_weights(model: nn.Module, key: str | None) -> None:
+    """Refuse a model that would leave weights out; to_hetero takes them, and loses them before layers without any."""
+    layers = model.named_modules() if isinstance(model, GraphModule) else ()
+    parts = [(n, part) for n, part in layers if isinstance(part, MessagePassing)]
+    without = [n for n, part in parts if "edge_weight" not in inspect.signature(part.forward).parameters]
+    if key is None or without:
+        who = f"its layer {without[0]!r}" if without else f"the forward of {type(model).__name__}"
+        raise ValueError(
+            f"'data' holds 'edge_weight', but {who} has no argument 'edge_weight'; for any other signature give 'call'"
+        )
+
+
+def check_device(model: nn.Module, data: Any, name: str = "data") -> None:
     """Refuse a graph on another device than the model, by the names of both."""
+    if isinstance(data, HeteroData):
+        for store in data.stores:
+            check_device(model, store, f"{name}[{store._key!r}]")
+        return
     own = next((tensor.device for part in (model.parameters(), model.buffers()) for tensor in part), None)
     for key in ("x", "edge_index", "adj_t", "edge_weight", "edge_attr"):
         other = getattr(data.get(key), "device", None)

@@ -13,7 +13,8 @@ PUBLIC = {"cora": (140, 500, 1000), "citeseer": (120, 500, 1000), "pubmed": (60,
 
 # name: nodes, columns of edge_index, features, classes, both directions there, edge homophily as published or None.
 # Homophily is that of Zhu et al., NeurIPS 2020 (Planetoid, WebKB, Actor), Platonov et al., ICLR 2023 (minesweeper,
-# tolokers) and Lim et al., NeurIPS 2021 (ogbn-arxiv). The 0.21 of wisconsin counts a mutual link once, PyG twice.
+# tolokers, the filtered graphs) and Lim et al., NeurIPS 2021 (ogbn-arxiv). The 0.21 of wisconsin counts a mutual link
+# once, PyG twice.
 SETS = {
     "cora": (2708, 2 * 5278, 1433, 7, True, 0.81),
     "citeseer": (3327, 2 * 4552, 3703, 6, True, 0.74),
@@ -27,6 +28,8 @@ SETS = {
     "dblp": (17716, 2 * 52867, 1639, 4, True, None),
     "minesweeper": (10000, 2 * 39402, 7, 2, True, 0.68),
     "tolokers": (11758, 2 * 519000, 10, 2, True, 0.59),
+    "chameleon_filtered": (890, 2 * 8854, 2325, 5, True, 0.24),
+    "squirrel_filtered": (2223, 2 * 46998, 2089, 5, True, 0.21),
     "airports-usa": (1190, 13599, 1190, 4, False, None),
     "airports-brazil": (131, 1074, 131, 4, False, None),
     "airports-europe": (399, 5995, 399, 4, False, None),
@@ -78,7 +81,7 @@ def test_public_split_is_the_published_one(data_root):
     assert torch.bincount(data.y[data.train_mask]).tolist() == [20] * 7
 
 
-@pytest.mark.parametrize("name", ["texas", "actor", "minesweeper"])
+@pytest.mark.parametrize("name", ["texas", "actor", "minesweeper", "chameleon_filtered"])
 def test_split_picks_one_of_ten(name, data_root):
     all_splits = read_pyg(PYG_SOURCES[name], name, data_root)
     for split in (0, 9):
@@ -105,7 +108,7 @@ def test_words_are_normalised_as_pyg_does(name, data_root):
     assert not torch.equal(load(name, data_root).x, raw.x)
 
 
-@pytest.mark.parametrize("name", ["minesweeper", "tolokers", "airports-brazil"])
+@pytest.mark.parametrize("name", ["minesweeper", "squirrel_filtered", "tolokers", "airports-brazil"])
 def test_other_features_are_left_alone(name, data_root):
     assert torch.equal(load(name, data_root).x, load(name, data_root, normalize_features=False).x)
 

@@ -151,6 +151,12 @@ def test_each_target_of_synflow_is_found_by_itself():
         assert all((mask.numpy() == alone[name]).all() for name, mask in ticket.weight_masks.items())
 
 
+def test_synflow_of_a_model_that_is_called_by_names():
+    task = NodeTask(random_graph(), call=lambda model, data: model(x=data.x, edge_index=data.edge_index))
+    first, second = kept(AtInit("synflow", rounds=5)), kept(AtInit("synflow", rounds=5), data=task)
+    assert all((first[name] == second[name]).all() for name in first)
+
+
 def test_bad_options():
     with pytest.raises(ValueError, match=r"'score' must be one of \['snip', 'grasp', .*got 'snap'"):
         AtInit("snap")

@@ -104,6 +104,14 @@ def test_random_choice_follows_the_seed_and_not_the_training(ratio):
     assert not same_state(first, other)
 
 
+def test_random_keeps_as_many_of_each_tensor_as_erdos_renyi_graphs():
+    """Of a GCN for Cora at 98 %; a fair share of the last layer would be 35 of 1792 weights, with which none learns."""
+    parameters = [torch.nn.Parameter(torch.ones(shape)) for shape in ((256, 1433), (7, 256))]
+    for rule in (METHODS["random"].weights, Fixed()):
+        mask = rule(torch.optim.SGD(parameters), 0.98, seed=0)
+        assert [int(kept.sum()) for kept in mask.kept] == [6380, 993]
+
+
 @pytest.mark.parametrize("scope", ["global", "tensor"])
 def test_scope_of_the_projection(scope):
     ticket = find_ticket(
@@ -199,8 +207,6 @@ def test_graphs(name):
     assert ticket.config["metric"] == "rocauc"
     assert ticket.metrics["val"] > 0.9
     assert ticket.metrics["test"] > 0.9
-    with pytest.raises(ValueError, match="'edge_sparsity' must be 0"):
-        find_ticket(Pooled, graphs(), edge_sparsity=0.5)
 
 
 @pytest.mark.parametrize("name", ["teddy", "untrained"])
@@ -211,7 +217,7 @@ def test_batches_of_nodes(name):
     method = OneShot(None, L0()) if name == "teddy" else Untrained(epochs=20)
     ticket = find_ticket(lambda: GCN(8, 16, 2, 3), task, weight_sparsity=0.5, method=method, training=training)
     assert ticket.metrics["test"] > 0.5
-    with pytest.raises(ValueError, match="trained on as a whole"):
+    with pytest.raises(ValueError, match="give a function of the graph as 'loader'"):
         find_ticket(MODELS["GCN"], task, edge_sparsity=0.4, training=training)
     with pytest.raises(ValueError, match="trained on as a whole"):
         find_ticket(MODELS["GCN"], task, distillation=Distillation(), training=training)

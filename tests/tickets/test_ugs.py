@@ -10,7 +10,6 @@ from resuming import same_state
 from torch_geometric.loader import ClusterLoader
 from torch_geometric.nn import GCN
 
-from graphsparse.edges import attach_pairs
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.loader import ClusterData
 from graphsparse.metrics import accuracy
@@ -103,19 +102,15 @@ def test_masks_of_edges_stay_from_zero_up():
 
 
 def test_batches_of_a_loader_know_their_edges():
-    """A loader of a graph with pairs; the l1 term acts once per epoch, a share with each batch."""
+    """A loader is made of the graph with pairs; the l1 term acts once per epoch, a share with each batch."""
     data, method = random_graph(), UGS(0.3, 0.6, edges_per_round=0.4, weights_per_round=0.5)
-    for graph in (attach_pairs(data), data):
-        loader = ClusterLoader(ClusterData(graph, 3), batch_size=1)
-        run = TicketRun(MODELS["GCN"], NodeTask(data, loader=loader), [Target(0.4, 0.5)], Training(epochs=3))
-        if graph is data:
-            with pytest.raises(ValueError, match=r"'edge_pair'.*attach_pairs"):
-                list(method.find(run))
-            continue
-        (found,) = method.find(run)
-        assert int((~found.edges).sum()) == int(0.4 * found.edges.numel())
-        assert method.terms(run)["before_step"] == [L1(0.3 / 3, 0.6 / 3)]
-    run = TicketRun(MODELS["GCN"], NodeTask(data, loader=Endless([data])), [Target(0.4, 0.5)], Training(epochs=3))
+    task = NodeTask(data, loader=lambda graph: ClusterLoader(ClusterData(graph, 3), batch_size=1))
+    run = TicketRun(MODELS["GCN"], task, [Target(0.4, 0.5)], Training(epochs=3))
+    (found,) = method.find(run)
+    assert int((~found.edges).sum()) == int(0.4 * found.edges.numel())
+    assert method.terms(run)["before_step"] == [L1(0.3 / 3, 0.6 / 3)]
+    task = NodeTask(data, loader=lambda graph: Endless([graph]))
+    run = TicketRun(MODELS["GCN"], task, [Target(0.4, 0.5)], Training(epochs=3))
     with pytest.raises(ValueError, match="'loader' must say by len"):
         list(method.find(run))
 

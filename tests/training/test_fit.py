@@ -612,7 +612,7 @@ BEFORE_TRAINING = {
     "rows": ({"model": Output(lambda z: z[1:])}, ValueError, "one row of logits per node"),
     "tuple": ({"model": Output(lambda z: (z, z))}, TypeError, "must return a tensor of logits .got tuple"),
     "optimizer": ({"optimizer": torch.optim.SGD(gcn().parameters())}, ValueError, "no parameter of 'model'"),
-    "hetero": ({"task": HeteroData()}, TypeError, "'data' must be a torch_geometric Data .got HeteroData"),
+    "hetero": ({"task": HeteroData()}, ValueError, "'node_type' must be the node type with labels, one of ..*got None"),
     "misspelt": ({"epoch": 3}, TypeError, "fit.. takes no 'epoch': it knows .*'epochs'"),
     "twice": ({"training": Training(), "epochs": 3}, TypeError, "give .'epochs', 'log'. as fields of 'training'"),
     "no training": ({"training": 3}, TypeError, "'training' must be a Training .got int"),

@@ -28,7 +28,6 @@ def hetero():
 
 
 WRONG = {
-    "hetero": (hetero, "HeteroData.*to_homogeneous"),
     "a list": (lambda: [random_graph()], r"list; its only graph is (eval_)?data\[0\]"),
     "a list of two": (lambda: [random_graph(), random_graph()], r"list; one of its graphs is (eval_)?data\[0\]"),
     "a data set": (OneGraph, r"OneGraph; its only graph is (eval_)?data\[0\]"),
@@ -70,6 +69,20 @@ def test_what_is_no_graph(name, tmp_path):
         ):
             take(make(), tmp_path / "store")
     assert not (tmp_path / "store").exists()
+
+
+def test_hetero_graphs(tmp_path):
+    """Nodes of one type can be learned; the rest is for graphs of one type."""
+    named = {
+        name: take for name, take in TAKES.items() if name not in ("predict", "Evaluator", "LinkTask", "eval_data")
+    }
+    for name, take in named.items():
+        error = TypeError if name == "train_ingredients" else ValueError
+        with pytest.raises(error, match="'node_type' must be the node type with labels|HeteroData.*to_homogeneous"):
+            take(hetero(), tmp_path / "store")
+    for name in set(TAKES) - set(named):
+        with pytest.raises(TypeError, match="HeteroData.*to_homogeneous"):
+            TAKES[name](hetero(), None)
 
 
 def test_lists_of_what_is_no_graph():

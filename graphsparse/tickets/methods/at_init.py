@@ -116,9 +116,10 @@ def _positive(run: TicketRun) -> nn.Module:
             module.register_forward_hook(lambda _, inputs, output: inputs[0])
 
     def enter(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        x = _each(inputs[0], lambda entry: entry.new_ones(entry.shape, dtype=torch.double, layout=torch.strided))
-        others = [_each(value, lambda entry: entry.double().abs()) for value in inputs[1:]]
-        return (x, *others), {name: _each(value, lambda entry: entry.double().abs()) for name, value in named.items()}
+        x, *others = [*inputs, *named.values()]
+        x = _each(x, lambda entry: entry.new_ones(entry.shape, dtype=torch.double, layout=torch.strided))
+        values = [x, *(_each(value, lambda entry: entry.double().abs()) for value in others)]
+        return tuple(values[: len(inputs)]), dict(zip(named, values[len(inputs) :], strict=True))
 
     model.register_forward_pre_hook(enter, with_kwargs=True)
     return model

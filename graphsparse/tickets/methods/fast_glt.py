@@ -89,7 +89,7 @@ class FastGLT:
             model, masks = run.model(), dict[str, Any]()
             options: dict[str, Any] = {"epochs": self.pretrain + self.epochs}
             if target.edges > 0:
-                model = SoftMasks(model, edges=run.everything().edges, noise=1e-5, seed=run.training.seed)
+                model = SoftMasks(model, edges=run.learnable(one_type=True).edges, noise=1e-5, seed=run.training.seed)
                 options |= {"before_step": [Spread(self.l1 * share, self.spread * share)], "after_step": [Clamp()]}
             names = [name if target.edges == 0 else f"model.{name}" for name in run.names]
             if any(target):

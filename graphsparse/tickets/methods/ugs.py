@@ -72,7 +72,7 @@ class UGS:
 
     def find(self, run: TicketRun) -> Iterator[Found]:
         """Yield masks that lie within each other; targets must come from the least sparse to the sparsest."""
-        keep, number = run.everything(), 0
+        keep, number = run.learnable(), 0
         epochs: dict[str, Any] = {} if self.mask_epochs is None else {"epochs": self.mask_epochs}
         for target, rounds in run.path(edges=self.edges_per_round, weights=self.weights_per_round):
             for step in rounds:

@@ -25,7 +25,7 @@ class WDGLT(UGS):
     Args:
         l1_edges: As for :class:`UGS`, like all of its options.
         transport: :math:`\lambda`.
-        points: Most points of each side of a class.
+        points: Most points of each side of a class; the cost of an epoch grows with their square.
         eps: :math:`\varepsilon`.
         sweeps: Sweeps of Sinkhorn's algorithm.
         mode: ``"descent"`` trains all on :math:`L`, as a published re-implementation does; ``"minmax"`` lets the masks
@@ -72,5 +72,6 @@ class WDGLT(UGS):
                 f"WDGLT compares classes of nodes or graphs: 'target' must be 'multiclass' (got {target!r})"
             )
         terms, ascend = super().terms(run), [Ascend()] if self.mode == "minmax" else []
-        term = Transport(self.transport, self.points, self.eps, self.sweeps, run.training.seed)
+        kind = getattr(run.task, "node_type", None)
+        term = Transport(self.transport, self.points, self.eps, self.sweeps, run.training.seed, kind)
         return {"extra_loss": term, "before_step": [*ascend, *terms["before_step"]], "after_step": [Clamp(1.0)]}
