@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import nn
-from torch_geometric.loader import RandomNodeLoader
-from torch_geometric.nn import GAT, GCN, GCNConv, GraphSAGE, global_mean_pool
+from torch_geometric.loader import NeighborLoader, RandomNodeLoader
+from torch_geometric.nn import GAT, GCN, GCNConv, GraphSAGE, global_mean_pool, to_hetero
 
-from graphsparse.testing import random_graph
+from graphsparse.testing import random_graph, random_hetero_graph
 from graphsparse.tickets import Channels, Ticket, TicketRun, find_ticket, find_tickets
 from graphsparse.tickets.run import Target
 from graphsparse.training import GraphTask, LinkTask, NodeTask, Training, build_model
@@ -148,6 +148,28 @@ def test_tasks_on_graphs_and_on_links():
     ):
         ticket = find_ticket(make_model, task, weight_sparsity=0.5, method=Channels("lasso"), training=SHORT)
         assert int(ticket.weight_masks[name].any(0).sum()) == 8
+
+
+def test_several_types_of_nodes_in_batches():
+    data = random_hetero_graph(60)
+
+    def make_model():
+        model = to_hetero(GraphSAGE((-1, -1), 16, num_layers=2, out_channels=3), data.metadata())
+        with torch.no_grad():
+            model(data.x_dict, data.edge_index_dict)
+        return model
+
+    def neighbors(graph):
+        kind = ("paper", graph["paper"].train_mask)
+        return NeighborLoader(graph, [5, 5], input_nodes=kind, batch_size=16)
+
+    task = NodeTask(data, loader=neighbors)
+    ticket = find_ticket(make_model, task, weight_sparsity=0.5, method=Channels("lasso"), training=SHORT)
+    small, whole = ticket.materialize(make_model, shrink=data), ticket.materialize(make_model)
+    sizes = [sum(p.numel() for p in model.parameters() if p.dim() > 1) for model in (small, whole)]
+    assert sizes[0] == sizes[1] / 2
+    found, expected = (model(data.x_dict, data.edge_index_dict)["paper"] for model in (small, whole))
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_an_example_takes_no_draw_from_the_next_training():
