@@ -45,7 +45,7 @@ SHOWN = {
 }
 #: Drawn against the sparsity.
 DRAWN = ("in the largest", "degrees", "transitivity", "homophily", "x'Lx", "top 100", "lost", "stretch")
-CURVES = ("random", "k_neighbor", "local_degree", "l_spar", "g_spar", "degree", "dspar", "resistance", "forest")
+CURVES = ("random", "k_neighbor", "local_degree", "g_spar", "degree", "dspar", "forest")
 
 
 @cache

@@ -32,7 +32,7 @@ def plot_curves(
         path: The file; its ending chooses the format. It is there whole or not at all.
         panels: For every panel the curves, for every curve its points ``(x, mean, standard deviation)``.
         x_label: What the horizontal axis shows, with its unit.
-        y_label: What the vertical axis shows, with its unit.
+        y_label: What the vertical axis shows, with its unit; empty where it is another thing in each panel.
         levels: For every panel horizontal lines ``(mean, standard deviation)``, such as the dense model.
         x_names: Names of x = 0, 1, 2, ..., for an axis that shows things and no numbers.
         joined: Draw lines between the points of a curve; without them curves stand side by side.
@@ -57,7 +57,7 @@ def plot_curves(
     # A figure of its own: pyplot would keep it, and choose a window system, for the whole process.
     size = (1 + 4.2 * columns, (4.4 if steep else 3.6) * rows)
     figure = optional_module("matplotlib.figure").Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=y_label != "")
     for axis in axes[:, 0]:
         axis.set_ylabel(y_label)
     for axis in axes.flat[len(panels) :]:
