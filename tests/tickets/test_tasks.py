@@ -24,6 +24,7 @@ from graphsparse.tickets import (
     METHODS,
     UGS,
     WDGLT,
+    Channels,
     Distillation,
     Found,
     OneShot,
@@ -447,6 +448,15 @@ def test_a_score_without_a_name_is_refused_for_many_graphs():
     method = OneShot(lambda edges, num_nodes: edges.sum(0).float())
     with pytest.raises(TypeError, match="'edges' must be the name of a score for a task on many graphs"):
         find_ticket(Pooled, graph_task(), edge_sparsity=0.5, method=method, training=SHORT)
+
+
+def test_channels_of_every_type_are_cut():
+    data, make_model = random_hetero_graph(), HETERO["to_hetero"]
+    ticket = find_ticket(make_model, data, weight_sparsity=0.4, method=Channels(), training=SHORT)
+    small, whole = ticket.materialize(make_model, shrink=data), ticket.materialize(make_model)
+    assert sum(p.numel() for p in small.parameters()) < 0.8 * sum(p.numel() for p in whole.parameters())
+    found, expected = (predict(model, data, node_type="paper") for model in (small, whole))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_distillation_on_a_node_type():
