@@ -15,7 +15,7 @@ from graphsparse.ops.pairs import PairTable
 from graphsparse.soups.recipes.learned import by_name, followed_tensors, inner_products, learned_names, state_gradient
 from graphsparse.soups.recipes.soup import Acceptance, Ingredients, soup
 from graphsparse.tickets import UGS, TicketRun
-from graphsparse.tickets.run import Target
+from graphsparse.tickets.method import Target
 from graphsparse.training import Masks, NodeTask, Training, fit
 from graphsparse.transfer.propagation.edge_propagation import BOUNDS
 from graphsparse.transfer.propagation.line_graph import LineGraph

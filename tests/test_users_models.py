@@ -226,7 +226,7 @@ CONVS = {
     "MFConv": node()(lambda: pyg.MFConv(8, 8, 2)),
     "RGCNConv": node(more=("start", "type"))(lambda: RGCN(pyg.RGCNConv(8, 8, 2))),
     "FastRGCNConv": node(more=("start", "type"))(lambda: RGCN(pyg.FastRGCNConv(8, 8, 2))),
-    "RGATConv": node(more=("start", "type"))(lambda: RGCN(pyg.RGATConv(8, 8, 2))),
+    "RGATConv": node(more=("start", "type"))(lambda: RGCN(rgat())),
     "SignedConv": node()(lambda: Twice(pyg.SignedConv(8, 4, True))),
     "PointNetConv": node(more=("pos",))(lambda: pyg.PointNetConv(mlp(11))),
     "GMMConv": node(edge_attr=True)(lambda: pyg.GMMConv(8, 8, 2, 2)),
@@ -345,6 +345,13 @@ class Edgeless(nn.Module):
 
     def forward(self, x, edge_index):
         return self.inner(x)
+
+
+def rgat():
+    """PyG leaves one parameter of this layer as the memory was, which may be no number."""
+    conv = pyg.RGATConv(8, 8, 2)
+    nn.init.constant_(conv.l2, 1 / 8)
+    return conv
 
 
 MODELS = CONVS | PARTS

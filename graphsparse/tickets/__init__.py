@@ -3,6 +3,7 @@
 from graphsparse.tickets.compare import compare_tickets
 from graphsparse.tickets.distillation import Distillation
 from graphsparse.tickets.find import find_ticket, find_tickets
+from graphsparse.tickets.method import Found, PruningMethod, WeightRule
 from graphsparse.tickets.methods import (
     METHODS,
     UGS,
@@ -18,7 +19,7 @@ from graphsparse.tickets.methods import (
     Untrained,
 )
 from graphsparse.tickets.rules import L0, NM, SET, Fixed, Gradual, RigL
-from graphsparse.tickets.run import Found, PruningMethod, TicketRun, WeightRule
+from graphsparse.tickets.run import TicketRun
 from graphsparse.tickets.ticket import Ticket
 
 __all__ = [

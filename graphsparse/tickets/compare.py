@@ -10,7 +10,8 @@ from torch import nn
 from graphsparse.nn.linear import set_dropout
 from graphsparse.tickets.distillation import Distillation
 from graphsparse.tickets.find import as_task, find_ticket, resolve
-from graphsparse.tickets.run import PruningMethod, TicketRun
+from graphsparse.tickets.method import PruningMethod
+from graphsparse.tickets.run import TicketRun
 from graphsparse.training import FitResult, Training, build_model
 from graphsparse.typing import MakeModel
 

@@ -5,9 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from graphsparse.ops.check import check_sparsity
+from graphsparse.tickets.described import as_plain, open_folder
 from graphsparse.tickets.distillation import Distillation
+from graphsparse.tickets.finish import TicketMaker
+from graphsparse.tickets.method import PruningMethod, Target
 from graphsparse.tickets.methods import METHODS
-from graphsparse.tickets.run import PruningMethod, Target, TicketRun, as_plain
+from graphsparse.tickets.run import TicketRun
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.training import Task, Training
 from graphsparse.training.fit import task_of
@@ -135,13 +138,14 @@ def find_tickets(
     if distillation is not None and not getattr(method, "distils", True):
         raise ValueError(f"'method' {name!r} learns from no teacher: 'distillation' must be None (got {distillation})")
     task = as_task(data)
-    run = TicketRun(make_model, task, chosen, Training() if training is None else training, distillation)
-    run.open_folder(method)
-    tickets = []
+    training = Training() if training is None else training
+    run = TicketRun(make_model, task, chosen, training, distillation)
+    open_folder(method, chosen, training, distillation, task)
+    maker, tickets = TicketMaker(run), []
     for found in method.find(run):
-        ticket = run.finish(found)
+        ticket = maker.finish(found)
         if not method.nested:
-            run.next_search()
+            maker.next_search()
         config = {type(method).__name__: as_plain(method), **ticket.config, "method": name}
         tickets.append(replace(ticket, config=config))
     if len(tickets) != len(chosen) * getattr(method, "members", 1):

@@ -1,25 +1,23 @@
-"""What a pruning method sees of a search for tickets, and what becomes of what it finds."""
+"""What a pruning method sees of a search for tickets."""
 
-import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch_geometric.data import Data, HeteroData
 
-from graphsparse.edges.graph_edges import PerEdge, as_given, attach_pairs, by_kind, check_has_edges
+from graphsparse.edges.graph_edges import PerEdge, as_given, attach_pairs, check_has_edges
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
 from graphsparse.nn import SoftMasks, accelerate
-from graphsparse.ops.digest import digest, plain
-from graphsparse.ops.select import num_removed
+from graphsparse.tickets.described import as_plain
 from graphsparse.tickets.distillation import Distillation
-from graphsparse.tickets.edge_rule import EdgeRule, count_kept, keep_edges, kept_edges
+from graphsparse.tickets.edge_rule import EdgeRule, keep_edges
+from graphsparse.tickets.method import Target, WeightRule, num_rounds
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.training import (
     FitResult,
@@ -38,125 +36,6 @@ from graphsparse.training.check import check_model
 from graphsparse.training.node_task import observed_nodes
 from graphsparse.training.seeding import kept_state
 from graphsparse.typing import EdgeScore, MakeModel
-from graphsparse.utils.files import atomic_write
-
-#: Fields of :class:`Training` that change nothing of what is found.
-_NOT_THE_RUN = ("checkpoint", "checkpoint_every", "progress", "log")
-
-
-class Target(NamedTuple):
-    """How sparse a ticket shall be.
-
-    Args:
-        edges: Fraction of the undirected edges to remove, in ``[0, 1)``.
-        weights: Fraction of the weights to remove, in ``[0, 1)``; biases and normalisation are not counted.
-    """
-
-    edges: float = 0.0
-    weights: float = 0.0
-
-    def towards(self, other: "Target", rounds: int) -> "list[Target]":
-        """Return the targets of so many rounds to a sparser one; each takes the same share of what is left.
-
-        Example:
-            >>> [target.weights for target in Target().towards(Target(weights=0.75), 2)]
-            [0.5, 0.75]
-        """
-
-        def at(before: float, after: float, share: float) -> float:
-            left = math.exp((1 - share) * math.log1p(-before) + share * math.log1p(-after))
-            return min(max(1 - left, before), after)  # but for rounding it lies between them
-
-        shares = [i / rounds for i in range(1, rounds)]
-        between = [Target(*(at(*ends, share) for ends in zip(self, other, strict=True))) for share in shares]
-        return [*between, other] if rounds else []
-
-
-class WeightRule(Protocol):
-    """Says which weights are kept while a model is trained: a small frozen dataclass, whose fields are its options.
-
-    A rule that cannot remove exactly what is asked for, as :class:`~graphsparse.tickets.NM`, says ``exact = False``;
-    it may remove less, and never more.
-    """
-
-    @property
-    def nested(self) -> bool:
-        """Whether the weights kept at one sparsity lie within those kept at a lower one."""
-        ...
-
-    def __call__(self, optimizer: Optimizer, sparsity: float, *, steps: int | None, seed: int) -> StepProjection:
-        """Attach a projection to an optimiser.
-
-        Args:
-            optimizer: The optimiser.
-            sparsity: Fraction of the weights to remove.
-            steps: How many steps the training takes at most; ``None`` where the loader does not say.
-            seed: Seed of what is drawn.
-        """
-        ...
-
-
-def check_edges(edges: str | EdgeScore | Sparsifier | None) -> None:
-    """Refuse what chooses edges that a ticket cannot hold: it has a mask of undirected edges."""
-    method = None if edges is None else as_sparsifier(edges)
-    if method is not None and (method.reweights or method.directed):
-        what = "new weights for edges" if method.reweights else "one direction of an edge without the other"
-        raise ValueError(f"'edges' must be what the file of a ticket can hold, which is not {what} (got {method})")
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What a method found for one target: what the run trains for a last time, and makes a ticket of.
-
-    Args:
-        target: The target.
-        edges: Kept undirected edges, bool ``[M]`` in canonical order, of a ``HeteroData`` by edge type as in
-            :class:`~graphsparse.training.Masks`, or what :meth:`TicketRun.score_edges` returned; ``None`` for all.
-        weights: Kept weights by name, bool, held in the last training; or a rule for it, such as
-            :class:`~graphsparse.tickets.L0`; ``None`` for all.
-        start: Weights to start from; ``None`` for the initial ones of the seed.
-        trained: ``start`` is the result already, and is only judged; ``weights`` must be masks then.
-        member: Number of the ticket, where a method finds several for one target.
-        epochs: Number of epochs of the last training; ``None`` for that of the run.
-
-    Raises:
-        ValueError: If a trained one has no ``start``, or a rule in the place of masks.
-    """
-
-    target: Target
-    edges: PerEdge | EdgeRule | None = None
-    weights: Mapping[str, Tensor] | WeightRule | None = None
-    start: Mapping[str, Tensor] | None = None
-    trained: bool = False
-    member: int | None = None
-    epochs: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.trained and (self.start is None or callable(self.weights)):
-            raise ValueError("what is 'trained' needs its weights as 'start', and masks for 'weights' or None")
-
-
-class PruningMethod(Protocol):
-    """A way to find tickets: a small frozen dataclass, whose fields are its options.
-
-    One that finds several tickets for each target says how many by ``members``; one that trains its tickets itself, so
-    that they learn nothing from a teacher, says ``distils = False``.
-    """
-
-    @property
-    def prunes(self) -> frozenset[str]:
-        """``"edges"``, ``"weights"`` or both; a sparsity of what is not pruned must be 0."""
-        ...
-
-    @property
-    def nested(self) -> bool:
-        """Whether what is kept for one target lies within what is kept for a less sparse one."""
-        ...
-
-    def find(self, run: "TicketRun") -> Iterator[Found | Ticket]:
-        """Yield what is found for each of ``run.targets``, in their order."""
-        ...
-
 
 #: Kept weights by name, or what attaches a projection to an optimiser.
 HoldWeights: TypeAlias = Mapping[str, Tensor] | Callable[[Optimizer], StepProjection]
@@ -187,7 +66,6 @@ class TicketRun:
         self._make_model, self._task, self._distillation = make_model, task, distillation
         self.targets, self.training = [Target(*target) for target in targets], training
         self.graph: Data | HeteroData | None = getattr(task, "eval_data", None)
-        self._num_finished = 0
         self._searched: dict[str, int] = {}  # epochs of every training of the search
         if self.graph is not None:
             check_has_edges(self.graph)
@@ -353,7 +231,7 @@ class TicketRun:
                         f"'targets' must come from the least sparse to the sparsest for a method that goes in rounds: "
                         f"{what} {now} is below what is removed already, {was}"
                     )
-            rounds = (_num_rounds(*ends) for ends in zip(before, target, shares, strict=True))
+            rounds = (num_rounds(*ends) for ends in zip(before, target, shares, strict=True))
             found.append((target, before.towards(target, max(rounds))))
             before = target
         return found
@@ -494,94 +372,6 @@ class TicketRun:
         own = evaluated if task.data is task.eval_data else keep_edges(task.data, edges)
         return task.with_graphs(own, evaluated)  # type: ignore[no-any-return]
 
-    def finish(self, found: Found | Ticket) -> Ticket:
-        """Train what a method found from its starting weights, and return the ticket; test labels are read here."""
-        self._num_finished += 1
-        if isinstance(found, Ticket):
-            test = self.test(found.materialize(self._make_model), int(found.metrics.get("best_epoch", 0)))
-            measured = {} if test is None else {"test": test}
-            return replace(found, metrics={**found.metrics, **measured, **self._spent()})
-        target, rule, seed = found.target, found.weights, self.training.seed
-        term = None
-        if self._distillation is not None and self._distillation.weight > 0:
-            assert isinstance(self._task, NodeTask)
-            nodes = self._task.nodes(self._task.data)  # of the task with its test nodes, which are not distilled on
-            term = self._distillation.term(nodes, self.teacher)
-        epochs = self.training.epochs if found.epochs is None else found.epochs
-        hold = self.hold(rule, target.weights, epochs) if callable(rule) else rule
-        if found.trained:
-            result = self._judge(found)
-        else:
-            model, tag = self.model(found.start), f"final-{self._num_finished}"
-            result = self._fit(self._task, model, tag, hold, found.edges, extra_loss=term, epochs=epochs)
-        masks = Masks(result.weight_masks, None if self.graph is None else kept_edges(self.graph, found.edges))
-        self._check_counts(target, masks, exact=getattr(rule, "exact", True))
-        config = {"seed": seed, "edge_sparsity": target.edges, "weight_sparsity": target.weights, **self.described()}
-        config |= {} if found.member is None else {"member": found.member}
-        spent = self._spent(*([] if found.trained else [result.epochs_run]))
-        ticket = Ticket.from_fit(result, masks, self.graph, config=config, metrics=spent)
-        if found.trained:
-            ticket = replace(ticket, metrics={k: v for k, v in ticket.metrics.items() if k != "best_epoch"})
-        if self.graph is None and target.edges > 0:
-            ticket = self._with_rule(ticket, found.edges, target)
-        self.check(ticket, result.logits)
-        return ticket
-
-    def _with_rule(self, ticket: Ticket, rule: Any, target: Target) -> Ticket:
-        """Return a ticket that chooses the edges of each graph by a score."""
-        assert isinstance(self._task, GraphTask)
-        if not isinstance(rule, EdgeRule) or rule.sparsity != target.edges:
-            raise ValueError(f"the method chose no edges by run.score_edges for a sparsity of {target.edges}")
-        graphs = (self._task.dataset[int(i)] for part in self._task.split.values() for i in part)
-        kept, total = count_kept(graphs, rule)
-        metrics = {**ticket.metrics, "edge_sparsity": 1 - kept / max(total, 1)}
-        return replace(ticket, edge_rule=rule, metrics=metrics)
-
-    def _judge(self, found: Found) -> FitResult:
-        """Return what the parts of the task say of weights that a method has trained, as the result of no epoch."""
-        masks = found.weights if isinstance(found.weights, Mapping) else {}
-        model, task = self.model(found.start, masks), self._sparse(self._task, found.edges)
-        held = {id(model.get_parameter(name)): mask for name, mask in masks.items()}
-        named = model.named_parameters(remove_duplicate=False)
-        with seeded(self.training.seed):
-            best = task.evaluate(model, 0)
-            logits, train, test = task.finish(model, best)
-        return FitResult(
-            state_dict=model.state_dict(),
-            logits=logits,
-            best_epoch=0,
-            epochs_run=0,
-            metric=task.metric,
-            train=train,
-            val=best.val,
-            test=test,
-            history=[],
-            weight_masks={name: held[id(parameter)] for name, parameter in named if id(parameter) in held},
-        )
-
-    def _spent(self, *last: int) -> dict[str, int]:
-        """Return what a ticket took: trainings and epochs of the search so far, of the teacher and of the last one."""
-        epochs = [*self._searched.values(), *last]
-        return {"trainings": len(epochs), "epochs": sum(epochs)}
-
-    def next_search(self) -> None:
-        """Count from here on for the next ticket, which needs no training of this one but the teacher."""
-        self._searched = {tag: epochs for tag, epochs in self._searched.items() if tag == "teacher"}
-
-    def _check_counts(self, target: Target, masks: Masks, *, exact: bool) -> None:
-        """Refuse what is not as sparse as was asked for; a rule for each tensor by itself rounds down in each."""
-        weights = [masks.weights[name] for name in self.names if name in masks.weights]
-        parts = [("weights", weights, target.weights)]
-        if self.graph is not None:
-            edges = [] if masks.edges is None else list(by_kind(masks.edges).values())
-            parts += [("edges", [mask], target.edges) for mask in edges] or [("edges", [], target.edges)]
-        for what, kept, sparsity in parts:
-            removed, total = (sum(int((~mask).sum()) for mask in kept), sum(mask.numel() for mask in kept))
-            missing = num_removed(sparsity, total) - removed
-            most = total if what == "weights" and not exact else max(len(kept), 1)
-            if not 0 <= missing < most or (sparsity > 0 and not kept):
-                raise ValueError(f"the method removed {removed} of {total} {what} for a sparsity of {sparsity}")
-
     def test(self, model: nn.Module, epoch: int) -> float | None:
         """Return the metric on the test part of a model that was chosen; not for a method that still searches."""
         model = self._fast(model)
@@ -592,37 +382,6 @@ class TicketRun:
         """Return how models are trained, in values that JSON can hold."""
         named = {"Training": self.training, "Distillation": self._distillation}
         return {"metric": self.task.metric} | {k: as_plain(v) for k, v in named.items() if v is not None}
-
-    def open_folder(self, method: PruningMethod) -> None:
-        """Write into the folder of the checkpoints what run it is of, or refuse the folder of another run."""
-        if self.training.checkpoint is None:
-            return
-        path = Path(self.training.checkpoint) / "run.json"
-        if path.parent.is_file():
-            raise ValueError(f"'checkpoint' must be a folder, of several trainings (got the file {str(path.parent)!r})")
-        described = {"method": _text(method), "targets": str([tuple(target) for target in self.targets])}
-        for name, value in {"training": self.training, "distillation": self._distillation}.items():
-            described |= {f"{name}.{key}": _text(entry) for key, entry in (as_plain(value) or {}).items()}
-        described["data"] = digest(self._task.identity().values())
-        if path.exists():
-            saved = json.loads(path.read_text())
-            names = [name for name in {**saved, **described} if saved.get(name) != described.get(name)]
-            if names:
-                was, now = saved.get(names[0], "missing"), described.get(names[0], "missing")
-                raise ValueError(
-                    f"'checkpoint' {str(path.parent)!r} belongs to another run: {names[0]} was {was} and is now {now}. "
-                    "Name another folder, or delete this one to start anew"
-                )
-            return
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(described, indent=1))
-
-
-def _num_rounds(before: float, after: float, share: float) -> int:
-    """Count the rounds from one sparsity to another; a share that rounding makes too small for one costs none more."""
-    if after == before or share == 1:
-        return int(after > before)
-    return max(1, math.ceil(math.log((1 - after) / (1 - before)) / math.log1p(-share) - 1e-6))
 
 
 def _difference(found: Tensor, expected: Tensor) -> str | None:
@@ -635,19 +394,3 @@ def _difference(found: Tensor, expected: Tensor) -> str | None:
         return None
     gap, scale = float((found - wide).abs().max()), float(wide.abs().max())
     return f"by {gap:.2g} at a scale of {scale:.2g}" if gap > torch.finfo(expected.dtype).eps ** 0.5 * scale else None
-
-
-def as_plain(value: Any) -> dict[str, Any] | None:
-    """Return the fields of an object, each as JSON can hold it, without those that only say how a run is watched."""
-    if value is None:
-        return None
-    named = {entry.name: getattr(value, entry.name) for entry in fields(value) if entry.name not in _NOT_THE_RUN}
-    return {k: v if v is None or isinstance(v, str | int | float | bool) else _text(v) for k, v in named.items()}
-
-
-def _text(value: Any) -> str:
-    """Write out objects of dataclasses by their fields and functions by their names, the same in every process."""
-    if is_dataclass(value) and not isinstance(value, type):
-        named = (f"{entry.name}={_text(getattr(value, entry.name))}" for entry in fields(value))
-        return f"{type(value).__name__}({', '.join(named)})"
-    return str(value.__qualname__) if hasattr(value, "__qualname__") else plain(value)

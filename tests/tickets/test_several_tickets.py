@@ -23,7 +23,7 @@ from graphsparse.tickets import (
     find_ticket,
     find_tickets,
 )
-from graphsparse.tickets.run import Target
+from graphsparse.tickets.method import Target
 from graphsparse.training import Masks, NodeTask, Training, clipped_adam, predict
 
 FREE = FreeTickets(members=3, explore_epochs=6, phase_epochs=5, rule=SET(every=2))

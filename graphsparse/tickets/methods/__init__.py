@@ -1,5 +1,6 @@
 """Ways to find tickets, each a small frozen dataclass."""
 
+from graphsparse.tickets.method import PruningMethod
 from graphsparse.tickets.methods.at_init import AtInit
 from graphsparse.tickets.methods.channels import Channels
 from graphsparse.tickets.methods.fast_glt import FastGLT
@@ -12,7 +13,6 @@ from graphsparse.tickets.methods.ugs import UGS
 from graphsparse.tickets.methods.untrained import Untrained
 from graphsparse.tickets.methods.wd_glt import WDGLT
 from graphsparse.tickets.rules import L0, SET, Fixed, Gradual, RigL
-from graphsparse.tickets.run import PruningMethod
 
 #: The methods that can be named in place of an object.
 METHODS: dict[str, PruningMethod] = {

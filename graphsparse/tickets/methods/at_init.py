@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
 from graphsparse.ops.check import check_count
-from graphsparse.tickets.run import Found, Target, TicketRun, check_edges
+from graphsparse.tickets.method import Found, Target, check_edges
+from graphsparse.tickets.run import TicketRun
 from graphsparse.training import Masks
 from graphsparse.typing import EdgeScore
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from graphsparse.nn import ChannelUnits, channel_units
 from graphsparse.ops.lasso import lasso_order, least_squares
-from graphsparse.tickets.run import Found, TicketRun
+from graphsparse.tickets.method import Found
+from graphsparse.tickets.run import TicketRun
 from graphsparse.utils.copy_model import copy_model
 
 

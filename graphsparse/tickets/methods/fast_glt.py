@@ -12,7 +12,8 @@ from graphsparse.edges.undirected import undirected_edges
 from graphsparse.nn import SoftMasks
 from graphsparse.ops.check import check_count, check_number
 from graphsparse.tickets.mask_terms import Clamp, Spread, closeness
-from graphsparse.tickets.run import Found, Target, TicketRun
+from graphsparse.tickets.method import Found, Target
+from graphsparse.tickets.run import TicketRun
 from graphsparse.training import PruneAndMend
 
 

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from graphsparse.ops.check import check_count, check_share
+from graphsparse.tickets.method import Found, WeightRule
 from graphsparse.tickets.rules import RigL
-from graphsparse.tickets.run import Found, TicketRun, WeightRule
+from graphsparse.tickets.run import TicketRun
 from graphsparse.training import FitResult, Masks, Training
 from graphsparse.training.training import MakeOptimizer
 

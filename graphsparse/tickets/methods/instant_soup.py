@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.check import check_count, check_number, check_sparsity
-from graphsparse.tickets.run import Found, TicketRun
+from graphsparse.tickets.method import Found
+from graphsparse.tickets.run import TicketRun
 from graphsparse.training import Masks
 
 #: Learning rates of the copies, in turn, as multiples of that of the training.

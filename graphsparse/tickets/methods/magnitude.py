@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphsparse.ops.check import check_count, check_number
-from graphsparse.tickets.run import Found, TicketRun
+from graphsparse.tickets.method import Found
+from graphsparse.tickets.run import TicketRun
 
 
 @dataclass(frozen=True)

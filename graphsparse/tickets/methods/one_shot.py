@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphsparse.edges.sparsifier import Sparsifier, as_sparsifier
-from graphsparse.tickets.run import Found, TicketRun, WeightRule, check_edges
+from graphsparse.tickets.method import Found, WeightRule, check_edges
+from graphsparse.tickets.run import TicketRun
 from graphsparse.typing import EdgeScore
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.check import check_count, check_share
+from graphsparse.tickets.method import Found, WeightRule
 from graphsparse.tickets.methods.free_tickets import escaped, kept, scheduled
 from graphsparse.tickets.rules import RigL
-from graphsparse.tickets.run import Found, TicketRun, WeightRule
+from graphsparse.tickets.run import TicketRun
 from graphsparse.training import seeded
 from graphsparse.utils.running_norms import fresh_statistics, running_norms
 

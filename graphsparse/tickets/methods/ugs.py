@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from graphsparse.nn import SoftMasks
 from graphsparse.ops.check import check_count, check_number
 from graphsparse.tickets.mask_terms import L1, Clamp
-from graphsparse.tickets.run import Found, TicketRun
+from graphsparse.tickets.method import Found
+from graphsparse.tickets.run import TicketRun
 from graphsparse.training import Masks
 
 

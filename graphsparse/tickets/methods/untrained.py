@@ -13,7 +13,8 @@ from graphsparse.nn.linear import set_dropout
 from graphsparse.nn.sparsities import CoatSpacing, Ramp
 from graphsparse.nn.thresholds import Transform
 from graphsparse.ops.check import check_count, check_number
-from graphsparse.tickets.run import TicketRun, as_plain
+from graphsparse.tickets.described import as_plain
+from graphsparse.tickets.run import TicketRun
 from graphsparse.tickets.ticket import Ticket
 from graphsparse.training import FitResult
 from graphsparse.training.training import MakeOptimizer
