@@ -50,6 +50,7 @@ def cluster():
         patch.undo()
 
 
+@pytest.mark.slow
 def test_two_nodes_and_a_killed_worker_give_the_same_bits(cluster, tmp_path):
     """One task kills its process in mid-epoch, and is started again on whichever node is free."""
     assert len([node for node in cluster.nodes() if node["Alive"]]) == 2
