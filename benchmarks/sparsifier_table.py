@@ -23,7 +23,8 @@ NEEDS = {"message_norm": "features"}
 def cost(results):
     """Return the CPU time of each method beside `coalesce`, on the largest real graph that it was measured on."""
     rows = list(csv.DictReader(results.open())) if results.exists() else []
-    return {row["method"]: f"{float(row['of coalesce']):.2g}" for row in rows if row["graph"].startswith("ogbn")}
+    found = {row["method"]: float(row["of coalesce"]) for row in rows if row["graph"].startswith("ogbn")}
+    return {name: f"{times:.0f}" if times >= 10 else f"{times:.1f}" for name, times in found.items()}
 
 
 def table(seconds):
