@@ -179,14 +179,17 @@ def test_a_killed_run_goes_on_and_a_lost_file_is_trained_again(name, tmp_path):
 
 
 def lines_of_code(file):
-    """Count lines that are no comment, blank, or part of a docstring."""
+    """Count lines that are no comment, blank, or part of a docstring or an import."""
     source = file.read_text(encoding="utf-8")
-    docs = set()
+    others = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            docs |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+            node = node.body[0]
+        elif not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        others |= set(range(node.lineno, node.end_lineno + 1))
     lines = enumerate(source.splitlines(), 1)
-    return sum(1 for i, line in lines if line.strip() and not line.strip().startswith("#") and i not in docs)
+    return sum(1 for i, line in lines if line.strip() and not line.strip().startswith("#") and i not in others)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -195,9 +198,9 @@ def test_a_method_is_small_hashable_and_can_be_written_out(name):
     hash(method)
     assert eval(repr(method), vars(graphsparse.tickets)) == method
     # Four published searches over frozen weights share one file, and four scores at initialisation another.
-    several = {"untrained.py": 120, "at_init.py": 80}
+    several = {"untrained.py": 105, "at_init.py": 70}
     file = Path(inspect.getfile(type(method)))
-    assert lines_of_code(file) <= several.get(file.name, 60)
+    assert lines_of_code(file) <= several.get(file.name, 55)
 
 
 def test_a_ticket_says_what_it_took():
