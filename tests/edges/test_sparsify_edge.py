@@ -192,8 +192,9 @@ print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 
 @pytest.mark.slow
-def test_sixty_two_million_edges_in_two_gigabytes():
+def test_sixty_two_million_edges_in_two_and_a_half_gigabytes():
+    """Of which the list takes 0.5, its edges 0.5, and which edge each entry is 0.25."""
     out = subprocess.run([sys.executable, "-c", SCALE], capture_output=True, text=True, check=True).stdout.split()
     seconds, gigabytes = float(out[0]), float(out[1])
-    assert gigabytes < 2.1
+    assert gigabytes < 2.5
     assert seconds < 30
