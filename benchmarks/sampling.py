@@ -1,10 +1,10 @@
-"""Cost of random designs beside the canonical sort of the same edges, and of a new draw for every epoch.
+"""Cost of what sparsifiers stand on beside the canonical sort of the same edges, and of a new draw for every epoch.
 
 python benchmarks/sampling.py                          # 1/8 of the size of ogbn-products, then full size
 python benchmarks/sampling.py --scale 0.125 --data ogbn-arxiv-structure
 
-First the synthetic heavy-tailed graph, of which half of the undirected edges are drawn with probabilities proportional
-to 1/d_u + 1/d_v; memory is the peak of the process above what it held with the edge list loaded. Then draws of
+First the synthetic heavy-tailed graph: ranks of random scores at each node, their maximum spanning forest, and draws of
+half of the undirected edges with probabilities proportional to 1/d_u + 1/d_v; memory is the peak of the process above what it held with the edge list loaded. Then draws of
 `EdgeResampler` on a real graph: of edges alone, of entries, and of a whole `Data`. CPU seconds of one thread; every
 size has a process of its own.
 """
@@ -21,7 +21,9 @@ from torch_geometric.utils import dropout_edge, to_undirected
 
 from graphsparse.datasets import load
 from graphsparse.edges import Sparsifier
+from graphsparse.edges.cores.forest import spanning_forest_mask
 from graphsparse.edges.inclusion import draws_for, inclusion_probability, pivotal, poisson, replacement, systematic
+from graphsparse.edges.local_rank import local_score
 from graphsparse.edges.undirected import undirected_edges
 from graphsparse.transforms import EdgeResampler
 
@@ -50,6 +52,10 @@ def measure(scale):
     edge_index, num_nodes = make_edges(scale)
     clock = Clock()
     edges = clock("canonical sort", lambda: undirected_edges(edge_index, num_nodes))
+    score = torch.rand(edges.num_edges, generator=torch.Generator().manual_seed(0))
+    clock("local ranks", lambda: local_score(edges, score, "rank", "either"))
+    clock("spanning forest", lambda: spanning_forest_mask(edges, score))
+    del score
     inverse = edges.degree().double().reciprocal_()
     p = edges.fill(lambda u, v: inverse[u] + inverse[v])
     k = edges.num_edges // 2
@@ -105,8 +111,9 @@ def main(argv=None) -> dict[str, float]:
     for scale in args.scale:
         figures = run_apart(__file__, ["--apart", "designs", "--scale", str(scale)])
         show(f"size {scale:g}", figures, "times the sort")
-        sort, play = (figures["rows"][name]["seconds"] for name in ("canonical sort", "pivotal"))
-        found[f"pivotal by sort at {scale:g}"] = play / sort
+        sort = figures["rows"]["canonical sort"]["seconds"]
+        for name in ("local ranks", "spanning forest", "pivotal"):
+            found[f"{name} by sort at {scale:g}"] = figures["rows"][name]["seconds"] / sort
     figures = run_apart(__file__, ["--apart", "resampler", "--data", args.data, "--root", args.root])
     show(args.data, figures, "CPU s per million edges")
     print(f"\ntorch {torch.__version__}, 1 thread")
