@@ -4,9 +4,9 @@ python benchmarks/sampling.py                          # 1/8 of the size of ogbn
 python benchmarks/sampling.py --scale 0.125 --data ogbn-arxiv-structure
 
 First the synthetic heavy-tailed graph: ranks of random scores at each node, their maximum spanning forest, and draws of
-half of the undirected edges with probabilities proportional to 1/d_u + 1/d_v; memory is the peak of the process above what it held with the edge list loaded. Then draws of
-`EdgeResampler` on a real graph: of edges alone, of entries, and of a whole `Data`. CPU seconds of one thread; every
-size has a process of its own.
+half of the undirected edges with probabilities proportional to 1/d_u + 1/d_v; memory is the peak of the process above
+what it held with the edge list loaded. Then draws of `EdgeResampler` on a real graph: of edges alone, of entries, and
+of a whole `Data`. CPU seconds of one thread; every size has a process of its own.
 """
 
 import argparse
@@ -55,7 +55,6 @@ def measure(scale):
     score = torch.rand(edges.num_edges, generator=torch.Generator().manual_seed(0))
     clock("local ranks", lambda: local_score(edges, score, "rank", "either"))
     clock("spanning forest", lambda: spanning_forest_mask(edges, score))
-    del score
     inverse = edges.degree().double().reciprocal_()
     p = edges.fill(lambda u, v: inverse[u] + inverse[v])
     k = edges.num_edges // 2
