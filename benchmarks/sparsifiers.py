@@ -5,10 +5,10 @@ python benchmarks/sparsifiers.py --data actor --net GCN SAGE --workers 2
 
 For each seed all rules start from the same weights and see the same split; a rule that draws edges draws them anew for
 each seed. There is no distillation. A network is trained and tested on the thinned graph; rows `... resampled` get
-another draw in each epoch and are tested on the whole graph. Layers are those of `accelerate`, of which GAT and SAGE
-take weights of edges as well; `dspar unweighted` draws what `dspar pivotal` draws and leaves the weights at 1. `dense`
-has all edges, `empty` has none. Results are kept in a file of JSON lines, one training each: a run that was stopped
-goes on where it was.
+another draw in each epoch and are tested on the whole graph, as `random tested whole` is, which has one draw. Layers
+are those of `accelerate`, of which GAT and SAGE take weights of edges as well; `dspar unweighted` draws what `dspar
+pivotal` draws and leaves the weights at 1. `dense` has all edges, `empty` has none. Results are kept in a file of JSON
+lines, one training each: a run that was stopped goes on where it was.
 """
 
 import argparse
@@ -41,6 +41,7 @@ RULES = {
     "dspar unweighted": sparsifier("dspar", reweight=False),
     "resistance pivotal": sparsifier("resistance_pivotal"),
     "forest + random": sparsifier("forest"),
+    "random tested whole": sparsifier("random"),
     "random resampled": sparsifier("random"),
     "dspar pivotal resampled": sparsifier("dspar"),
 }
@@ -73,8 +74,9 @@ def task(data, job):
     if rule == "empty":
         return NodeTask(Data(**{**data.to_dict(), "edge_index": data.edge_index[:, :0]}))
     method = RULES[rule]
-    if rule.endswith("resampled"):
-        return NodeTask(data, loader=EdgeResampler(data, sparsity, method, seed=seed))
+    if rule.endswith(("resampled", "tested whole")):
+        every = 1 if rule.endswith("resampled") else 10**9
+        return NodeTask(data, loader=EdgeResampler(data, sparsity, method, seed=seed, every=every))
     return NodeTask(SparsifyEdges(sparsity, method, seed)(data))
 
 
