@@ -50,6 +50,8 @@ NETS = {
     "GAT": lambda i, o: GAT(i, 64, 2, o, heads=8, dropout=0.6),
     "SAGE": lambda i, o: GraphSAGE(i, 64, 2, o, dropout=0.5),
 }
+#: What is drawn besides the controls; all rules would be too many curves.
+DRAWN = ["random", "k_neighbor", "g_spar", "reverse_teddy", "dspar pivotal", "random tested whole", "random resampled"]
 KEYS = ("data", "net", "rule", "sparsity", "seed")
 
 
@@ -158,7 +160,7 @@ def plot(path, lines, data):
         point = (line["edges removed %"], line["test mean"], line["test std"])
         if line["rule"] in ("dense", "empty"):
             levels.setdefault(line["net"], {})[line["rule"]] = point[1:]
-        else:
+        elif line["rule"] in DRAWN:
             panels.setdefault(line["net"], {}).setdefault(line["rule"], []).append(point)
     plot_curves(path, panels, x_label="edges removed (%)", y_label="test accuracy (%)", levels=levels)
 
