@@ -124,6 +124,19 @@ def summarise(rows):
     return out
 
 
+def count(lines):
+    """Say how many fixed rules, trained and tested on what is left, differ from random removal by two deviations."""
+    fixed = [line for line in lines if line["minus random"] != "" and line["std of difference"] != ""]
+    fixed = [line for line in fixed if not line["rule"].endswith(("resampled", "tested whole"))]
+    ahead, behind = (
+        sum(sign * line["minus random"] > 2 * line["std of difference"] for line in fixed) for sign in (1, -1)
+    )
+    return (
+        f"Of {len(fixed)} comparisons of fixed rules with random removal {ahead} are ahead by more than two "
+        f"deviations, {behind} behind."
+    )
+
+
 def markdown(lines, data, net):
     """Format one table for a data set and a network: accuracy, and the difference to random, against the sparsity."""
     lines = [line for line in lines if (line["data"], line["net"]) == (data, net)]
@@ -188,7 +201,7 @@ def main(argv=None):
     write_csv(args.out.with_suffix(".csv"), lines)
     pairs = list(dict.fromkeys((line["data"], line["net"]) for line in lines))
     tables = "\n\n".join(markdown(lines, data, net) for data, net in pairs)
-    write_text(args.out.with_suffix(".md"), f"{tables}\n\n{args.epochs} epochs; {versions()}.")
+    write_text(args.out.with_suffix(".md"), f"{tables}\n\n{count(lines)}\n\n{args.epochs} epochs; {versions()}.")
     for data in dict.fromkeys(data for data, _ in pairs):
         plot(args.out.with_name(f"{args.out.stem}_{data}.png"), lines, data)
     print(tables)

@@ -43,7 +43,7 @@ class Entries:
         self._two_sides = bipartite or directed
         self._loop = self._num_src if directed and not bipartite else 0
         self._sorted = None if self._two_sides else _sorted_list(edge_index.as_subclass(Tensor), self._num_src)
-        self._place: Tensor | None = None
+        self._place: Tensor | None = None  # the edge of each entry, the number of edges for a self-loop
         if self._sorted is not None:
             self.edges = self._sorted.edges
             return

@@ -15,7 +15,7 @@ from graphsparse.ops.sort import edge_order, index_dtype
 _FEW = 1 << 16
 #: Numbers that NumPy sorts in linear time, and so the most parts that keys are dealt out to.
 _MOST_BUCKETS = 1 << 16
-CPU = torch.device("cpu")
+_CPU = torch.device("cpu")
 #: Pairs as a matrix ``[2, P]`` or as their first and second ends.
 Pairs: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
@@ -104,7 +104,7 @@ def collect_keys(parts: Iterable[Tensor], most: int) -> Tensor:
 
 
 def unique_with_places(
-    parts: Callable[[], Iterable[Tensor]], size: int, bound: int, device: torch.device = CPU
+    parts: Callable[[], Iterable[Tensor]], size: int, bound: int, device: torch.device = _CPU
 ) -> tuple[Tensor, Tensor]:
     """Return the distinct keys, sorted, and the place of every key among them ``[size]``, int32 where that is enough.
 

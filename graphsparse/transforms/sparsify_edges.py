@@ -102,29 +102,24 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             if not isinstance(data, Data):
                 raise TypeError(f"'data' must be a Data or a HeteroData (got {type(data).__name__})")
             check_one_graph(data)
-            self._sparsify(data._store, None, self.seed, flip=False)
+            self._sparsify(data._store, None, flip=False)
             return data
         types = data.edge_types if self.edge_types is None else self.edge_types
         unknown = [edge_type for edge_type in types if edge_type not in data.edge_types]
         if unknown:
             raise ValueError(f"'edge_types' must be edge types of 'data', {data.edge_types} (got {unknown[0]!r})")
         num_nodes = {kind: fix_num_nodes_(data[kind]) for src, _, dst in types for kind in (src, dst)}
-        # One for all types, so that a type and its reverse lose the same edges whoever chose the seed.
-        seed = int(torch.randint(2**62, ())) if self.seed is None else self.seed
+        start = torch.get_rng_state()
         for edge_type in types:
+            if self.seed is None:  # a type and its reverse draw the same seed, if any, and lose the same edges
+                torch.set_rng_state(start)
             src, _, dst = edge_type
             size = num_nodes[src] if src == dst else (num_nodes[src], num_nodes[dst])
-            self._sparsify(data[edge_type], size, seed, flip=src > dst)
+            self._sparsify(data[edge_type], size, flip=src > dst)
         return data
 
     def _draw(
-        self,
-        store: Any,
-        edge_index: Tensor,
-        weight: Tensor | None,
-        num_nodes: int | tuple[int, int],
-        seed: int | None,
-        flip: bool,
+        self, store: Any, edge_index: Tensor, weight: Tensor | None, num_nodes: int | tuple[int, int], flip: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Return which entries stay, and the new weights of all, if they get any."""
         # Ties are broken by node order; the order of an edge type and of its reverse must be the same one.
@@ -137,14 +132,14 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
             self.sparsity,
             method,
             num_nodes=num_nodes,
-            seed=seed,
+            seed=self.seed,
             threshold=self.threshold,
             num_neighbors=self.num_neighbors,
             edge_weight=weight if method.uses_weight else None,
             x=store.get("x") if isinstance(store, NodeStorage) else None,
         ).draw()
 
-    def _sparsify(self, store: Any, num_nodes: int | tuple[int, int] | None, seed: int | None, flip: bool) -> None:
+    def _sparsify(self, store: Any, num_nodes: int | tuple[int, int] | None, flip: bool) -> None:
         if "edge_index" not in store and "adj_t" not in store:
             name = "'data'" if store._key is None else f"'data[{store._key!r}]'"
             raise ValueError(f"{name} must hold 'edge_index' or 'adj_t' (got {list(store.keys())})")
@@ -155,7 +150,7 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
         if matrix is not None:
             row, col, value = matrix_entries(matrix, "adj_t")
             own = weight if alone and weight is not None else value
-            mask, new = self._draw(store, torch.stack([col, row]), own, size, seed, flip)
+            mask, new = self._draw(store, torch.stack([col, row]), own, size, flip)
             matrix = mask_matrix(matrix, mask)
             if new is not None:
                 factor = new if own is None else new / own
@@ -169,7 +164,7 @@ class SparsifyEdges(BaseTransform):  # type: ignore[misc]
                 return
             # What belongs to edges is in the order of 'edge_index' then.
             del store["adj_t"]
-        mask, new = self._draw(store, store["edge_index"], weight, size, seed, flip)
+        mask, new = self._draw(store, store["edge_index"], weight, size, flip)
         mask_store_(store, mask, directed=self.method.directed)
         if new is not None:
             store[self.weight_attr] = new[mask]

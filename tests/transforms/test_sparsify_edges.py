@@ -340,10 +340,18 @@ def test_hetero_types_lose_their_edges_together_with_the_reverse_type(score):
     assert torch.equal(forward, expected)
 
 
-def test_hetero_types_lose_their_edges_together_without_a_seed():
-    out = SparsifyEdges(0.5, "random")(ToUndirected()(hetero()))
+@pytest.mark.parametrize("score", ["random", "forest_fire"])
+def test_hetero_types_lose_their_edges_together_without_a_seed(score):
+    out = SparsifyEdges(0.5, score)(ToUndirected()(hetero()))
     forward, backward = out["author", "writes", "paper"].edge_index, out["paper", "rev_writes", "author"].edge_index
     assert set(map(tuple, forward.t().tolist())) == set(map(tuple, backward.flip(0).t().tolist()))
+
+
+def test_what_draws_nothing_leaves_the_generator_as_it_is():
+    data = ToUndirected()(hetero())
+    before = torch.get_rng_state()
+    SparsifyEdges(0.5, "degree")(data)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_hetero_by_edge_type():
