@@ -1,7 +1,9 @@
 """Soups: many networks trained apart, one model of the same cost."""
 
+import graphsparse.soups.merging.methods as _methods  # noqa: F401  registers them
 from graphsparse.soups.diagnosis import Diagnosis, diagnose
 from graphsparse.soups.evaluation.evaluator import Evaluator
+from graphsparse.soups.merging.merge import MERGES, MergeRun, merge, merging
 from graphsparse.soups.recipes.averages import EnsembleResult, ensemble, greedy_soup, interpolation_soup, uniform_soup
 from graphsparse.soups.recipes.learned import learned_soup
 from graphsparse.soups.recipes.soup import SOUPS, Acceptance, Ingredients, SoupResult, soup
@@ -13,6 +15,7 @@ from graphsparse.soups.workers.train_ingredients import train_ingredients
 from graphsparse.soups.workers.workers import Workers
 
 __all__ = [
+    "MERGES",
     "SOUPS",
     "Acceptance",
     "Diagnosis",
@@ -21,6 +24,7 @@ __all__ = [
     "IngredientError",
     "IngredientStore",
     "Ingredients",
+    "MergeRun",
     "SoupResult",
     "StorageError",
     "TicketStates",
@@ -32,6 +36,8 @@ __all__ = [
     "interpolation_soup",
     "learned_soup",
     "lottery_pool",
+    "merge",
+    "merging",
     "mix",
     "soup",
     "train_ingredients",

@@ -46,7 +46,7 @@ class SoupResult:
             ways, one such vector for each floating tensor by its name. :func:`~graphsparse.soups.combine` builds the
             state from them, up to rounding and to statistics that were estimated anew. ``None`` where a soup is no
             weighted sum.
-        val: Metric of the soup on the nodes that decided whether to accept it.
+        val: Metric of the soup on the nodes that decided whether to accept it; ``None`` where none was asked.
         ingredient_vals: The same metric of every ingredient.
         trace: What was tried, one entry for each step.
 
@@ -62,7 +62,7 @@ class SoupResult:
 
     state_dict: dict[str, Tensor]
     weights: Weights | None
-    val: float
+    val: float | None
     ingredient_vals: list[float]
     trace: list[dict[str, Any]] = field(default_factory=list)
 

@@ -1,0 +1,1 @@
+"""Networks that were trained apart, on different nodes and from different weights, made one without training."""

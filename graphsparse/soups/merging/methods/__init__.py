@@ -1,0 +1,3 @@
+"""The methods of merging, a file each; importing this registers them."""
+
+from graphsparse.soups.merging.methods import gnnmerge as gnnmerge

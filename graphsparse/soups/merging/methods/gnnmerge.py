@@ -1,0 +1,46 @@
+"""GNNMerge: one regression for every linear map, on the aggregated inputs that each network has on its own nodes."""
+
+import torch
+
+from graphsparse.soups.merging.least_squares import LeastSquares
+from graphsparse.soups.merging.linear_maps import LinearMap, LinearMaps
+from graphsparse.soups.merging.merge import MergeRun, merging
+from graphsparse.soups.states import State
+
+
+@merging("gnnmerge", needs=("graph",), source="GNNMerge, arXiv 2503.03384; RegMean, arXiv 2212.09849")
+def gnnmerge(run: MergeRun, *, ridge: float = 1e-3) -> State:
+    r"""Find for every linear map the weights whose outputs are closest to those of each network on its own nodes.
+
+    .. math::
+        \min_W \sum_i \frac{1}{|V_i|} \sum_{v \in V_i} \lVert z_i(v) W - z_i(v) W_i \rVert^2
+        + \rho \lVert W - \tfrac{1}{N} \textstyle\sum_i W_i \rVert^2
+
+    with :math:`z_i(v)` what the map of network :math:`i` is applied to at node :math:`v`, after aggregation, and
+    :math:`\rho` a share of the mean diagonal of :math:`\sum_i Z_i^\top Z_i / |V_i|`. Maps do not wait for each other,
+    so that networks on several machines would send one Gram matrix for each map. Copies give the copy, bit for bit.
+
+    A batch normalisation that follows a map belongs to it: outputs are compared after it. The merged one has the
+    statistics of the merged map on these nodes. What is in no map, such as the scale of a ``LayerNorm``, is averaged.
+
+    Args:
+        run: Networks and what they answer for.
+        ridge: The share :math:`\rho` is made of.
+    """
+    first, merged = run[0], dict(run.mean())
+    maps: list[LinearMap] = []
+    for state, domain in zip(run, run.domains, strict=True):
+        model = LinearMaps(run.model, domain.data)
+        if not maps:
+            maps, problems = model.maps, [LeastSquares() for _ in model.maps]
+            shifts = [torch.zeros_like(m.matrix(first)) for m in maps]
+        inputs = model.inputs(state, domain.nodes)
+        for number, m in enumerate(maps):
+            shift = m.matrix(state) - m.matrix(first)  # exactly 0 for copies
+            problems[number].add(inputs[number], inputs[number] @ shift, 1 / len(domain.nodes))
+            shifts[number] += shift / len(run)
+    for m, problem, prior in zip(maps, problems, shifts, strict=True):
+        matrix = m.matrix(first) + problem.solve(ridge * problem.scale(), prior)
+        run.note(map=m.name, columns=len(matrix), **problem.report())
+        merged.update(m.tensors(matrix, first, problem.moments(matrix) if m.norm else (matrix, matrix)))
+    return merged
