@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch_geometric.utils import subgraph
 
 from graphsparse.training.check import check_data
 
+#: What the outputs of a merged network are to meet.
+Target: TypeAlias = Literal["probabilities", "logits"]
 #: All of a graph that a merge reads; labels and masks stay behind.
 _KEYS = ("x", "edge_index", "edge_weight", "edge_attr")
 
@@ -28,6 +30,25 @@ class Domain:
     data: Data
     nodes: Tensor
     classes: Tensor
+
+    def targets(self, logits: Tensor, num_classes: int, target: str = "probabilities") -> Tensor:
+        """Return what the merged network should give at the nodes of the domain, float64 ``[n, C]``.
+
+        Args:
+            logits: Outputs of the network there, ``[n, C_i]``.
+            num_classes: Number of outputs of the merged network.
+            target: ``"probabilities"``, which are 0 for classes that the network does not know, or ``"logits"``.
+        """
+        own = logits.double().softmax(1) if target == "probabilities" else logits.double()
+        found = own.new_zeros(len(own), num_classes)
+        found[:, self.classes] = own
+        return found
+
+
+def check_target(target: str) -> None:
+    """Refuse what outputs cannot be asked to meet."""
+    if target not in ("probabilities", "logits"):
+        raise ValueError(f"'target' must be 'probabilities' or 'logits' (got {target!r})")
 
 
 def domains_of(

@@ -28,6 +28,8 @@ class LeastSquares:
     gram: Tensor | None = None
     cross: Tensor | None = None
     rows: int = 0
+    ridge: float = 0.0
+    condition: float = 1.0
     _held: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, inputs: Tensor, targets: Tensor, weight: float = 1.0) -> None:
@@ -82,8 +84,8 @@ class LeastSquares:
         for _ in range(4):
             factor, failed = torch.linalg.cholesky_ex(gram + ridge * torch.eye(len(gram), dtype=gram.dtype))
             if not failed and bool(factor.diagonal().isfinite().all()):
-                self._condition = float(factor.diagonal().max() / factor.diagonal().min()) ** 2
-                self._ridge = ridge
+                self.condition = float(factor.diagonal().max() / factor.diagonal().min()) ** 2
+                self.ridge = ridge
                 found = torch.cholesky_solve(cross, factor)
                 found = found if self.gram is not None else z.t() @ found
                 return found if prior is None else prior + found
@@ -92,6 +94,33 @@ class LeastSquares:
             f"a system of {self.rows} rows and {gram.size(1)} columns cannot be solved: it holds values that are not "
             "numbers, or too large ones"
         )
+
+    def solve_standardised(self, ridge: float, has_constant: bool = True) -> Tensor:
+        r"""Return the solution with inputs brought to deviation 1 first, and to mean 0 where the last is the constant.
+
+        Columns whose variance is below :math:`10^{-10}` of the largest get the weight 0.
+
+        Args:
+            ridge: Share of the variance of each column that is added to it.
+            has_constant: Whether the last column of all inputs is 1; its weight is free.
+        """
+        gram, cross = self.sums()
+        if has_constant:
+            gram, cross = self.centred()
+        scale = torch.where(gram.diagonal() > 1e-10 * gram.diagonal().max(), gram.diagonal().clamp(min=0).rsqrt(), 0)
+        problem = LeastSquares(scale.unsqueeze(1) * gram * scale, scale.unsqueeze(1) * cross)
+        found = scale.unsqueeze(1) * problem.solve(ridge)
+        self.ridge, self.condition = problem.ridge, problem.condition
+        if not has_constant:
+            return found
+        row, total = self.sums()[0][-1, :-1], self.sums()[0][-1, -1]
+        return torch.cat([found, ((self.sums()[1][-1] - row @ found) / total).unsqueeze(0)])
+
+    def centred(self) -> tuple[Tensor, Tensor]:
+        """Return both sums with the means of inputs and targets taken off, where the last column of all inputs is 1."""
+        gram, cross = self.sums()
+        row, total = gram[-1, :-1], gram[-1, -1]
+        return gram[:-1, :-1] - torch.outer(row, row) / total, cross[:-1] - torch.outer(row, cross[-1]) / total
 
     def moments(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
         """Return weighted mean and variance of the outputs of a map, where the last column of all inputs is 1."""
@@ -105,4 +134,4 @@ class LeastSquares:
 
     def report(self) -> dict[str, Any]:
         """Return what is known of the system after :meth:`solve`: rows, ridge, a lower bound of its condition."""
-        return {"rows": self.rows, "ridge": self._ridge, "condition": self._condition}
+        return {"rows": self.rows, "ridge": self.ridge, "condition": self.condition}

@@ -38,6 +38,7 @@ class LinearMap:
         weights: Names of its matrices, whose inputs stand side by side.
         bias: Names of its biases, of which the sum counts.
         is_transposed: Whether matrices are ``[outputs, inputs]``.
+        beta: Share of the matrices in the map, whose rest is the identity, as in GCNII; 1 for all others.
         norm: Name of the batch normalisation that follows at once, if one does. It is affine, so the map includes it.
         eps: What that adds to variances.
     """
@@ -46,6 +47,7 @@ class LinearMap:
     weights: tuple[str, ...]
     bias: tuple[str, ...]
     is_transposed: bool = True
+    beta: float = 1.0
     norm: str | None = None
     eps: float = 0.0
 
@@ -62,7 +64,7 @@ class LinearMap:
     def matrix(self, state: State) -> Tensor:
         """Return the map of a state, the constant as the last row, float64 ``[p, q]``."""
         parts = [state[name].double() for name in self.weights]
-        found = torch.cat([part.t() for part in parts] if self.is_transposed else parts)
+        found = torch.cat([self._with_identity(part.t() if self.is_transposed else part) for part in parts])
         if not self.is_affine:
             return found
         constant = torch.stack([found.new_zeros(found.size(1)), *(state[name].double() for name in self.bias)]).sum(0)
@@ -71,6 +73,12 @@ class LinearMap:
             scale = weight / (var + self.eps).sqrt()
             found, constant = found * scale, (constant - mean) * scale + bias
         return torch.cat([found, constant.unsqueeze(0)])
+
+    def _with_identity(self, weight: Tensor) -> Tensor:
+        return weight if self.beta == 1 else self.beta * weight + (1 - self.beta) * torch.eye(len(weight))
+
+    def _without_identity(self, part: Tensor) -> Tensor:
+        return part if self.beta == 1 else (part - (1 - self.beta) * torch.eye(len(part))) / self.beta
 
     def tensors(self, matrix: Tensor, like: State, moments: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of a state that hold such a map.
@@ -82,7 +90,8 @@ class LinearMap:
         """
         rows = matrix[:-1] if self.is_affine else matrix
         parts = torch.split(rows, [like[name].size(int(self.is_transposed)) for name in self.weights])
-        found = {n: part.t() if self.is_transposed else part for n, part in zip(self.weights, parts, strict=True)}
+        found = {name: self._without_identity(part) for name, part in zip(self.weights, parts, strict=True)}
+        found = {name: part.t() if self.is_transposed else part for name, part in found.items()}
         for i, name in enumerate(self.bias):
             found[name] = matrix[-1] if i == 0 else torch.zeros_like(matrix[-1])
         if self.norm is not None:
@@ -135,7 +144,7 @@ class LinearMaps:
             self._add(module.lin, [module.lin.weight], [module.lin.bias])
         if isinstance(module, GCN2Conv):
             weights = [w for w in (module.weight1, module.weight2) if w is not None]
-            self._add(module, weights, [], is_transposed=False)
+            self._add(module, weights, [], is_transposed=False, beta=float(module.beta))
         elif module.near is None:
             self._enter(module.nn)
         else:
@@ -143,11 +152,11 @@ class LinearMaps:
             parts += [getattr(module, module.own)] if module.own is not None and module.has_root else []
             self._add(module, [p.weight for p in parts], [*(p.bias for p in parts), getattr(module, "bias", None)])
 
-    def _add(self, module: Any, weights: list[Any], bias: list[Any], is_transposed: bool = True) -> None:
+    def _add(self, module: Any, weights: list[Any], bias: list[Any], **kind: Any) -> None:
         biases = tuple(self._names[id(b)] for b in bias if isinstance(b, Tensor))
         self._number[id(module)] = len(self.maps)
         names = tuple(self._names[id(w)] for w in weights)
-        self.maps.append(LinearMap(self._modules[id(module)], names, biases, is_transposed))
+        self.maps.append(LinearMap(self._modules[id(module)], names, biases, **kind))
 
     def _norms(self) -> None:
         """Note which map a batch normalisation follows at once, with nothing else between."""
@@ -161,26 +170,26 @@ class LinearMaps:
             elif type(module) is nn.Sequential:
                 pairs += list(pairwise(module))
         for first, second in pairs:
-            norm, number = getattr(second, "module", second), self._number.get(id(_last_linear(first)))
+            norm, at = getattr(second, "module", second), self._number.get(id(_last_linear(first)))
             is_norm = isinstance(norm, nn.BatchNorm1d) and norm.affine and norm.running_mean is not None
-            if number is not None and is_norm and (isinstance(first, GINConv) or getattr(first, "is_linear", True)):
-                self.maps[number] = replace(self.maps[number], norm=self._modules[id(norm)], eps=norm.eps)
+            if at is not None and is_norm and (isinstance(first, GINConv) or getattr(first, "is_linear", True)):
+                self.maps[at] = replace(self.maps[at], norm=self._modules[id(norm)], eps=norm.eps)
 
     def load(self, state: State) -> None:
         """Give the model the weights of a state; a head may have fewer outputs."""
         for name, tensor in self._tensors.items():
             tensor.data = state[name].to(tensor.device)
 
-    def inputs(self, state: State, nodes: Tensor) -> dict[int, Tensor]:
-        """Return what each map of a state is applied to at some nodes, with a column of ones for its constant."""
+    def inputs(self, state: State, nodes: Tensor) -> list[Tensor]:
+        """Return what each map of a state is applied to at some nodes, ``[n, p]`` each."""
         found: dict[int, Tensor] = {}
 
         def see(number: int, z: Tensor) -> None:
-            found[number] = self.maps[number].inputs(z[nodes])
+            found[number] = z[nodes]
 
         self.load(state)
         self.run(see)
-        return found
+        return [found[number] for number in range(len(self.maps))]
 
     @torch.no_grad()
     def run(self, see: See) -> Tensor:
@@ -205,7 +214,7 @@ class LinearMaps:
         z, number = near, self._number[id(module)]
         if isinstance(module, GCN2Conv):
             z, x_0 = (1 - module.alpha) * near, module.alpha * extra["x_0"]
-            z = module.beta * (z + x_0 if module.weight2 is None else torch.cat([z, x_0], 1))
+            z = z + x_0 if module.weight2 is None else torch.cat([z, x_0], 1)
         elif len(self.maps[number].weights) > 1:
             z = torch.cat([near, x], 1)
         found = see(number, z)

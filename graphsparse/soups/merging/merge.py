@@ -3,7 +3,7 @@
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol, cast
 
@@ -46,6 +46,8 @@ class MergeRun:
         log: Log | None = None,
     ) -> None:
         self.model, self.seed, self.trace = model, seed, list[dict[str, Any]]()
+        #: Number of outputs of the merged network.
+        self.num_outputs = num_outputs(model)
         self._states, self._domains, self._base = states, domains, base
         self._ties, self._progress, self._log = tied_names(model), progress, log
 
@@ -79,11 +81,19 @@ class MergeRun:
         """Names of the floating tensors of the model, one name of each, that are no running statistics."""
         return [name for name, value in self.model.named_parameters() if value.is_floating_point()]
 
+    @cached_property
+    def has_own_heads(self) -> bool:
+        """Whether a network has fewer outputs than the model."""
+        return any(len(domain.classes) < self.num_outputs for domain in self._domains or ())
+
     def mean(self, weights: Tensor | None = None) -> Mixture:
-        """Return the weighted sum of all networks, their mean by default."""
+        """Return the weighted sum of all networks, their mean by default; heads of different size are the model's."""
         size = len(self)
         weights = torch.full((size,), 1 / size, dtype=torch.float64) if weights is None else weights
-        return Mixture(weighted_sum(self, weights), weights)
+        like = self.model.state_dict()
+        heads = {name: like[name] for name, value in self[0].items() if value.shape != like[name].shape}
+        states: States = [_without(self[i], heads) for i in range(size)] if heads else self
+        return Mixture({**like, **weighted_sum(states, weights)}, weights)
 
     def note(self, **entry: Any) -> None:
         """Add an entry to the trace."""
@@ -98,6 +108,7 @@ class MergeMethod(Protocol):
     name: str
     needs: frozenset[str]
     start: str
+    heads: bool
     source: str
 
     def __call__(self, run: MergeRun, **options: Any) -> State:
@@ -110,7 +121,7 @@ MERGES: dict[str, MergeMethod] = {}
 
 
 def merging(
-    name: str, *, needs: Sequence[str] = (), start: str = "any", source: str = ""
+    name: str, *, needs: Sequence[str] = (), start: str = "any", heads: bool = False, source: str = ""
 ) -> Callable[[Callable[..., State]], MergeMethod]:
     """Register a method of merging in ``MERGES``, under a name that :func:`merge` takes.
 
@@ -121,6 +132,7 @@ def merging(
         name: Name of the method.
         needs: What it needs among ``"graph"``, for domains, and ``"base"``, the weights that all networks started from.
         start: ``"any"``, or ``"shared"`` for a method that is worth little for networks from different weights.
+        heads: Whether it can merge networks that know different classes, with a head for each.
         source: Where it was published.
 
     Returns:
@@ -150,7 +162,7 @@ def merging(
         if len(given) < 1 or any(option.kind is not option.KEYWORD_ONLY for option in given[1:]):
             raise TypeError(f"a method must have the parameters (run, *, ...) (got {inspect.signature(method)})")
         made = cast(Any, functools.wraps(method)(lambda run, **options: method(run, **options)))
-        made.name, made.needs, made.start, made.source = name, frozenset(needs), start, source
+        made.name, made.needs, made.start, made.heads, made.source = name, frozenset(needs), start, heads, source
         MERGES[name] = made
         return cast(MergeMethod, made)
 
@@ -225,6 +237,9 @@ def merge(
     check_seed(seed)
     if log is not None:
         check_callable(log, "log")
+    if classes is not None and not chosen.heads:
+        able = sorted(name for name, other in MERGES.items() if other.heads)
+        raise ValueError(f"'classes' can be given to the methods {able} (got {method!r})")
     _check_states(states, model, classes)
     domains = None
     if "graph" in chosen.needs:
@@ -259,16 +274,20 @@ def _is_head(value: Tensor, like: Tensor) -> bool:
     return value.dim() == like.dim() and value.shape[1:] == like.shape[1:] and value.size(0) < like.size(0)
 
 
+def _without(state: State, names: Iterable[str]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name not in names}
+
+
 def _domains(states: States, model: nn.Module, data: Any, responsibility: Any, classes: Any) -> list[Domain]:
     own_parts = getattr(states, "parts", None)
     induced = responsibility is None and callable(own_parts) and own_parts() is not None
     if callable(check_graph := getattr(states, "check_graph", None)) and isinstance(data, Data):
         check_graph(data)
     given = own_parts() if induced and callable(own_parts) else responsibility
-    return domains_of(data, given, classes, len(states), _num_outputs(model), induced)
+    return domains_of(data, given, classes, len(states), num_outputs(model), induced)
 
 
-def _num_outputs(model: nn.Module) -> int:
+def num_outputs(model: nn.Module) -> int:
     """Return the number of outputs of a model, as its last matrix has it."""
     last = [parameter for parameter in model.parameters() if parameter.dim() == 2][-1]
     return int(getattr(model, "out_channels", last.size(0)))

@@ -1,14 +1,12 @@
 """GNNMerge: one regression for every linear map, on the aggregated inputs that each network has on its own nodes."""
 
-import torch
-
 from graphsparse.soups.merging.least_squares import LeastSquares
 from graphsparse.soups.merging.linear_maps import LinearMap, LinearMaps
 from graphsparse.soups.merging.merge import MergeRun, merging
 from graphsparse.soups.states import State
 
 
-@merging("gnnmerge", needs=("graph",), source="GNNMerge, arXiv 2503.03384; RegMean, arXiv 2212.09849")
+@merging("gnnmerge", needs=("graph",), heads=True, source="GNNMerge, arXiv 2503.03384; RegMean, arXiv 2212.09849")
 def gnnmerge(run: MergeRun, *, ridge: float = 1e-3) -> State:
     r"""Find for every linear map the weights whose outputs are closest to those of each network on its own nodes.
 
@@ -21,7 +19,9 @@ def gnnmerge(run: MergeRun, *, ridge: float = 1e-3) -> State:
     so that networks on several machines would send one Gram matrix for each map. Copies give the copy, bit for bit.
 
     A batch normalisation that follows a map belongs to it: outputs are compared after it. The merged one has the
-    statistics of the merged map on these nodes. What is in no map, such as the scale of a ``LayerNorm``, is averaged.
+    statistics of the merged map on these nodes. Heads of different classes have no logits in common: the last map is
+    then found for probabilities, as in ``"rounds"``. What is in no map, such as the scale of a ``LayerNorm``, is
+    averaged.
 
     Args:
         run: Networks and what they answer for.
@@ -33,14 +33,21 @@ def gnnmerge(run: MergeRun, *, ridge: float = 1e-3) -> State:
         model = LinearMaps(run.model, domain.data)
         if not maps:
             maps, problems = model.maps, [LeastSquares() for _ in model.maps]
-            shifts = [torch.zeros_like(m.matrix(first)) for m in maps]
+            priors = [0 * m.matrix(merged) for m in maps]
         inputs = model.inputs(state, domain.nodes)
-        for number, m in enumerate(maps):
-            shift = m.matrix(state) - m.matrix(first)  # exactly 0 for copies
-            problems[number].add(inputs[number], inputs[number] @ shift, 1 / len(domain.nodes))
-            shifts[number] += shift / len(run)
-    for m, problem, prior in zip(maps, problems, shifts, strict=True):
-        matrix = m.matrix(first) + problem.solve(ridge * problem.scale(), prior)
+        for m, own, problem, prior in zip(maps, inputs, problems, priors, strict=True):
+            z = m.inputs(own)
+            if run.has_own_heads and m is maps[-1]:
+                problem.add(z, domain.targets(z @ m.matrix(state), run.num_outputs), 1 / len(z))
+            else:
+                shift = m.matrix(state) - m.matrix(first)  # exactly 0 for copies
+                problem.add(z, z @ shift, 1 / len(z))
+                prior += shift / len(run)
+    for m, problem, prior in zip(maps, problems, priors, strict=True):
+        if run.has_own_heads and m is maps[-1]:
+            matrix = problem.solve_standardised(ridge, m.is_affine)
+        else:
+            matrix = m.matrix(first) + problem.solve(ridge * problem.scale(), prior)
         run.note(map=m.name, columns=len(matrix), **problem.report())
         merged.update(m.tensors(matrix, first, problem.moments(matrix) if m.norm else (matrix, matrix)))
     return merged
