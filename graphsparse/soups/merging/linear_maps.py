@@ -20,6 +20,7 @@ from graphsparse.nn.inference import Layers, Step
 from graphsparse.nn.linear import is_plain
 from graphsparse.ops import spmm
 from graphsparse.soups.states import State
+from graphsparse.utils.copy_model import copy_model
 
 #: Gets the number of a map and its input ``[N, p]``; what it returns takes the place of the output, unless ``None``.
 See = Callable[[int, Tensor], Tensor | None]
@@ -116,7 +117,7 @@ class LinearMaps:
     """
 
     def __init__(self, model: nn.Module, data: Data) -> None:
-        self.layers = Layers(model, data)
+        self.layers = Layers(copy_model(model), data)  # weights are loaded into it
         self._names = {id(tensor): name for name, tensor in self.layers.model.named_parameters()}
         self._modules = {id(module): name for name, module in self.layers.model.named_modules()}
         self._tensors = dict(self.layers.model.state_dict(keep_vars=True))
