@@ -104,7 +104,7 @@ def test_rounds_take_the_inputs_of_the_merged_network():
     maps = [linear_maps("GCN", state, DATA) for state in given]
     for i in range(2):
         z = merged[i][0]  # its first map is found before its second
-        own = [(z[OWNER == k], (maps[k][i][0] @ maps[k][i][1])[OWNER == k]) for k in range(3)]
+        own = [(z[k == OWNER], (maps[k][i][0] @ maps[k][i][1])[k == OWNER]) for k in range(3)]
         expected = ridge_to_mean(own, torch.stack([network[i][1] for network in maps]).mean(0), 0.01)
         torch.testing.assert_close(merged[i][1], expected, rtol=1e-4, atol=1e-5)
 
