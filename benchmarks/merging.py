@@ -44,7 +44,7 @@ NETS = {
     "GAT": lambda i, o, d: GAT(i, d, 2, o, heads=4, dropout=0.5),
 }
 CONTROLS = ["everything", "fewer labels", "best", "mean of networks", "router", "ensemble", "ridge (labels)"]
-METHODS = ["mean", "interpolation soup (labels)", "gnnmerge", "rounds", "condense", "condense everywhere"]
+METHODS = ["interpolation soup (labels)", "gnnmerge", "rounds", "condense", "condense everywhere"]
 KEYS = ("data", "net", "case", "start", "seed", "row")
 LARGE = 50_000
 

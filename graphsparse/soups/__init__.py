@@ -3,6 +3,8 @@
 import graphsparse.soups.merging.methods as _methods  # noqa: F401  registers them
 from graphsparse.soups.diagnosis import Diagnosis, diagnose
 from graphsparse.soups.evaluation.evaluator import Evaluator
+from graphsparse.soups.merging.least_squares import LeastSquares
+from graphsparse.soups.merging.linear_maps import LinearMaps
 from graphsparse.soups.merging.merge import MERGES, MergeRun, merge, merging
 from graphsparse.soups.recipes.averages import EnsembleResult, ensemble, greedy_soup, interpolation_soup, uniform_soup
 from graphsparse.soups.recipes.learned import learned_soup
@@ -24,6 +26,8 @@ __all__ = [
     "IngredientError",
     "IngredientStore",
     "Ingredients",
+    "LeastSquares",
+    "LinearMaps",
     "MergeRun",
     "SoupResult",
     "StorageError",

@@ -21,8 +21,15 @@ class LeastSquares:
     Example:
         >>> found = LeastSquares()
         >>> found.add(torch.tensor([[1.0], [1.0]]), torch.tensor([[2.0], [4.0]]))
-        >>> found.solve(0.0)
-        tensor([[3.]], dtype=torch.float64)
+        >>> round(float(found.solve(0.0)), 6)
+        3.0
+
+    Attributes:
+        gram: :math:`G`, float64 ``[p, p]``, ``None`` as long as rows are held.
+        cross: :math:`B`, float64 ``[p, q]``.
+        rows: Number of rows.
+        ridge: The one that the last solution has.
+        condition: A lower bound of the condition number of the last system.
     """
 
     gram: Tensor | None = None

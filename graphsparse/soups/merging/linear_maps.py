@@ -114,6 +114,16 @@ class LinearMaps:
     Raises:
         ValueError: If the model is of another kind, or has a layer that is not linear in its weights, such as
             ``GATConv``; the message names it.
+
+    Example:
+        >>> from torch_geometric.nn import GraphSAGE
+        >>> from graphsparse.testing import random_graph
+        >>> model, data = GraphSAGE(8, 16, 2, 3), random_graph()
+        >>> linear = LinearMaps(model, data)
+        >>> state, (first, last) = model.state_dict(), linear.maps
+        >>> z = linear.inputs(state, torch.arange(60))[1]  # of the last map at all nodes, what it is applied to
+        >>> torch.allclose((last.inputs(z) @ last.matrix(state)).float(), model(data.x, data.edge_index), atol=1e-5)
+        True
     """
 
     def __init__(self, model: nn.Module, data: Data) -> None:
