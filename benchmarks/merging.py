@@ -183,8 +183,8 @@ class Setting:
     def merged(self, row):
         """Return the state dict of a method of merging; ``None`` where it does not apply."""
         method, _, everywhere = row.partition(" ")
-        if self.classes is not None and not MERGES[method].heads:
-            return None
+        if self.classes is not None and (not MERGES[method].heads or self.job["net"] == "GAT"):
+            return None  # a GAT with fewer outputs differs in its attention, too
         options = {} if self.classes is None else {"classes": [part.tolist() for part in self.classes]}
         data, owned = self.data, self.owned
         if self.job["case"].startswith("parts") and not everywhere:
