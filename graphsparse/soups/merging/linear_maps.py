@@ -186,11 +186,6 @@ class LinearMaps:
             if at is not None and is_norm and (isinstance(first, GINConv) or getattr(first, "is_linear", True)):
                 self.maps[at] = replace(self.maps[at], norm=self._modules[id(norm)], eps=norm.eps)
 
-    def load(self, state: State) -> None:
-        """Give the model the weights of a state; a head may have fewer outputs."""
-        for name, tensor in self._tensors.items():
-            tensor.data = state[name].to(tensor.device)
-
     def inputs(self, state: State, nodes: Tensor) -> list[Tensor]:
         """Return what each map of a state is applied to at some nodes, ``[n, p]`` each."""
         found: dict[int, Tensor] = {}
@@ -198,13 +193,27 @@ class LinearMaps:
         def see(number: int, z: Tensor) -> None:
             found[number] = z[nodes]
 
-        self.load(state)
-        self.run(see)
+        self.run(state, see)
         return [found[number] for number in range(len(self.maps))]
 
     @torch.no_grad()
-    def run(self, see: See) -> Tensor:
-        """Return the output for all nodes, and show the input of every map on the way."""
+    def run(self, state: State, see: See) -> Tensor:
+        """Return the output of a state for all nodes, and show the input of every map on the way.
+
+        Args:
+            state: State dict; its head may have fewer outputs than the model.
+            see: Function of the number of a map and its input; a tensor that it returns takes the place of the output.
+        """
+        before = {name: tensor.data for name, tensor in self._tensors.items()}
+        try:
+            for name, tensor in self._tensors.items():
+                tensor.data = state[name].to(tensor.device)
+            return self._run(see)
+        finally:  # no state is held longer than it is looked at
+            for name, tensor in self._tensors.items():
+                tensor.data = before[name]
+
+    def _run(self, see: See) -> Tensor:
         values, steps = {0: self.layers.x}, self.layers.steps
         for number, step in enumerate(steps, 1):
             given = [values[i] for i in step.inputs]

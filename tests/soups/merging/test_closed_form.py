@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -266,6 +268,32 @@ def test_condense_draws_rows_and_leaves_weak_units_out_where_there_are_too_many(
     assert max(some.trace[0]["units"]) <= 3
     again = merge(given, gcn(), DATA, "condense", responsibility=OWNER, max_rows=30, max_units=9)
     assert all(torch.equal(again.state_dict[name], value) for name, value in some.state_dict.items())
+
+
+@pytest.mark.parametrize("method", ["gnnmerge", "rounds", "condense"])
+def test_however_many_networks_there_are_few_are_in_memory(method):
+    class Counted:
+        """Networks that are made when they are asked for, and how many there are at most."""
+
+        alive = most = 0
+
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            torch.manual_seed(index)
+            state = gcn().state_dict()
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+            weakref.finalize(state["convs.0.lin.weight"], self.gone)
+            return state
+
+        def gone(self):
+            self.alive -= 1
+
+    networks = Counted()
+    merge(networks, gcn(), DATA, method, responsibility=torch.arange(60) % 8)
+    assert networks.most <= 3
 
 
 REFUSED = {

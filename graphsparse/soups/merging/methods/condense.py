@@ -190,8 +190,7 @@ def _side_by_side(
                     shown.append(z)
                 return (inputs[key][1] @ candidates[j]).to(z.dtype) if at == number else None
 
-            model.load(state)
-            model.run(see)
+            model.run(state, see)
             for i, domain in enumerate(domains):
                 if id(domain.data) == key:
                     z = shown[0][domain.nodes]
