@@ -7,7 +7,7 @@ python benchmarks/merging.py --data ogbn-arxiv-structure flickr-structure --net 
 In `parts-K` each of K networks is trained on the nodes, edges and labels of one of K METIS parts and sees nothing else;
 in `classes` each of two is trained on the whole graph with the labels of one half of the classes and has outputs for
 these alone; in `same` two networks are trained on everything. All start from their own weights, or, with `--start
-shared`, from the same ones. Half of the nodes of every class are for training and a quarter each for validation and
+shared`, from the same ones. Layers are those of `accelerate`. Half of the nodes of every class are for training and a quarter each for validation and
 test, but where a set has an official split of a large graph. Within a seed every row has the same split, parts and
 networks. No method is tuned, none sees a label; rows marked `labels` do. A network answers for the nodes of its part,
 in `classes` for its training nodes, in `same` for all; with `everywhere` all networks answer for all nodes.
@@ -31,6 +31,7 @@ from tables import deviation, versions, write_csv, write_text
 from torch_geometric.nn import GAT, GCN, GIN, GraphSAGE
 
 from graphsparse.datasets import load
+from graphsparse.nn import accelerate
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.plotting import plot_curves
 from graphsparse.soups import MERGES, Evaluator, interpolation_soup, merge
@@ -123,7 +124,7 @@ class Setting:
         start = self.job["seed"] * 1000 + (0 if self.job["start"] == "shared" else number + 1)
         model = self.model(start, data.get("num_outputs"))
         training = Training(**{**vars(self.training), "seed": self.job["seed"] * 1000 + number})
-        return fit(model, NodeTask(data), training)
+        return fit(accelerate(model), NodeTask(data), training)
 
     def accuracy(self, state):
         """Return the test accuracy of a network of all classes."""
