@@ -7,10 +7,11 @@ python benchmarks/merging.py --data ogbn-arxiv-structure flickr-structure --net 
 In `parts-K` each of K networks is trained on the nodes, edges and labels of one of K METIS parts and sees nothing else;
 in `classes` each of two is trained on the whole graph with the labels of one half of the classes and has outputs for
 these alone; in `same` two networks are trained on everything. All start from their own weights, or, with `--start
-shared`, from the same ones. Layers are those of `accelerate`. Half of the nodes of every class are for training and a quarter each for validation and
-test, but where a set has an official split of a large graph. Within a seed every row has the same split, parts and
-networks. No method is tuned, none sees a label; rows marked `labels` do. A network answers for the nodes of its part,
-in `classes` for its training nodes, in `same` for all; with `everywhere` all networks answer for all nodes.
+shared`, from the same ones. Layers are those of `accelerate`. Half of the nodes of every class are for training and a
+quarter each for validation and test, but where a set has an official split of a large graph. Within a seed every row
+has the same split, parts and networks. No method is tuned, none sees a label; rows marked `labels` do. A network
+answers for the nodes of its part, in `classes` for its training nodes, in `same` for all; with `everywhere` all
+networks answer for all nodes.
 
 Controls: `everything` is one network on the whole graph; `fewer labels` one on the whole graph with a share 1/K of the
 training labels, anywhere; `best` the network with the highest score on the validation nodes that it has seen; `router`
