@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphsparse.training.check import check_data
+from graphsparse.training.check import check_features
 
 #: What the outputs of a merged network are to meet.
 Target: TypeAlias = Literal["probabilities", "logits"]
@@ -86,7 +86,7 @@ def domains_of(
 
 
 def _unlabelled(data: Any) -> Data:
-    check_data(data, "data", ())
+    check_features(data)
     return Data(**{key: data[key] for key in _KEYS if data.get(key) is not None})
 
 
