@@ -62,6 +62,7 @@ MISTAKES = [
     ("untrained_molecules", ["--data", "cora"], "sets of molecules"),
     ("untrained_molecules", ["--compare", "rando"], "invalid choice"),
     ("graph_ladling", ["--num", "0"], "at least 1"),
+    ("merge_parts", ["--parts", "0"], "at least 1"),
 ]
 
 

@@ -1,10 +1,12 @@
 """What a merge needs to know of each network instead of a graph: Gram matrices, written where the network is."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from graphsparse.soups.merging.domain import Domain, domains_of
@@ -49,13 +51,27 @@ class Statistics:
             for entry in header["maps"]
         ]
         return cls(
-            [LinearMap(**entry) for entry in plain], [tensors[str(i)] for i in range(len(plain))], header["rows"]
+            [LinearMap(**entry) for entry in plain],
+            [_square(tensors[str(i)]) for i in range(len(plain))],
+            header["rows"],
         )
 
     def write(self, folder: IngredientFolder) -> None:
         """Write them to the folder of their ingredient."""
         header = {"rows": self.rows, "maps": [asdict(m) for m in self.maps]}
-        folder.write_statistics({str(i): gram for i, gram in enumerate(self.grams)}, header)
+        folder.write_statistics({str(i): _upper(gram) for i, gram in enumerate(self.grams)}, header)
+
+
+def _upper(gram: Tensor) -> Tensor:
+    """Return the upper triangle of a symmetric matrix, row by row, which says all about it."""
+    return gram[tuple(torch.triu_indices(*gram.shape))]
+
+
+def _square(upper: Tensor) -> Tensor:
+    size = (math.isqrt(8 * len(upper) + 1) - 1) // 2
+    gram = upper.new_zeros(size, size)
+    gram[tuple(torch.triu_indices(size, size))] = upper
+    return gram + gram.triu(1).t()
 
 
 class _Folder(IngredientFolder):
@@ -94,9 +110,9 @@ def write_statistics(
     :math:`v` after aggregation, with a 1 for the bias, and :math:`V_i` are the nodes of its own part
     (``sampler="own_part"``), or all nodes. ``merge(store, model, method="gnnmerge")`` without ``data`` then gives what
     it gives with the graph. The same workers do this as train: on several machines each ingredient sends
-    :math:`\sum_l p_l^2` numbers, for maps with :math:`p_l` inputs, in place of anything of its graph. Each file lies
-    in the folder of its ingredient, whole or not at all, with checksums and with the digest of the weights that it
-    belongs to. What is there is not computed again; what is damaged, or of other weights, is.
+    :math:`\sum_l p_l (p_l + 1) / 2` numbers of 8 bytes, for maps with :math:`p_l` inputs, and nothing of its graph. Its
+    file lies in its folder, whole or not at all, with a checksum and the digest of the weights that it belongs to. What
+    is there is not computed again, unless it is damaged or of other weights.
 
     **A Gram matrix is not private.** It is a sum over nodes and no more: with fewer nodes than columns, with one-hot
     features, or with nodes that are known already, rows can be read off it, and nothing here adds noise.
