@@ -106,6 +106,11 @@ def test_graphs_of_ogb_get_both_directions_and_features_of_their_edges(tmp_path,
         assert torch.allclose(data.x[node], near.mean(0) if len(near) else torch.zeros(8), atol=1e-6)
 
 
+def test_graphs_of_ogb_with_features_of_ours_are_our_sets(monkeypatch):
+    monkeypatch.setattr(common, "load", lambda name: f"our {name}")
+    assert common.graph_by_name("ogbn-arxiv-structure") == "our ogbn-arxiv-structure"
+
+
 def test_heterogeneous_sets_are_refused_by_name(monkeypatch):
     monkeypatch.setattr(common, "load_ogb", lambda name: (HeteroData(paper={"x": torch.ones(2, 1)}), None))
     with pytest.raises(ValueError, match="ogbn-mag has several types"):
