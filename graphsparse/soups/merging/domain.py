@@ -80,7 +80,7 @@ def domains_of(
     nodes = _nodes(responsibility, graphs)
     labels = _classes(classes, num, num_classes)
     if seen is not None:
-        graphs = [graph.subgraph(index) for graph, index in zip(graphs, seen, strict=True)]
+        graphs = [graph.subgraph(index.to(graph.x.device)) for graph, index in zip(graphs, seen, strict=True)]
         nodes = [torch.searchsorted(index, own) for index, own in zip(seen, nodes, strict=True)]
     return [Domain(*parts) for parts in zip(graphs, nodes, labels, strict=True)]
 

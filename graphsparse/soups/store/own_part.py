@@ -39,15 +39,15 @@ class OwnParts:
         where = store / "partitions"
         return stored_partition(graph.edge_index, self.num_parts, graph.num_nodes, seed=self.seed, save_dir=where)
 
-    def nodes(self, graph: Data, store: Path, part: int) -> tuple[Tensor, Tensor]:
-        """Return the nodes of a part, and all that its ingredient sees; both are sorted."""
-        own = (self.partition(graph, store) == part).nonzero().squeeze(1)
-        seen: Tensor = k_hop_subgraph(own, self.halo, graph.edge_index, num_nodes=graph.num_nodes)[0]
-        return own, seen
+    def seen(self, graph: Data, own: Tensor) -> Tensor:
+        """Return all nodes that an ingredient sees, sorted, of which some are its own."""
+        found: Tensor = k_hop_subgraph(own, self.halo, graph.edge_index, num_nodes=graph.num_nodes)[0]
+        return found
 
     def graph(self, graph: Data, store: Path, part: int) -> Data:
         """Return what the ingredient of a part is trained on; all labels in it are those of its own nodes."""
-        own, seen = self.nodes(graph, store, part)
+        own = (self.partition(graph, store) == part).nonzero().squeeze(1)
+        seen = self.seen(graph, own)
         found = graph.subgraph(seen)
         is_own = torch.isin(seen, own)
         found.train_mask, found.val_mask = found.train_mask & is_own, found.val_mask & is_own

@@ -138,13 +138,16 @@ class IngredientStore:
         if not any(given):
             return None
         graph = self.graph()
-        found = []
+        found, known = [], dict[OwnParts, Tensor]()
         for part in given:
             if part is None:
                 found.append(torch.arange(graph.num_nodes))
-            else:
-                options = {name: value for name, value in part.items() if name != "number"}
-                found.append(OwnParts(**options).nodes(graph, self.path, part["number"])[halo])
+                continue
+            how = OwnParts(**{name: value for name, value in part.items() if name != "number"})
+            if how not in known:
+                known[how] = how.partition(graph, self.path)
+            own = (known[how] == part["number"]).nonzero().squeeze(1)
+            found.append(how.seen(graph, own) if halo else own)
         return found
 
     def initial(self) -> dict[str, Tensor]:

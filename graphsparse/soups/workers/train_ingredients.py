@@ -87,7 +87,7 @@ def train_ingredients(
             of each as it is finished.
         sampler: Name of the sampler of training batches, see :func:`~graphsparse.loader.make_loader`; or a function
             ``(data, seed=..., **options)`` that returns a loader with all its randomness in ``generator``. With
-            ``"own_part"``, see below, each ingredient knows one part of the graph alone.
+            ``"own_part"``, see above, each ingredient knows one part of the graph alone.
         sampler_options: Options of the sampler. The partition of ``cluster`` is computed once and kept in the store.
         jitter: Lists of values for ``lr``, ``weight_decay``, ``epochs`` or ``dropout``, of which each ingredient draws
             one, in place of the fields of these names.
