@@ -119,7 +119,7 @@ class IngredientFolder:
     def read_statistics(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors and the header of :meth:`write_statistics`, of the weights that are here now."""
         try:
-            found, header = read_tensors(self.statistics, "statistics")
+            found, header = read_tensors(self.statistics, "statistics file")
             if header.get("weights") != self.read_meta()["weights"]:
                 raise FileError(f"{str(self.statistics)!r} belongs to other weights")
         except (OSError, ValueError) as error:
@@ -128,7 +128,7 @@ class IngredientFolder:
 
     def write_statistics(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         """Write what a merge needs to know of the ingredient besides its weights."""
-        write_tensors(self.statistics, "statistics", tensors, {**header, "weights": self.read_meta()["weights"]})
+        write_tensors(self.statistics, "statistics file", tensors, {**header, "weights": self.read_meta()["weights"]})
         self.forget_failures()
 
     def forget_failures(self) -> None:

@@ -71,7 +71,7 @@ def test_what_is_sent_is_the_gram_matrix_of_aggregated_inputs(tmp_path):
         state = {name: value.double().numpy() for name, value in store[i].items()}
         first = near @ data.x[seen].double().numpy()
         hidden = np.maximum(first @ state["convs.0.lin.weight"].T + state["convs.0.bias"], 0)
-        tensors, header = read_tensors(folder.statistics, "statistics")
+        tensors, header = read_tensors(folder.statistics, "statistics file")
         assert header["rows"] == len(own)
         for number, inputs in enumerate([first, near @ hidden]):
             rows = np.hstack([inputs, np.ones((len(seen), 1))])[torch.isin(seen, own).numpy()]
@@ -107,7 +107,7 @@ def test_is_written_once_by_any_worker(tmp_path):
 
 
 def contents(path):
-    tensors, header = read_tensors(path, "statistics")
+    tensors, header = read_tensors(path, "statistics file")
     return header, {name: value.tolist() for name, value in tensors.items()}
 
 
@@ -126,9 +126,9 @@ def of_other_weights(path):
     ("change", "told"),
     [
         (damage, "is damaged or was edited"),
-        (lambda path: path.write_bytes(b""), "is not a statistics, or only a part"),
+        (lambda path: path.write_bytes(b""), "is not a statistics file, or only a part"),
         (of_other_weights, "belongs to other weights"),
-        (lambda path: path.unlink(), "no statistics at"),
+        (lambda path: path.unlink(), "no statistics file at"),
     ],
 )
 def test_damaged_statistics_are_refused_and_written_anew(change, told, tmp_path):
@@ -145,7 +145,7 @@ def test_damaged_statistics_are_refused_and_written_anew(change, told, tmp_path)
 
 def test_what_is_missing_is_said(tmp_path):
     store, model = parts_of(tmp_path), MODELS["GCN"]()
-    with pytest.raises(ValueError, match="no statistics at .*write_statistics"):
+    with pytest.raises(ValueError, match="no statistics file at .*write_statistics"):
         merge(store, model, method="gnnmerge")
     with pytest.raises(ValueError, match="'data' must be a graph .*or 'states' a store that write_statistics"):
         merge([store[0]], model, method="gnnmerge")

@@ -174,7 +174,7 @@ def test_holds_the_first_weights(finished, tmp_path):
 def test_statistics_belong_to_the_weights_they_were_written_for(tmp_path):
     store = train(tmp_path, 1, epochs=1)
     folder = IngredientFolder(tmp_path, store.keys[0])
-    with pytest.raises(ValueError, match="no statistics at .*write_statistics writes them anew"):
+    with pytest.raises(ValueError, match="no statistics file at .*write_statistics writes them anew"):
         store.statistics(0)
     folder.write_statistics({"0": torch.eye(2, dtype=torch.float64)}, {"rows": 3})
     tensors, header = store.statistics(0)
