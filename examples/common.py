@@ -43,7 +43,7 @@ def graph_by_name(name):
     Graphs of OGB are made undirected, as its leaderboards do, and get features where OGB has only those of edges: the
     mean over the edges of a node.
     """
-    if not name.lower().startswith("ogb"):
+    if not name.lower().startswith("ogb") or name.lower().endswith("-structure"):
         return load(name)
     scripts = {"ogbl": ("links", "gitl_link_prediction"), "ogbg": ("graphs", "untrained_molecules")}
     if name[:4].lower() in scripts:

@@ -62,6 +62,7 @@ MISTAKES = [
     ("untrained_molecules", ["--data", "cora"], "sets of molecules"),
     ("untrained_molecules", ["--compare", "rando"], "invalid choice"),
     ("graph_ladling", ["--num", "0"], "at least 1"),
+    ("merge_parts", ["--parts", "0"], "at least 1"),
 ]
 
 
@@ -103,6 +104,11 @@ def test_graphs_of_ogb_get_both_directions_and_features_of_their_edges(tmp_path,
     for node in range(data.num_nodes):
         near = whole.edge_attr[whole.edge_index[1] == node]
         assert torch.allclose(data.x[node], near.mean(0) if len(near) else torch.zeros(8), atol=1e-6)
+
+
+def test_graphs_of_ogb_with_features_of_ours_are_our_sets(monkeypatch):
+    monkeypatch.setattr(common, "load", lambda name: f"our {name}")
+    assert common.graph_by_name("ogbn-arxiv-structure") == "our ogbn-arxiv-structure"
 
 
 def test_heterogeneous_sets_are_refused_by_name(monkeypatch):

@@ -7,9 +7,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.utils import subgraph
 
-from graphsparse.training.check import check_data
+from graphsparse.training.check import check_features
 
 #: What the outputs of a merged network are to meet.
 Target: TypeAlias = Literal["probabilities", "logits"]
@@ -52,7 +51,12 @@ def check_target(target: str) -> None:
 
 
 def domains_of(
-    data: Any, responsibility: Any, classes: Any, num: int, num_classes: int, induced: bool = False
+    data: Any,
+    responsibility: Any,
+    classes: Any,
+    num: int,
+    num_classes: int,
+    seen: Sequence[Tensor] | None = None,
 ) -> list[Domain]:
     """Turn what a user gave into a domain for each network.
 
@@ -63,7 +67,7 @@ def domains_of(
         classes: For each network the class of each of its outputs; ``None`` for all in order.
         num: Number of networks.
         num_classes: Number of outputs of the merged network.
-        induced: Whether a network sees the edges between its own nodes alone.
+        seen: For each network the only nodes that it sees, sorted, its own among them; ``None`` for all.
     """
     graphs = list(data) if isinstance(data, list | tuple) else [data] * num
     if len(graphs) != num:
@@ -75,25 +79,15 @@ def domains_of(
         raise ValueError(f"'data' must hold features of one width (got {sorted(widths)}): project them first")
     nodes = _nodes(responsibility, graphs)
     labels = _classes(classes, num, num_classes)
-    if induced:
-        graphs = [_induced(graph, index) for graph, index in zip(graphs, nodes, strict=True)]
-        nodes = [torch.arange(len(index)) for index in nodes]
+    if seen is not None:
+        graphs = [graph.subgraph(index.to(graph.x.device)) for graph, index in zip(graphs, seen, strict=True)]
+        nodes = [torch.searchsorted(index, own) for index, own in zip(seen, nodes, strict=True)]
     return [Domain(*parts) for parts in zip(graphs, nodes, labels, strict=True)]
 
 
 def _unlabelled(data: Any) -> Data:
-    check_data(data, "data", ())
+    check_features(data)
     return Data(**{key: data[key] for key in _KEYS if data.get(key) is not None})
-
-
-def _induced(data: Data, nodes: Tensor) -> Data:
-    own = Data(x=data.x[nodes])
-    entries = {key: data[key] for key in ("edge_weight", "edge_attr") if key in data}
-    own.edge_index, _, kept = subgraph(
-        nodes, data.edge_index, relabel_nodes=True, num_nodes=data.num_nodes, return_edge_mask=True
-    )
-    own.update({key: value[kept] for key, value in entries.items()})
-    return own
 
 
 def _nodes(given: Any, graphs: list[Data]) -> list[Tensor]:

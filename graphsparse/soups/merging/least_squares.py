@@ -53,6 +53,21 @@ class LeastSquares:
         if self.gram is not None or self.rows >= inputs.size(1):
             self.sums()
 
+    def add_sums(self, gram: Tensor, cross: Tensor, rows: int) -> None:
+        r"""Add rows of which only the products are known.
+
+        Args:
+            gram: :math:`w_i Z_i^\top Z_i`, ``[p, p]``.
+            cross: :math:`w_i Z_i^\top Y_i`, ``[p, q]``.
+            rows: Their number.
+        """
+        if self.gram is None or self.cross is None:
+            self.gram, self.cross = torch.zeros_like(gram), torch.zeros_like(cross)
+        self.gram += gram
+        self.cross += cross
+        self.rows += rows
+        self.sums()
+
     def sums(self) -> tuple[Tensor, Tensor]:
         """Return :math:`G` ``[p, p]`` and :math:`B` ``[p, q]``, which are all that another machine needs to know."""
         for z, y in self._held:

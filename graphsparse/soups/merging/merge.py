@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from graphsparse.soups.diagnosis import ANGLE, angle_between
 from graphsparse.soups.merging.domain import Domain, domains_of
+from graphsparse.soups.merging.statistics import Statistics
 from graphsparse.soups.recipes.soup import SoupResult
 from graphsparse.soups.states import Mixture, State, States, check_states, tie, tied_names, weighted_sum
 from graphsparse.training.check import check_callable, check_model
@@ -29,6 +30,7 @@ class MergeRun:
         model: The model that the merged network is an instance of.
         domains: What each network answers for; ``None`` where no graph was given.
         base: The weights that all networks started from, where they are known.
+        statistics: Returns the Gram matrices of a network by its number, where they are to be used in place of a graph.
         seed: Of all that a method draws.
         progress: Whether to show a progress bar.
         log: Receives the entries of the trace one by one.
@@ -40,11 +42,14 @@ class MergeRun:
         model: nn.Module,
         domains: Sequence[Domain] | None = None,
         base: State | None = None,
+        statistics: Callable[[int], Statistics] | None = None,
         *,
         seed: int = 0,
         progress: bool = False,
         log: Log | None = None,
     ) -> None:
+        #: Returns the Gram matrices of a network by its number, where there is no graph.
+        self.statistics = statistics
         self.model, self.seed, self.trace = model, seed, list[dict[str, Any]]()
         #: Number of outputs of the merged network.
         self.num_outputs = num_outputs(model)
@@ -109,6 +114,7 @@ class MergeMethod(Protocol):
     needs: frozenset[str]
     start: str
     heads: bool
+    statistics: bool
     source: str
 
     def __call__(self, run: MergeRun, **options: Any) -> State:
@@ -121,7 +127,13 @@ MERGES: dict[str, MergeMethod] = {}
 
 
 def merging(
-    name: str, *, needs: Sequence[str] = (), start: str = "any", heads: bool = False, source: str = ""
+    name: str,
+    *,
+    needs: Sequence[str] = (),
+    start: str = "any",
+    heads: bool = False,
+    statistics: bool = False,
+    source: str = "",
 ) -> Callable[[Callable[..., State]], MergeMethod]:
     """Register a method of merging in ``MERGES``, under a name that :func:`merge` takes.
 
@@ -133,6 +145,7 @@ def merging(
         needs: What it needs among ``"graph"``, for domains, and ``"base"``, the weights that all networks started from.
         start: ``"any"``, or ``"shared"`` for a method that is worth little for networks from different weights.
         heads: Whether it can merge networks that know different classes, with a head for each.
+        statistics: Whether Gram matrices (:func:`write_statistics`) will do for it where no graph is given.
         source: Where it was published.
 
     Returns:
@@ -163,6 +176,7 @@ def merging(
             raise TypeError(f"a method must have the parameters (run, *, ...) (got {inspect.signature(method)})")
         made = cast(Any, functools.wraps(method)(lambda run, **options: method(run, **options)))
         made.name, made.needs, made.start, made.heads, made.source = name, frozenset(needs), start, heads, source
+        made.statistics = statistics
         MERGES[name] = made
         return cast(MergeMethod, made)
 
@@ -193,7 +207,9 @@ def merge(
     Args:
         states: State dicts of the networks, a list or a store; read one at a time, and never written to.
         model: A model that the merged network is an instance of. It is not changed.
-        data: The graph, or one for each network. Features and edges are read, labels and masks never.
+        data: The graph, or one for each network. Features and edges are read, labels and masks never. ``None`` for
+            methods that look at weights alone, and for ``"gnnmerge"`` where a store holds what
+            :func:`write_statistics` wrote.
         method: A name in ``MERGES``.
         responsibility: The network that answers for each node, int64 ``[N]``, -1 for none, or for each network a mask
             or the indices of its nodes. By default those of the store, if its ingredients were trained on parts of
@@ -241,16 +257,16 @@ def merge(
         able = sorted(name for name, other in MERGES.items() if other.heads)
         raise ValueError(f"'classes' can be given to the methods {able} (got {method!r})")
     _check_states(states, model, classes)
-    domains = None
-    if "graph" in chosen.needs:
-        if data is None:
-            raise ValueError(f"'data' must be a graph for the method {method!r}: it looks at what networks compute")
+    domains, statistics = None, None
+    if "graph" in chosen.needs and data is None:
+        statistics = _statistics(states, chosen, responsibility, classes)
+    elif "graph" in chosen.needs:
         domains = _domains(states, model, data, responsibility, classes)
     if "base" in chosen.needs:
         base = _base(states, model, base, method)
     if chosen.start == "shared":
         _warn_of_start(states, model, method)
-    run = MergeRun(states, model, domains, base, seed=seed, progress=progress, log=log)
+    run = MergeRun(states, model, domains, base, statistics, seed=seed, progress=progress, log=log)
     with torch.no_grad():
         found = chosen(run, **options)
     weights = found.weights if isinstance(found, Mixture) else None
@@ -279,12 +295,27 @@ def _without(state: State, names: Iterable[str]) -> dict[str, Tensor]:
 
 
 def _domains(states: States, model: nn.Module, data: Any, responsibility: Any, classes: Any) -> list[Domain]:
-    own_parts = getattr(states, "parts", None)
-    induced = responsibility is None and callable(own_parts) and own_parts() is not None
     if callable(check_graph := getattr(states, "check_graph", None)) and isinstance(data, Data):
         check_graph(data)
-    given = own_parts() if induced and callable(own_parts) else responsibility
-    return domains_of(data, given, classes, len(states), num_outputs(model), induced)
+    parts, seen = getattr(states, "parts", None), None
+    if responsibility is None and callable(parts) and isinstance(data, Data):
+        responsibility = parts()
+        seen = None if responsibility is None else parts(halo=True)
+    return domains_of(data, responsibility, classes, len(states), num_outputs(model), seen)
+
+
+def _statistics(states: States, method: MergeMethod, responsibility: Any, classes: Any) -> Callable[[int], Statistics]:
+    """Return what reads the statistics of a network from a store, where these will do in place of a graph."""
+    read = getattr(states, "statistics", None)
+    if not method.statistics or not callable(read):
+        instead = ", or 'states' a store that write_statistics was called for" if method.statistics else ""
+        raise ValueError(
+            f"'data' must be a graph for the method {method.name!r}, which looks at what networks compute{instead}"
+        )
+    for name, given in (("responsibility", responsibility), ("classes", classes)):
+        if given is not None:
+            raise ValueError(f"{name!r} needs 'data': statistics are those of each network's own nodes and all classes")
+    return lambda index: Statistics.read(*read(index))
 
 
 def num_outputs(model: nn.Module) -> int:

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.digest import digest
-from graphsparse.utils.files import ContentError, FileError, atomic_write, read_torch, reading
+from graphsparse.utils.files import (
+    ContentError,
+    FileError,
+    atomic_write,
+    read_tensors,
+    read_torch,
+    reading,
+    write_tensors,
+)
 
 #: After so many failures an ingredient is not tried again.
 MOST_FAILURES = 3
@@ -23,16 +31,17 @@ _INTACT: set[tuple[str, int, int, int, str]] = set()
 class IngredientFolder:
     """The folder of an ingredient, which is named by all that its weights depend on.
 
-    ==================  ========================================================================================
-    ``spec.json``       what to train
-    ``state.pt``        how far the training is; gone when it is finished
-    ``weights.pt``      state dict of the best epoch
-    ``meta.json``       validation metric, epochs, time, memory, releases, digest of the weights
-    ``DONE``            written last: without it nothing of the above counts
-    ``failure-<n>.txt`` what went wrong in an attempt
-    ``FAILED``          all attempts went wrong, and how; delete it to try again
-    ``claim``           who is at work
-    ==================  ========================================================================================
+    ==========================  ================================================================================
+    ``spec.json``               what to train
+    ``state.pt``                how far the training is; gone when it is finished
+    ``weights.pt``              state dict of the best epoch
+    ``meta.json``               validation metric, epochs, time, memory, releases, digest of the weights
+    ``DONE``                    written last: without it nothing of the above counts
+    ``failure-<n>.txt``         what went wrong in an attempt
+    ``FAILED``                  all attempts went wrong, and how; delete it to try again
+    ``claim``                   who is at work
+    ``statistics.safetensors``  Gram matrices for a merge without the graph, if they were asked for
+    ==========================  ================================================================================
 
     Args:
         store: Folder of the store.
@@ -47,6 +56,7 @@ class IngredientFolder:
         self.store, self.key = Path(store), key
         self.path = self.store / "ingredients" / key
         self.spec, self.state, self.weights = self.path / "spec.json", self.path / "state.pt", self.path / "weights.pt"
+        self.statistics = self.path / "statistics.safetensors"
         self.meta, self.mark, self.given_up = self.path / "meta.json", self.path / "DONE", self.path / "FAILED"
 
     def is_done(self) -> bool:
@@ -104,6 +114,25 @@ class IngredientFolder:
         with atomic_write(self.mark) as temporary:
             temporary.write_text("")
         self.state.unlink(missing_ok=True)
+        self.forget_failures()
+
+    def read_statistics(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the tensors and the header of :meth:`write_statistics`, of the weights that are here now."""
+        try:
+            found, header = read_tensors(self.statistics, "statistics file")
+            if header.get("weights") != self.read_meta()["weights"]:
+                raise FileError(f"{str(self.statistics)!r} belongs to other weights")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{error}; write_statistics writes them anew") from None
+        return found, header
+
+    def write_statistics(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+        """Write what a merge needs to know of the ingredient besides its weights."""
+        write_tensors(self.statistics, "statistics file", tensors, {**header, "weights": self.read_meta()["weights"]})
+        self.forget_failures()
+
+    def forget_failures(self) -> None:
+        """Remove what went wrong before."""
         self.given_up.unlink(missing_ok=True)
         for path in self.failures():
             path.unlink(missing_ok=True)
@@ -132,8 +161,8 @@ class IngredientFolder:
 
     def sweep(self) -> None:
         """Remove what killed writers left behind; only for the one who is at work here."""
-        for name in (self.state.name, self.weights.name, self.meta.name, self.mark.name):
-            for path in self.path.glob(f".{name}.*"):
+        for file in (self.state, self.weights, self.meta, self.mark, self.statistics):
+            for path in self.path.glob(f".{file.name}.*"):
                 path.unlink(missing_ok=True)
 
 

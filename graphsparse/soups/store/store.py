@@ -15,6 +15,7 @@ from graphsparse.ops.digest import digest
 from graphsparse.soups.store.failures import writing
 from graphsparse.soups.store.ingredient_folder import IngredientFolder, read_json, read_state, sweep_store
 from graphsparse.soups.store.key import differences
+from graphsparse.soups.store.own_part import OwnParts
 from graphsparse.soups.store.stored_graph import STRUCTURE, graph_digests, read_graph, write_graph
 from graphsparse.utils.files import atomic_write
 
@@ -92,7 +93,7 @@ class IngredientStore:
 
     @property
     def scores(self) -> list[float]:
-        """Metric of each ingredient on all validation nodes."""
+        """Metric of each ingredient on all validation nodes, or on those of its own part if it was trained on one."""
         return [float(meta["val"]) for meta in self._meta]
 
     def meta(self, index: int) -> dict[str, Any]:
@@ -102,10 +103,77 @@ class IngredientStore:
             index: Number of the ingredient.
 
         Returns:
-            ``val``, ``train``, ``best_epoch``, ``epochs_run``, ``seconds``, ``attempts``, ``resumed``, ``notes``,
-            ``device``, ``threads``, ``versions``, ``weights`` (a digest) and, under ``spec``, how it was trained.
+            ``val``, ``val_nodes`` (on how many nodes that is), ``train``, ``best_epoch``, ``epochs_run``, ``seconds``,
+            ``attempts``, ``resumed``, ``notes``, ``device``, ``threads``, ``versions``, ``weights`` (a digest),
+            ``part`` if it was trained on one of its own, and, under ``spec``, how it was trained.
         """
         return {**self._meta[index], "spec": self._folders[index].read_spec()}
+
+    def graph(self) -> Data:
+        """Return what the ingredients were trained on, mapped from its file, without labels of test nodes."""
+        return read_graph(self.path / "graph.pt", self._content["graph"])
+
+    def parts(self, *, halo: bool = False) -> list[Tensor] | None:
+        """Return the nodes of the part that each ingredient was trained on.
+
+        Args:
+            halo: Whether to count in the neighbours whose features it saw, if it saw any.
+
+        Returns:
+            Sorted indices ``[n_i]`` of nodes for each ingredient, all nodes for one that was trained on all, ``None``
+            if none was trained on a part of its own (``sampler="own_part"``).
+
+        Example:
+            >>> import tempfile
+            >>> from torch_geometric.nn import GCN
+            >>> from graphsparse.soups.workers.train_ingredients import train_ingredients
+            >>> from graphsparse.testing import random_graph
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     make_model = lambda: GCN(8, 16, 2, 3)
+            ...     store = train_ingredients(make_model, random_graph(), 2, folder, sampler="own_part", workers=0)
+            ...     sum(len(part) for part in store.parts())
+            60
+        """
+        given = [meta.get("part") for meta in self._meta]
+        if not any(given):
+            return None
+        graph = self.graph()
+        found, known = [], dict[OwnParts, Tensor]()
+        for part in given:
+            if part is None:
+                found.append(torch.arange(graph.num_nodes))
+                continue
+            how = OwnParts(**{name: value for name, value in part.items() if name != "number"})
+            if how not in known:
+                known[how] = how.partition(graph, self.path)
+            own = (known[how] == part["number"]).nonzero().squeeze(1)
+            found.append(how.seen(graph, own) if halo else own)
+        return found
+
+    def initial(self) -> dict[str, Tensor]:
+        """Return the weights that all ingredients started from.
+
+        Raises:
+            ValueError: If they started from different ones (``init="independent"``), or the file is damaged.
+        """
+        start = self._content["start"]
+        if "weights" not in start:
+            raise ValueError(
+                f"the ingredients of {str(self.path)!r} started from different weights (init='independent'), so that "
+                "there are none that all share"
+            )
+        return read_initial(self.path, start["weights"])
+
+    def statistics(self, index: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what :func:`~graphsparse.soups.write_statistics` wrote of an ingredient: tensors, and what they are.
+
+        Args:
+            index: Number of the ingredient.
+
+        Raises:
+            ValueError: If nothing was written, or the file is damaged, or belongs to other weights.
+        """
+        return self._folders[index].read_statistics()
 
     def check_graph(self, data: Data) -> None:
         """Refuse a graph with other features or edges than the one that the ingredients were trained on.
@@ -203,6 +271,18 @@ def write_initial(path: Path, state: Mapping[str, Tensor], name: str) -> None:
         pass
     with writing(path), atomic_write(file) as temporary:
         torch.save({key: value.detach().cpu().clone() for key, value in state.items()}, temporary)
+
+
+def read_initial(path: Path, name: str) -> dict[str, Tensor]:
+    """Return initial weights, and see that they have the digest that they are named by."""
+    file = path / "initial" / f"{name}.pt"
+    try:
+        state = read_state(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{error}; it holds initial weights: delete it to write it anew") from None
+    if digest(state.values()) != name:
+        raise ValueError(f"{str(file)!r} does not hold the initial weights of this name; delete it to write it anew")
+    return state
 
 
 def _create(path: Path, content: Mapping[str, Any]) -> None:

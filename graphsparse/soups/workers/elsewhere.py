@@ -1,7 +1,6 @@
 """Train an ingredient in another process: what it is given, and what it does."""
 
 import contextlib
-import functools
 import os
 import pickle
 import signal
@@ -10,7 +9,6 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,16 +18,13 @@ import torch
 
 from graphsparse.soups.store.failures import is_transient
 from graphsparse.soups.workers.recipe import Recipe
-from graphsparse.soups.workers.run_ingredient import AGAIN, LASTING, Outcome, attempt
-from graphsparse.utils.copy_model import copy_model
+from graphsparse.soups.workers.run_ingredient import AGAIN, LASTING, Job, Outcome, attempt
 
 
-def dump_recipe(recipe: Recipe) -> bytes:
-    """Return a recipe as bytes, with the model in place of what builds it, and what is set in this process."""
-    training = replace(recipe.training, fast=False, log=None)  # the model comes in its faster form
+def dump_recipe(recipe: Recipe | Job) -> bytes:
+    """Return what is to be done as bytes, with a model in place of what builds it, and what is set in this process."""
     try:
-        make_model = functools.partial(copy_model, recipe.model())
-        payload = cloudpickle.dumps(replace(recipe, make_model=make_model, training=training))
+        payload = cloudpickle.dumps(recipe.portable())
     except Exception as error:  # what cannot be pickled may raise anything
         raise TypeError(
             "the model, the sampler, its options or another function cannot be sent to another process "
@@ -39,7 +34,7 @@ def dump_recipe(recipe: Recipe) -> bytes:
     return pickle.dumps({"path": path, "settings": _torch_settings(), "payload": payload})
 
 
-def load_recipe(content: bytes) -> Recipe:
+def load_recipe(content: bytes) -> Recipe | Job:
     """Return the recipe of :func:`dump_recipe`, in another process, and set there what was set where it came from.
 
     It runs code: never take it from a folder that others can write to.
@@ -51,7 +46,7 @@ def load_recipe(content: bytes) -> Recipe:
     torch.set_default_dtype(settings["dtype"])
     torch.use_deterministic_algorithms(settings["deterministic"], warn_only=settings["warn_only"])
     torch.set_float32_matmul_precision(settings["precision"])
-    recipe: Recipe = pickle.loads(outer["payload"])
+    recipe: Recipe | Job = pickle.loads(outer["payload"])
     return recipe
 
 

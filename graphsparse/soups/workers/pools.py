@@ -15,7 +15,8 @@ import graphsparse
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.workers.elsewhere import attempt_elsewhere, dump_recipe
 from graphsparse.soups.workers.recipe import Recipe
-from graphsparse.soups.workers.run_ingredient import AGAIN, STORAGE, Outcome, attempt
+from graphsparse.soups.workers.run_ingredient import AGAIN, STORAGE, Job, Outcome, attempt
+from graphsparse.soups.workers.supervise import Pool
 from graphsparse.soups.workers.workers import gpu_names, threads_of
 from graphsparse.typing import optional_module
 
@@ -39,7 +40,7 @@ class HerePool:
 
     size = 1
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe | Job) -> None:
         self._recipe = recipe
         self._ended: list[tuple[str, Outcome]] = []
 
@@ -69,7 +70,7 @@ class _Running:
 class LocalPool:
     """Trains on this machine, each ingredient in a process of its own."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe | Job) -> None:
         workers = recipe.workers
         gpus = gpu_names(workers.gpus)
         self.size = workers.num or len(gpus) or 1
@@ -153,7 +154,7 @@ class RayPool:
     A task returns nothing but how it ended, so that nothing is lost with the driver: the same call goes on.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe | Job) -> None:
         self._ray, workers = optional_module("ray"), recipe.workers
         self.size = workers.num or sys.maxsize
         self._threads, gpus = workers.threads or 1, float(workers.gpus or 0)  # type: ignore[arg-type]
@@ -199,6 +200,12 @@ class RayPool:
         except self._ray.exceptions.RayError as error:  # the process or its machine died
             return Outcome(AGAIN, f"{type(error).__name__}: {error}")
         return found
+
+
+def make_pool(recipe: Recipe | Job) -> Pool:
+    """Return the pool that the workers of a recipe name."""
+    pools: dict[str, type[Pool]] = {"here": HerePool, "local": LocalPool, "ray": RayPool}
+    return pools[recipe.workers.backend](recipe)  # type: ignore[call-arg]
 
 
 def _outcome(code: int, told: str) -> Outcome:

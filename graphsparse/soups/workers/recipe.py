@@ -1,8 +1,9 @@
 """How ingredients are made: what they have in common, and what is drawn for each."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,12 +20,14 @@ from graphsparse.nn.linear import set_dropout
 from graphsparse.ops.check import check_count, check_list, check_number
 from graphsparse.ops.digest import digest
 from graphsparse.soups.store.key import describe, ingredient_key
+from graphsparse.soups.store.own_part import OwnParts
 from graphsparse.soups.workers.workers import Workers
 from graphsparse.training import NodeTask, Training, predict
 from graphsparse.training.check import check_callable, check_model
 from graphsparse.training.node_task import Inference
 from graphsparse.training.seeding import build_model, seeded
 from graphsparse.typing import MakeModel
+from graphsparse.utils.copy_model import copy_model
 from graphsparse.utils.counter_random import check_seed
 
 #: Makes the loader of an ingredient: ``(data, seed=..., **options)``.
@@ -36,6 +39,8 @@ Jitter: TypeAlias = Mapping[str, Sequence[float]]
 JITTERED = ("lr", "weight_decay", "epochs", "dropout")
 STREAMS = ("weights", "data", "dropout", "jitter")
 INITS = ("shared", "independent")
+#: The sampler that gives each ingredient one part of the graph, and nothing else.
+OWN_PART = "own_part"
 INFERENCE: Mapping[str, Inference] = {"full": predict, "layerwise": layerwise_inference}
 #: Graphs of at most so many edges are tried out before anything is written.
 _SMALL = 2_000_000
@@ -80,9 +85,20 @@ class Recipe:
             raise TypeError(f"'tag' must be a text (got {self.tag!r} of type {type(self.tag).__name__})")
         self._common()
 
+    @functools.cached_property
+    def own_parts(self) -> OwnParts | None:
+        """How the graph is cut, if ingredients are trained on parts of their own."""
+        if self.sampler != OWN_PART:
+            return None
+        known = [entry.name for entry in fields(OwnParts)]
+        if unknown := sorted(self.sampler_options.keys() - known):
+            raise TypeError(f"the sampler {OWN_PART!r} has no option {unknown[0]!r}; it has {known}")
+        return OwnParts(**self.sampler_options)
+
     def _common(self) -> dict[str, Any]:
         """Describe what all ingredients have in common and their weights depend on."""
         options = {name: value for name, value in self.sampler_options.items() if name != "save_dir"}
+        options = {} if self.own_parts is not None else options  # which each ingredient has beside its part
         return {
             "sampler": describe(self.sampler, "'sampler'", self.tag),
             "sampler_options": {k: describe(v, f"'sampler_options[{k!r}]'", self.tag) for k, v in options.items()},
@@ -152,8 +168,10 @@ class Recipe:
         for index in range(num):
             own = model if self.init == "shared" else self.build(index + 1)
             drawn = draw_jitter(self.jitter, seed, index)
+            parts = self.own_parts
             spec = {
                 **common,
+                **({} if parts is None else {"part": {"number": index % parts.num_parts, **asdict(parts)}}),
                 "initial": weights_name(own),
                 "epochs": int(drawn.get("epochs", self.training.epochs)),
                 "lr": float(drawn.get("lr", self.training.lr)),
@@ -164,6 +182,11 @@ class Recipe:
             }
             yield ingredient_key(spec), {"index": index, "seed": int(seed), **spec}, own.state_dict()
 
+    def portable(self) -> "Recipe":
+        """Return the same with the model in place of what builds it, as it goes to another process."""
+        training = replace(self.training, fast=False, log=None)  # the model comes in its faster form
+        return replace(self, make_model=functools.partial(copy_model, self.model()), training=training)
+
     def model(self) -> nn.Module:
         """Return a model for an ingredient, in the form in which it is trained; its weights do not matter."""
         model = self.build(0)
@@ -171,7 +194,7 @@ class Recipe:
 
     def make_loader(self, data: Data, seed: int, store: Path) -> Iterable[Data] | None:
         """Return the loader of an ingredient; ``None`` for the whole graph."""
-        if self.sampler == "full":
+        if self.sampler in ("full", OWN_PART):
             return None
         if not isinstance(self.sampler, str):
             return self.sampler(data, seed=seed, **self.sampler_options)
@@ -188,6 +211,9 @@ class Recipe:
 
         What a sampler computes once and keeps, such as a partition, is there for all workers afterwards.
         """
+        if self.own_parts is not None:
+            self.own_parts.check(graph, store)
+            return
         options = dict(self.sampler_options)
         if self.sampler == "saint_rw" and _is_positive(options.get("coverage", 1)):
             options["coverage"] = math.ulp(0.0)  # each ingredient has counts of its own, so that one draw will do here

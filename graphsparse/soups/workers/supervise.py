@@ -96,13 +96,18 @@ class Report:
         folders: All ingredients of a call, in their order.
         progress: Whether to show a bar; a string names it.
         log: Receives a dictionary for each ingredient that is finished from now on.
+        warn: Whether to warn of what went wrong in the training of those.
     """
 
     def __init__(
-        self, folders: Sequence[IngredientFolder], progress: bool | str = False, log: Log | None = None
+        self,
+        folders: Sequence[IngredientFolder],
+        progress: bool | str = False,
+        log: Log | None = None,
+        warn: bool = True,
     ) -> None:
         self._index = {folder.key: index for index, folder in enumerate(folders)}
-        self._log = log
+        self._log, self._warn = log, warn
         self._failed: list[IngredientFolder] = []
         #: Ingredients that are neither finished nor given up.
         self.open = [folder for folder in folders if not folder.is_done()]
@@ -143,7 +148,7 @@ class Report:
         meta = folder.read_meta()
         index = self._index[folder.key]
         self._bar.update()
-        for note in meta.get("notes") or ():
+        for note in meta.get("notes") or () if self._warn else ():
             warnings.warn(f"ingredient {index} ({folder.key}): {note}", UserWarning, stacklevel=2)
         if self._log is not None:
             names = ("val", "train", "best_epoch", "epochs_run", "seconds", "attempts")

@@ -13,19 +13,18 @@ from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.store.key import describe_model
 from graphsparse.soups.store.store import IngredientStore, prepare_store, store_path, write_initial
 from graphsparse.soups.store.stored_graph import graph_digests, training_graph
-from graphsparse.soups.workers.pools import HerePool, LocalPool, RayPool
-from graphsparse.soups.workers.recipe import Jitter, MakeLoader, Recipe
-from graphsparse.soups.workers.supervise import Pool, Report, supervise
+from graphsparse.soups.workers.pools import make_pool
+from graphsparse.soups.workers.recipe import OWN_PART, Jitter, MakeLoader, Recipe
+from graphsparse.soups.workers.supervise import Report, supervise
 from graphsparse.soups.workers.workers import Workers, as_workers
 from graphsparse.training import Training
 from graphsparse.training.check import check_data
 from graphsparse.training.node_task import Inference
 from graphsparse.typing import MakeModel
 
-_POOLS: Mapping[str, Any] = {"here": HerePool, "local": LocalPool, "ray": RayPool}
 _OWN_START = (
     "init='independent': ingredients that start from different weights end in different basins, where a mean of their "
-    "weights is worth little; keep 'shared' for soups"
+    "weights is worth little"
 )
 
 
@@ -68,6 +67,15 @@ def train_ingredients(
     training and validation nodes. Models and functions travel by ``cloudpickle``, so that notebooks and scripts without
     a main guard work.
 
+    **Ingredients that know different parts.** With ``sampler="own_part"`` ingredient :math:`i` is trained on part
+    :math:`i` mod ``num_parts`` of :func:`~graphsparse.utils.partition_graph`, on the subgraph that its nodes induce: it
+    sees no edge, feature or label of another part, as machines would that each hold one and share nothing. Its best
+    epoch is chosen on the validation nodes of its part, and ``val`` is its score on these, ``val_nodes`` in its meta
+    their number. Options are ``num_parts``, which is ``num`` unless given; ``halo``, over how many hops neighbours of
+    the part are seen, 0 unless given: their features and all edges among what is seen, but never their labels; and
+    ``seed`` of the partition, 0 unless given. It is computed once and kept in the store. A mean of such ingredients is
+    worth little: :func:`~graphsparse.soups.merge` makes one network of them, and asks each for its own nodes alone.
+
     Args:
         make_model: Builds the model, on CPU, with weights drawn from the global generator of PyTorch.
         data: The graph, with ``train_mask`` and ``val_mask``.
@@ -78,7 +86,8 @@ def train_ingredients(
             ``log`` receives ``index``, ``val``, ``train``, ``best_epoch``, ``epochs_run``, ``seconds`` and ``attempts``
             of each as it is finished.
         sampler: Name of the sampler of training batches, see :func:`~graphsparse.loader.make_loader`; or a function
-            ``(data, seed=..., **options)`` that returns a loader with all its randomness in ``generator``.
+            ``(data, seed=..., **options)`` that returns a loader with all its randomness in ``generator``. With
+            ``"own_part"``, see above, each ingredient knows one part of the graph alone.
         sampler_options: Options of the sampler. The partition of ``cluster`` is computed once and kept in the store.
         jitter: Lists of values for ``lr``, ``weight_decay``, ``epochs`` or ``dropout``, of which each ingredient draws
             one, in place of the fields of these names.
@@ -120,6 +129,8 @@ def train_ingredients(
     where, path = as_workers(workers), store_path(store, "store")
     training = Training() if training is None else training
     options = {} if sampler_options is None else sampler_options
+    if sampler == OWN_PART and isinstance(options, Mapping):
+        options = {"num_parts": num, **options}
     recipe = Recipe(make_model, training, sampler, options, jitter, init, inference, tag, where)
     recipe.check()
     check_data(data, "data", ("train_mask", "val_mask"))
@@ -127,7 +138,8 @@ def train_ingredients(
     layers, digests = describe_model(model, tag), graph_digests(graph)
     recipe.try_out(graph)
     if init == "independent":
-        warnings.warn(_OWN_START, UserWarning, stacklevel=2)
+        better = "take merge(store, model, data)" if sampler == OWN_PART else "keep 'shared' for soups, or take merge()"
+        warnings.warn(f"{_OWN_START}; {better}", UserWarning, stacklevel=2)
     try:
         prepare_store(path, digests, layers, recipe.start(model), graph)
         folders: list[IngredientFolder] = []
@@ -141,8 +153,7 @@ def train_ingredients(
         with Report(folders, training.progress, training.log) as report:
             if report.open:
                 recipe.check_loader(model, graph, path)
-                pool: Pool = _POOLS[where.backend](recipe)
-                supervise(pool, report)
+                supervise(make_pool(recipe), report)
             report.check()
     except (OSError, RuntimeError) as error:
         if isinstance(error, StorageError | IngredientError) or not is_storage_error(error, path):

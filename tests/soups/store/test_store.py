@@ -7,7 +7,10 @@ from ingredient_runs import Net, train
 from graphsparse.soups.states import check_states, combine
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.store.store import FORMAT, IngredientStore
+from graphsparse.soups.workers.recipe import stream_seed
 from graphsparse.testing import random_graph
+from graphsparse.training.seeding import seeded
+from graphsparse.utils.partition import partition_graph
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +130,56 @@ def test_knows_its_graph(finished):
         finished.check_graph(other)
     with pytest.raises(ValueError, match="belongs to another graph"):
         finished.check_graph(random_graph(seed=1))
+
+
+@pytest.mark.parametrize("halo", [0, 1])
+def test_knows_the_parts_of_ingredients(halo, tmp_path):
+    data, options = random_graph(), {"num_parts": 4, "halo": halo, "seed": 5}
+    store = train(tmp_path, 5, sampler="own_part", sampler_options=options, epochs=1)
+    part = partition_graph(data.edge_index, 4, 60, seed=5)
+    source, target = data.edge_index
+    for i, (own, seen) in enumerate(zip(store.parts(), store.parts(halo=True), strict=True)):
+        assert torch.equal(own, (part == i % 4).nonzero().squeeze(1))
+        near = torch.zeros(60, dtype=torch.bool)
+        near[source[part[target] == i % 4]] = bool(halo)
+        assert torch.equal(seen, (near | (part == i % 4)).nonzero().squeeze(1))
+    assert [torch.equal(*pair) for pair in zip(store[2:].parts(), store.parts()[2:], strict=True)] == [True] * 3
+    (file,) = (tmp_path / "partitions").iterdir()
+    file.unlink()  # it can be computed anew
+    assert torch.equal(IngredientStore(tmp_path).parts()[3], (part == 3).nonzero().squeeze(1))
+
+
+def test_ingredients_of_the_whole_graph_have_no_parts(finished):
+    assert finished.parts() is None
+    assert finished.meta(0)["val_nodes"] == 20
+    assert "part" not in finished.meta(0)
+
+
+def test_holds_the_first_weights(finished, tmp_path):
+    with seeded(stream_seed(0, "weights")):
+        expected = Net().state_dict()
+    found = finished.initial()
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    store = train(tmp_path, 1, epochs=1)
+    (file,) = (tmp_path / "initial").iterdir()
+    torch.save(store[0], file)
+    with pytest.raises(ValueError, match="does not hold the initial weights of this name"):
+        store.initial()
+    file.unlink()
+    with pytest.raises(ValueError, match="it holds initial weights: delete it"):
+        store.initial()
+
+
+def test_statistics_belong_to_the_weights_they_were_written_for(tmp_path):
+    store = train(tmp_path, 1, epochs=1)
+    folder = IngredientFolder(tmp_path, store.keys[0])
+    with pytest.raises(ValueError, match="no statistics file at .*write_statistics writes them anew"):
+        store.statistics(0)
+    folder.write_statistics({"0": torch.eye(2, dtype=torch.float64)}, {"rows": 3})
+    tensors, header = store.statistics(0)
+    assert torch.equal(tensors["0"], torch.eye(2, dtype=torch.float64))
+    assert header == {"rows": 3, "weights": store.meta(0)["weights"]}
+    folder.publish({name: value + 1 for name, value in store[0].items()}, folder.read_meta())
+    with pytest.raises(ValueError, match="belongs to other weights; write_statistics"):
+        IngredientStore(tmp_path).statistics(0)

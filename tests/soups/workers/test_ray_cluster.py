@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from ingredient_runs import EPOCHS, DeadlyBatches, FailingBatches, leftovers, train, weights
 from store_damage import LimitedBatches, MeetingBatches, epochs_begun, files_of, interrupt
 from torch_geometric.nn import GCN
 
+from graphsparse.soups import Workers, merge, write_statistics
 from graphsparse.soups.store.failures import IngredientError, StorageError
 from graphsparse.soups.store.ingredient_folder import IngredientFolder
 from graphsparse.soups.store.store import IngredientStore
+from graphsparse.testing import random_graph
 
 pytestmark = pytest.mark.once
 
@@ -193,4 +196,17 @@ def test_two_supervisors_on_two_machines_train_each_ingredient_once(cluster, tmp
     assert epochs_begun(notes) == dict.fromkeys(seeds, EPOCHS)
     assert [store.meta(i)["attempts"] for i in range(4)] == [1] * 4
     assert {place.read_text() for place in Path(places).iterdir()} == {node["NodeID"] for node in cluster.nodes()}
+    assert not leftovers(store.path)
+
+
+def test_parts_are_trained_and_summed_up_on_the_cluster(cluster, tmp_path):
+    """What is merged of files alone is what is merged with the graph, of the same ingredients as here."""
+    options = {"sampler": "own_part", "make_model": lambda: GCN(8, 16, 2, 3), "epochs": 2, "tag": "t"}
+    store = train(tmp_path / "store", 3, **RAY, **options)
+    assert weights(store) == weights(train(tmp_path / "here", 3, **options))
+    model = GCN(8, 16, 2, 3)
+    write_statistics(store, model, workers=Workers("ray"))
+    expected = merge(store, model, random_graph(), method="gnnmerge").state_dict
+    found = merge(store, model, method="gnnmerge").state_dict
+    assert all(torch.allclose(found[name], value, atol=1e-6) for name, value in expected.items())
     assert not leftovers(store.path)

@@ -6,7 +6,13 @@ from graphsparse.soups.merging.merge import MergeRun, merging
 from graphsparse.soups.states import State
 
 
-@merging("gnnmerge", needs=("graph",), heads=True, source="GNNMerge, arXiv 2503.03384; RegMean, arXiv 2212.09849")
+@merging(
+    "gnnmerge",
+    needs=("graph",),
+    heads=True,
+    statistics=True,
+    source="GNNMerge, arXiv 2503.03384; RegMean, arXiv 2212.09849",
+)
 def gnnmerge(run: MergeRun, *, ridge: float = 1e-3) -> State:
     r"""Find for every linear map the weights whose outputs are closest to those of each network on its own nodes.
 
@@ -16,7 +22,8 @@ def gnnmerge(run: MergeRun, *, ridge: float = 1e-3) -> State:
 
     with :math:`z_i(v)` what the map of network :math:`i` is applied to at node :math:`v`, after aggregation, and
     :math:`\rho` a share of the mean diagonal of :math:`\sum_i Z_i^\top Z_i / |V_i|`. Maps do not wait for each other,
-    so that networks on several machines would send one Gram matrix for each map. Copies give the copy, bit for bit.
+    so that networks on several machines send one Gram matrix :math:`Z_i^\top Z_i / |V_i|` for each map beside their
+    weights: :func:`~graphsparse.soups.write_statistics`. Copies give the copy, bit for bit.
 
     A batch normalisation that follows a map belongs to it: outputs are compared after it. The merged one has the
     statistics of the merged map on these nodes. Heads of different classes have no logits in common: the last map is
@@ -29,20 +36,31 @@ def gnnmerge(run: MergeRun, *, ridge: float = 1e-3) -> State:
     """
     first, merged = run[0], dict(run.mean())
     maps: list[LinearMap] = []
-    for state, domain in zip(run, run.domains, strict=True):
-        model = LinearMaps(run.model, domain.data)
+    for index, state in enumerate(run):
+        known = None if run.statistics is None else run.statistics(index)
+        if known is None:
+            domain = run.domains[index]
+            model = LinearMaps(run.model, domain.data)
+            found, given = model.maps, model.inputs(state, domain.nodes)
+        else:
+            found, given = known.maps, known.grams
         if not maps:
-            maps, problems = model.maps, [LeastSquares() for _ in model.maps]
+            maps, problems = found, [LeastSquares() for _ in found]
             priors = [0 * m.matrix(merged) for m in maps]
-        inputs = model.inputs(state, domain.nodes)
-        for m, own, problem, prior in zip(maps, inputs, problems, priors, strict=True):
-            z = m.inputs(own)
+        elif found != maps:
+            raise ValueError(f"the statistics of network {index} are of other layers than those of network 0")
+        for m, own, problem, prior in zip(maps, given, problems, priors, strict=True):
             if run.has_own_heads and m is maps[-1]:
+                z = m.inputs(own)
                 problem.add(z, domain.targets(z @ m.matrix(state), run.num_outputs), 1 / len(z))
-            else:
-                shift = m.matrix(state) - m.matrix(first)  # exactly 0 for copies
+                continue
+            shift = m.matrix(state) - m.matrix(first)  # exactly 0 for copies
+            if known is None:
+                z = m.inputs(own)
                 problem.add(z, z @ shift, 1 / len(z))
-                prior += shift / len(run)
+            else:
+                problem.add_sums(own, own @ shift, known.rows)
+            prior += shift / len(run)
     for m, problem, prior in zip(maps, problems, priors, strict=True):
         if run.has_own_heads and m is maps[-1]:
             matrix = problem.solve_standardised(ridge, m.is_affine)
