@@ -92,6 +92,12 @@ def check_data(
         _check_hetero(data, name)
         _check_labels(data[node_type], f"{name}[{node_type!r}]", masks, target, data[node_type].num_nodes)
         return
+    check_unlabelled(data, name)
+    _check_labels(data, name, masks, target, data.x.size(0))
+
+
+def check_unlabelled(data: Any, name: str = "data") -> None:
+    """Refuse a graph without nodes, features or edges, and what is not finite in it, without looking at labels."""
     check_graph(data, name)
     x = data.get("x")
     if not isinstance(x, Tensor) or x.dim() != 2:
@@ -107,7 +113,6 @@ def check_data(
         raise ValueError(f"'{name}' must hold 'edge_index' or 'adj_t' (got {sorted(data.keys())})")
     if isinstance(edges, Tensor) and edges.layout == torch.strided:
         check_edge_index(edges, num_nodes, f"{name}.edge_index")
-    _check_labels(data, name, masks, target, num_nodes)
 
 
 def _check_hetero(data: HeteroData, name: str) -> None:
