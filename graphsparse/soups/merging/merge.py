@@ -15,7 +15,7 @@ from tqdm import tqdm
 from graphsparse.soups.diagnosis import ANGLE, angle_between
 from graphsparse.soups.merging.domain import Domain, domains_of
 from graphsparse.soups.recipes.soup import SoupResult
-from graphsparse.soups.states import Mixture, State, States, check_states, tie, tied_names, weighted_sum
+from graphsparse.soups.states import Mixture, State, States, Weights, check_states, tie, tied_names, weighted_sum
 from graphsparse.training.check import check_callable, check_model
 from graphsparse.typing import Log
 from graphsparse.utils.counter_random import check_seed
@@ -78,7 +78,7 @@ class MergeRun:
 
     @cached_property
     def parameters(self) -> list[str]:
-        """Names of the floating tensors of the model, one name of each, that are no running statistics."""
+        """Names of the floating parameters of the model, one name of each."""
         return [name for name, value in self.model.named_parameters() if value.is_floating_point()]
 
     @cached_property
@@ -86,7 +86,7 @@ class MergeRun:
         """Whether a network has fewer outputs than the model."""
         return any(len(domain.classes) < self.num_outputs for domain in self._domains or ())
 
-    def mean(self, weights: Tensor | None = None) -> Mixture:
+    def mean(self, weights: Weights | None = None) -> Mixture:
         """Return the weighted sum of all networks, their mean by default; heads of different size are the model's."""
         size = len(self)
         weights = torch.full((size,), 1 / size, dtype=torch.float64) if weights is None else weights
@@ -94,6 +94,21 @@ class MergeRun:
         heads = {name: like[name] for name, value in self[0].items() if value.shape != like[name].shape}
         states: States = [_without(self[i], heads) for i in range(size)] if heads else self
         return Mixture({**like, **weighted_sum(states, weights)}, weights)
+
+    def vector(self, state: State) -> Tensor:
+        """Return all parameters of a state, one after the other, float64 ``[P]`` on CPU."""
+        return torch.cat([state[name].detach().cpu().double().flatten() for name in self.parameters])
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return what such a vector holds of each parameter by its name, as views of it."""
+        shapes = {name: self.model.get_parameter(name).shape for name in self.parameters}
+        parts = vector.split([shape.numel() for shape in shapes.values()])  # type: ignore[no-untyped-call]
+        return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+    def with_parameters(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return a state dict with the parameters of a vector; all else is as in :meth:`mean`."""
+        found = dict(self.mean())
+        return {**found, **{name: part.to(found[name].dtype) for name, part in self.split(vector).items()}}
 
     def note(self, **entry: Any) -> None:
         """Add an entry to the trace."""
@@ -209,7 +224,9 @@ def merge(
 
     Returns:
         The merged network; ``weights`` where it is a weighted sum, no scores, and in ``trace`` what each step found,
-        such as the number of rows and the condition of a system of equations.
+        such as the number of rows and the condition of a system of equations. Running statistics of normalisations are
+        averaged, and integers those of the first network, where a method says nothing else; an
+        :class:`~graphsparse.soups.Evaluator` estimates running statistics anew.
 
     Raises:
         TypeError: If an argument has the wrong type, or the method has no such option.
@@ -254,7 +271,7 @@ def merge(
     with torch.no_grad():
         found = chosen(run, **options)
     weights = found.weights if isinstance(found, Mixture) else None
-    done = {name: found[name].detach().to(value) for name, value in model.state_dict().items()}
+    done = {name: found[name].detach().to(value, copy=True) for name, value in model.state_dict().items()}
     return SoupResult(tie(done, tied_names(model)), weights, None, [], run.trace)
 
 
@@ -278,13 +295,16 @@ def _without(state: State, names: Iterable[str]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name not in names}
 
 
-def _domains(states: States, model: nn.Module, data: Any, responsibility: Any, classes: Any) -> list[Domain]:
+def _domains(
+    states: States, model: nn.Module, data: Any, responsibility: Any, classes: Any, *, induce: bool = True
+) -> list[Domain]:
+    """Return what each network answers for, by default in a store its own part, of which it sees no more."""
     own_parts = getattr(states, "parts", None)
-    induced = responsibility is None and callable(own_parts) and own_parts() is not None
+    own = own_parts() if responsibility is None and callable(own_parts) else None
     if callable(check_graph := getattr(states, "check_graph", None)) and isinstance(data, Data):
         check_graph(data)
-    given = own_parts() if induced and callable(own_parts) else responsibility
-    return domains_of(data, given, classes, len(states), num_outputs(model), induced)
+    given = responsibility if own is None else own
+    return domains_of(data, given, classes, len(states), num_outputs(model), induce and own is not None)
 
 
 def num_outputs(model: nn.Module) -> int:
