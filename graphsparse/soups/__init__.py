@@ -6,6 +6,7 @@ from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.merging.least_squares import LeastSquares
 from graphsparse.soups.merging.linear_maps import LinearMaps
 from graphsparse.soups.merging.merge import MERGES, MergeRun, merge, merging
+from graphsparse.soups.merging.route import route
 from graphsparse.soups.recipes.averages import EnsembleResult, ensemble, greedy_soup, interpolation_soup, uniform_soup
 from graphsparse.soups.recipes.learned import learned_soup
 from graphsparse.soups.recipes.soup import SOUPS, Acceptance, Ingredients, SoupResult, soup
@@ -43,6 +44,7 @@ __all__ = [
     "merge",
     "merging",
     "mix",
+    "route",
     "soup",
     "train_ingredients",
     "uniform_soup",
