@@ -59,7 +59,7 @@ def route(
     _check_states(states, model, classes)
     asked = _domains(states, model, data, responsibility, classes)
     placed = _domains(states, model, data, responsibility, classes, induce=False)
-    network = network_of(model)
+    network = network_of(model, asked)
     total = torch.zeros(int(data.num_nodes or 0), num_outputs(model), dtype=torch.float64)
     answers = torch.zeros(len(total), 1)
     for i, (domain, place) in enumerate(zip(asked, placed, strict=True)):

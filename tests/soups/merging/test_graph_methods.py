@@ -213,6 +213,22 @@ def test_networks_of_disjoint_classes_are_distilled_into_one_of_all():
     assert float((predicted == asked).float().mean()) > 0.9
 
 
+@pytest.mark.parametrize("method", ["fisher", "distil"])
+def test_neither_a_frozen_layer_nor_one_that_keeps_its_graph_matters(method):
+    graphs, make, given = (
+        [random_graph(seed=i) for i in range(2)],
+        KINDS["GCN"],
+        {"epochs": 2} if method == "distil" else {"nodes": 2},
+    )
+    states = random_states(make, 2)
+    found = merge(states, make(), graphs, method, **given).state_dict
+    other = GCN(8, 6, 2, 3, cached=True)
+    other.convs[0].requires_grad_(False)
+    other(graphs[0].x, graphs[0].edge_index)
+    again = merge(states, other, graphs, method, **given).state_dict
+    assert all(torch.equal(again[name], value) for name, value in found.items())
+
+
 def test_distillation_over_several_graphs_keeps_statistics_of_all():
     make = KINDS["GIN with BatchNorm"]
     graphs = [random_graph(seed=i) for i in range(2)]

@@ -106,6 +106,8 @@ def test_breadcrumbs(kind, num):
 @several
 def test_model_stock(kind, num):
     base, states = networks(kind, num, spread=1)
+    if num == 8:
+        states[3] = base  # has not moved, so that its angles are right ones
     found = merged(kind, states, "model_stock", base).state_dict
     for name, start in base.items():
         moved = [(state[name] - start).double().flatten() for state in states]
@@ -130,7 +132,7 @@ def test_model_stock_of_opposite_ways_stays_at_the_start():
 )
 def test_what_is_dropped_at_random_is_made_up_for_by_the_rest(method, options):
     base, states = networks("one matrix", 2, spread=1)
-    draws = [flat(merged("one matrix", states, method, base, seed=seed, **options).state_dict) for seed in range(800)]
+    draws = [flat(merged("one matrix", states, method, base, seed=seed, **options).state_dict) for seed in range(500)]
     draws, expected = np.stack(draws), np.mean([flat(state) for state in states], axis=0)
     error = draws.std(0) / len(draws) ** 0.5
     assert (np.abs(draws.mean(0) - expected) <= 4 * error + 1e-6).all()
@@ -151,7 +153,7 @@ def test_della_keeps_large_entries_more_often_row_by_row():
     state = {"weight": (1.0 + ranks) * torch.tensor([[1.0], [-10], [0.1], [3]])}
     options = {"sparsity": 0.5, "spread": 0.4}
     kept = torch.zeros(4, 6)
-    for seed in range(800):
+    for seed in range(500):
         found = merged("one matrix", [state], "della", base, seed=seed, **options).state_dict["weight"]
         kept += found != 0
         ratio = (found / state["weight"])[:3]
@@ -159,7 +161,7 @@ def test_della_keeps_large_entries_more_often_row_by_row():
         torch.testing.assert_close(ratio, torch.where(found[:3] != 0, 1 / density, 0.0))
     ranks[3] = torch.arange(6)  # equal ones in the order of their indices
     density = 0.1 + 0.8 * ranks / 5
-    assert ((kept / 800 - density).abs() < 4 * (density * (1 - density) / 800).sqrt()).all()
+    assert ((kept / 500 - density).abs() < 4 * (density * (1 - density) / 500).sqrt()).all()
 
 
 def slerp(first, second, ratio):

@@ -75,25 +75,23 @@ def _inner_products(run: MergeRun) -> dict[str, Tensor]:
 def _weights(gram: Tensor, shares: Tensor) -> Tensor:
     """Return the weights of the mean on a sphere from inner products of vectors and their shares."""
     length = gram.diagonal().sqrt()
-    some = length > 0
-    part = shares * some
+    unit = torch.where(length > 0, length, 1)
     # Vectors with the same inner products, in as few dimensions as there are vectors, each of length 1 or 0.
-    unit = torch.where(some, length, 1)
     values, vectors = torch.linalg.eigh(gram / unit.outer(unit))
     points = vectors * values.clamp(min=0).sqrt()
-    centre = part @ points
-    if float(centre.norm()) <= 1e-6 * float(part.sum()):
+    centre = shares @ points
+    if float(centre.norm()) <= 1e-6:
         return shares
     centre = centre / centre.norm()
     for _ in range(_STEPS):
         across = points - (points @ centre).outer(centre)
         sine = across.norm(dim=1)
         stretch = torch.where(sine > 1e-6, torch.atan2(sine, points @ centre) / sine, 1)  # angle / sine
-        step = (part * stretch) @ across
+        step = (shares * stretch) @ across
         size = step.norm()
         if size < _SMALL:
             break
         centre = size.cos() * centre + size.sin() * step / size
-    weights = part * stretch  # where steps are 0, the centre is made of these
+    weights = shares * stretch  # where steps are 0, the centre is made of these
     found: Tensor = (shares * length).sum() * weights / (weights @ points).norm() / unit
     return found

@@ -33,7 +33,7 @@ def distil(run: MergeRun, *, epochs: int = 100, lr: float = 0.01) -> State:
     """
     check_count(epochs, "epochs")
     check_number(lr, "lr", least=0)
-    student, teachers = network_of(run.model), list[tuple[Domain, Tensor]]()
+    student, teachers = network_of(run.model, run.domains), list[tuple[Domain, Tensor]]()
     for state, domain in zip(run, run.domains, strict=True):
         logits = logits_of(student, state, domain)
         teachers.append((domain, domain.targets(logits, run.num_outputs).to(logits.dtype)))

@@ -33,7 +33,7 @@ def fisher(run: MergeRun, *, nodes: int = 128) -> State:
         nodes: How many nodes of each network are drawn.
     """
     check_count(nodes, "nodes")
-    network = network_of(run.model)
+    network = network_of(run.model, run.domains)
     total, weights = torch.zeros(2, len(run.vector(run[0])), dtype=torch.float64)
     for i, (state, domain) in enumerate(zip(run, run.domains, strict=True)):
         drawn = CounterRandom(run.seed, f"nodes of network {i}").uniform(len(domain.nodes)).argsort(stable=True)

@@ -44,7 +44,6 @@ def ties(run: MergeRun, *, sparsity: float = 0.8, scale: float = 1.0) -> State:
         sparsity: Fraction of a whole task vector that is trimmed, exactly so many, ties by lowest index.
         scale: :math:`\lambda`.
     """
-    check_sparsity(sparsity)
     up, down = torch.zeros(2, *run.vector(run.base).shape, dtype=torch.float64)
     ups, downs = torch.zeros(2, len(up), dtype=torch.int32)
     for delta in _task_vectors(run):
