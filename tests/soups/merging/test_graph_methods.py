@@ -251,6 +251,15 @@ class TestRoute:
             expected = loaded(self.make, state)(data.x, data.edge_index).log_softmax(1)
             torch.testing.assert_close(logits[own(3) == i], expected[own(3) == i].double(), rtol=1e-5, atol=1e-5)
 
+    @pytest.mark.cuda
+    def test_on_a_device(self, device):
+        states = random_states(self.make, 3)
+        there = [{name: value.to(device) for name, value in state.items()} for state in states]
+        logits = route(there, self.make().to(device), random_graph().to(device), own(3))
+        torch.testing.assert_close(
+            logits.cpu(), route(states, self.make(), random_graph(), own(3)), rtol=1e-4, atol=1e-4
+        )
+
     def test_several_are_averaged_and_none_is_not_a_number(self):
         data, states = random_graph(), random_states(self.make, 2)
         logits = route(states, self.make(), data, [torch.tensor([3, 5]), torch.tensor([5, 9])])

@@ -20,8 +20,8 @@ OURS = [name for name, made in MERGES.items() if made.__module__.startswith("gra
 #: Methods for the models that are known layer by layer; all others take any model.
 FAMILY = {"gnnmerge", "rounds", "condense"}
 ANY = [name for name in OURS if name not in FAMILY]
-#: Methods that draw, train or smooth, so that of equal networks they make another one.
-CHANGING = {"dare", "della", "distil", "rounds", "condense"}
+#: Methods that draw, train, smooth or rescale, so that of equal networks they make another one.
+CHANGING = {"dare", "della", "distil", "rounds", "condense", "repair"}
 KEEPING = [name for name in OURS if name not in CHANGING]
 #: What has methods trim nothing.
 WHOLE = {"ties": {"sparsity": 0.0}, "breadcrumbs": {"sparsity": 0.0, "outliers": 0.0}}
@@ -192,3 +192,15 @@ def test_heads_of_other_classes_are_merged_or_refused(name):
     else:
         with pytest.raises(ValueError, match="'classes' can be given"):
             merge(states, model, random_graph(), **given)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ANY)
+def test_on_a_device(name, device):
+    states, data = close(MODELS["GCN"], 2), random_graph()
+    expected = run(name, states, MODELS["GCN"], data).state_dict
+    there = [{key: value.to(device) for key, value in state.items()} for state in states]
+    found = run(name, there, lambda: MODELS["GCN"]().to(device), data.to(device)).state_dict
+    for key, value in found.items():
+        assert value.device == device
+        torch.testing.assert_close(value.cpu(), expected[key], rtol=1e-3, atol=1e-4)
