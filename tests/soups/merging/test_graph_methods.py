@@ -1,4 +1,4 @@
-"""Methods that look at what networks compute: Fisher, RegMean and distillation; and the router."""
+"""Methods that look at what networks compute: Fisher, RegMean and distillation."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from torch import nn
 from torch_geometric.nn import GAT, GCN, GIN, GraphSAGE
 
 from graphsparse.nn import accelerate
-from graphsparse.soups import Evaluator, ensemble, merge, route
+from graphsparse.soups import merge, route
 from graphsparse.testing import random_graph
 
 KINDS = {
@@ -238,69 +238,3 @@ def test_distillation_over_several_graphs_keeps_statistics_of_all():
         first = [model.convs[0].nn.lins[0](graph.x + aggregate(graph)) for graph in graphs]
     mean = torch.stack([hidden.mean(0) for hidden in first]).mean(0)
     torch.testing.assert_close(found["convs.0.nn.norms.0.module.running_mean"], mean, rtol=1e-3, atol=1e-4)
-
-
-class TestRoute:
-    make = staticmethod(KINDS["GAT"])
-
-    def test_every_node_is_answered_by_its_own_network(self):
-        data, states = random_graph(), random_states(self.make, 3)
-        logits = route(states, self.make(), data, own(3))
-        assert logits.dtype == torch.float64
-        for i, state in enumerate(states):
-            expected = loaded(self.make, state)(data.x, data.edge_index).log_softmax(1)
-            torch.testing.assert_close(logits[own(3) == i], expected[own(3) == i].double(), rtol=1e-5, atol=1e-5)
-
-    @pytest.mark.cuda
-    def test_on_a_device(self, device):
-        states = random_states(self.make, 3)
-        there = [{name: value.to(device) for name, value in state.items()} for state in states]
-        logits = route(there, self.make().to(device), random_graph().to(device), own(3))
-        torch.testing.assert_close(
-            logits.cpu(), route(states, self.make(), random_graph(), own(3)), rtol=1e-4, atol=1e-4
-        )
-
-    def test_several_are_averaged_and_none_is_not_a_number(self):
-        data, states = random_graph(), random_states(self.make, 2)
-        logits = route(states, self.make(), data, [torch.tensor([3, 5]), torch.tensor([5, 9])])
-        p = [loaded(self.make, state)(data.x, data.edge_index).softmax(1).double() for state in states]
-        torch.testing.assert_close(logits[5], ((p[0] + p[1]) / 2)[5].log(), rtol=1e-5, atol=1e-5)
-        known = ~logits.isnan().any(1)
-        assert known.nonzero().flatten().tolist() == [3, 5, 9]
-
-    def test_all_for_all_is_the_ensemble_of_probabilities(self):
-        data, states = random_graph(), random_states(self.make, 3)
-        expected = ensemble(states, Evaluator(self.make(), data), mean="probabilities").logits
-        torch.testing.assert_close(route(states, self.make(), data)[data.val_mask].float(), expected)
-
-    def test_classes_that_are_not_known_have_no_probability(self):
-        data, classes = random_graph(), [[2], [0, 2]]
-        states = [GCN(8, 6, 2, len(known)).state_dict() for known in classes]
-        logits = route(states, GCN(8, 6, 2, 3), data, own(2), classes)
-        assert logits[0].tolist() == [-torch.inf, -torch.inf, 0]
-        assert torch.isneginf(logits[1]).tolist() == [False, True, False]
-        torch.testing.assert_close(logits.exp().sum(1), torch.ones(60, dtype=torch.float64))
-
-    def test_a_store_of_parts_answers_for_its_own_parts_on_their_edges_alone(self):
-        class Store(list):
-            def parts(self):
-                return own(2)
-
-        data = random_graph()
-        states = Store(random_states(self.make, 2))
-        logits = route(states, self.make(), data)
-        for i, state in enumerate(states):
-            part = data.subgraph(own(2) == i)
-            expected = loaded(self.make, state)(part.x, part.edge_index).log_softmax(1)
-            torch.testing.assert_close(logits[own(2) == i], expected.double(), rtol=1e-5, atol=1e-5)
-
-    def test_what_does_not_fit_is_refused(self):
-        data, states = random_graph(), random_states(self.make, 2)
-        with pytest.raises(TypeError, match="'data' must be a torch_geometric Data"):
-            route(states, self.make(), [data, data])
-        with pytest.raises(ValueError, match="numbers of 2 networks"):
-            route(states, self.make(), data, own(3))
-        with pytest.raises(ValueError, match="does not fit the model"):
-            route(states, KINDS["GCN"](), data)
-        with pytest.raises(ValueError, match="'classes' must name the class of each output"):
-            route(states, self.make(), data, own(2), [[0, 1], [2]])
