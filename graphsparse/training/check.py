@@ -92,12 +92,12 @@ def check_data(
         _check_hetero(data, name)
         _check_labels(data[node_type], f"{name}[{node_type!r}]", masks, target, data[node_type].num_nodes)
         return
-    check_unlabelled(data, name)
+    check_features(data, name)
     _check_labels(data, name, masks, target, data.x.size(0))
 
 
-def check_unlabelled(data: Any, name: str = "data") -> None:
-    """Refuse a graph without nodes, features or edges, and what is not finite in it, without looking at labels."""
+def check_features(data: Any, name: str = "data") -> None:
+    """Refuse a graph without nodes, features or edges, and what is not finite in it; it need not have labels."""
     check_graph(data, name)
     x = data.get("x")
     if not isinstance(x, Tensor) or x.dim() != 2:

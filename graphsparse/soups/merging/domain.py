@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import subgraph
 
-from graphsparse.training.check import check_unlabelled
+from graphsparse.training.check import check_features
 
 #: What the outputs of a merged network are to meet.
 Target: TypeAlias = Literal["probabilities", "logits"]
@@ -82,7 +82,7 @@ def domains_of(
 
 
 def _unlabelled(data: Any) -> Data:
-    check_unlabelled(data)
+    check_features(data)
     return Data(**{key: data[key] for key in _KEYS if data.get(key) is not None})
 
 

@@ -295,16 +295,13 @@ def _without(state: State, names: Iterable[str]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name not in names}
 
 
-def _domains(
-    states: States, model: nn.Module, data: Any, responsibility: Any, classes: Any, *, induce: bool = True
-) -> list[Domain]:
-    """Return what each network answers for, by default in a store its own part, of which it sees no more."""
+def _domains(states: States, model: nn.Module, data: Any, responsibility: Any, classes: Any) -> list[Domain]:
     own_parts = getattr(states, "parts", None)
-    own = own_parts() if responsibility is None and callable(own_parts) else None
+    induced = responsibility is None and callable(own_parts) and own_parts() is not None
     if callable(check_graph := getattr(states, "check_graph", None)) and isinstance(data, Data):
         check_graph(data)
-    given = responsibility if own is None else own
-    return domains_of(data, given, classes, len(states), num_outputs(model), induce and own is not None)
+    given = own_parts() if induced and callable(own_parts) else responsibility
+    return domains_of(data, given, classes, len(states), num_outputs(model), induced)
 
 
 def num_outputs(model: nn.Module) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.soups.merging.domain import domains_of
 from graphsparse.soups.merging.merge import _check_states, _domains, num_outputs
 from graphsparse.soups.merging.outputs import logits_of, network_of
 from graphsparse.soups.states import States
@@ -58,7 +59,9 @@ def route(
     check_graph(data)
     _check_states(states, model, classes)
     asked = _domains(states, model, data, responsibility, classes)
-    placed = _domains(states, model, data, responsibility, classes, induce=False)
+    parts = getattr(states, "parts", None)
+    given = parts() if responsibility is None and callable(parts) else responsibility
+    placed = domains_of(data, given, classes, len(states), num_outputs(model))  # by their numbers in the whole graph
     network = network_of(model, asked)
     total = torch.zeros(int(data.num_nodes or 0), num_outputs(model), dtype=torch.float64)
     answers = torch.zeros(len(total), 1)
