@@ -1,6 +1,6 @@
 """Which channels of a model belong together, for any model: found by probes, without a table of layers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -104,18 +104,7 @@ class ChannelUnits:
         Returns:
             Float64 ``[C, C]`` by axis.
         """
-        found: dict[Axis, Tensor] = {}
-
-        def see(axis: Axis, x: Tensor) -> Tensor:
-            if axis in self.labels:
-                for rows in x.detach().reshape(-1, x.size(-1)).split(_ROWS):  # type: ignore[no-untyped-call]
-                    found[axis] = found.get(axis, 0) + (rows.t().double() @ rows.double()).cpu()
-            return x
-
-        model = forget_graphs(copy_model(model))
-        with torch.no_grad(), eval_mode(model), Products(model, see):
-            call_model(model, data, call)
-        return found
+        return input_grams(model, data, call=call, axes=self.labels.keys())
 
     def layers(self) -> Tensor:
         """Return for each unit the number of its layer, int64 ``[U]``: that of the first weight that makes it."""
@@ -127,6 +116,55 @@ class ChannelUnits:
             found[new] = num
             num += bool(len(new))
         return found
+
+
+def input_grams(
+    model: nn.Module,
+    data: Data | HeteroData,
+    nodes: Tensor | None = None,
+    *,
+    call: Call | None = None,
+    axes: Container[Axis] | None = None,
+) -> dict[Axis, Tensor]:
+    r"""Return :math:`X^\top X` of what each matrix of a model is multiplied by on a graph, as layers multiply.
+
+    In a ``GCNConv`` or ``GATConv`` that is before aggregation, in a ``SAGEConv`` after it.
+
+    Args:
+        model: Any model of plain layers, which is not changed.
+        data: The graph.
+        nodes: Of an input with a row for each node of a ``Data`` only the rows of these count, an index ``[n]``.
+        call: As for :func:`channel_units`.
+        axes: The axes of matrices that are wanted; all when ``None``.
+
+    Returns:
+        Float64 ``[C, C]`` by the name of the matrix and its axis of ``C`` entries that is summed over. A matrix that is
+        only multiplied by sparse inputs is missing.
+
+    Raises:
+        ValueError: If the model holds layers of :func:`~graphsparse.nn.accelerate`, or scripted or compiled ones.
+
+    Example:
+        >>> from torch_geometric.nn import GCN
+        >>> from graphsparse.testing import random_graph
+        >>> found = input_grams(GCN(8, 16, 2, 3), random_graph(), torch.arange(10))
+        >>> {name: gram.shape for name, gram in found.items()}
+        {('convs.0.lin.weight', 1): torch.Size([8, 8]), ('convs.1.lin.weight', 1): torch.Size([16, 16])}
+    """
+    _check_plain(model)
+    found: dict[Axis, Tensor] = {}
+
+    def see(axis: Axis, x: Tensor) -> Tensor:
+        if axes is None or axis in axes:
+            own = x if nodes is None or x.size(0) != data.num_nodes else x[nodes.to(x.device)]
+            for rows in own.detach().reshape(-1, x.size(-1)).split(_ROWS):  # type: ignore[no-untyped-call]
+                found[axis] = found.get(axis, 0) + (rows.t().double() @ rows.double()).cpu()
+        return x
+
+    model = forget_graphs(copy_model(model))
+    with torch.no_grad(), eval_mode(model), Products(model, see):
+        call_model(model, data, call)
+    return found
 
 
 class Products(TorchFunctionMode):

@@ -6,6 +6,7 @@ from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.merging.least_squares import LeastSquares
 from graphsparse.soups.merging.linear_maps import LinearMaps
 from graphsparse.soups.merging.merge import MERGES, MergeRun, merge, merging
+from graphsparse.soups.merging.route import route
 from graphsparse.soups.merging.statistics import write_statistics
 from graphsparse.soups.recipes.averages import EnsembleResult, ensemble, greedy_soup, interpolation_soup, uniform_soup
 from graphsparse.soups.recipes.learned import learned_soup
@@ -44,6 +45,7 @@ __all__ = [
     "merge",
     "merging",
     "mix",
+    "route",
     "soup",
     "train_ingredients",
     "uniform_soup",

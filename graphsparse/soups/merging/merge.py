@@ -16,7 +16,7 @@ from graphsparse.soups.diagnosis import ANGLE, angle_between
 from graphsparse.soups.merging.domain import Domain, domains_of
 from graphsparse.soups.merging.statistics import Statistics
 from graphsparse.soups.recipes.soup import SoupResult
-from graphsparse.soups.states import Mixture, State, States, check_states, tie, tied_names, weighted_sum
+from graphsparse.soups.states import Mixture, State, States, Weights, check_states, tie, tied_names, weighted_sum
 from graphsparse.training.check import check_callable, check_model
 from graphsparse.typing import Log
 from graphsparse.utils.counter_random import check_seed
@@ -83,7 +83,7 @@ class MergeRun:
 
     @cached_property
     def parameters(self) -> list[str]:
-        """Names of the floating tensors of the model, one name of each, that are no running statistics."""
+        """Names of the floating parameters of the model, one name of each."""
         return [name for name, value in self.model.named_parameters() if value.is_floating_point()]
 
     @cached_property
@@ -91,7 +91,7 @@ class MergeRun:
         """Whether a network has fewer outputs than the model."""
         return any(len(domain.classes) < self.num_outputs for domain in self._domains or ())
 
-    def mean(self, weights: Tensor | None = None) -> Mixture:
+    def mean(self, weights: Weights | None = None) -> Mixture:
         """Return the weighted sum of all networks, their mean by default; heads of different size are the model's."""
         size = len(self)
         weights = torch.full((size,), 1 / size, dtype=torch.float64) if weights is None else weights
@@ -99,6 +99,21 @@ class MergeRun:
         heads = {name: like[name] for name, value in self[0].items() if value.shape != like[name].shape}
         states: States = [_without(self[i], heads) for i in range(size)] if heads else self
         return Mixture({**like, **weighted_sum(states, weights)}, weights)
+
+    def vector(self, state: State) -> Tensor:
+        """Return all parameters of a state, one after the other, float64 ``[P]`` on CPU."""
+        return torch.cat([state[name].detach().cpu().double().flatten() for name in self.parameters])
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return what such a vector holds of each parameter by its name, as views of it."""
+        shapes = {name: self.model.get_parameter(name).shape for name in self.parameters}
+        parts = vector.split([shape.numel() for shape in shapes.values()])  # type: ignore[no-untyped-call]
+        return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+    def with_parameters(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return a state dict with the parameters of a vector; all else is as in :meth:`mean`."""
+        found = dict(self.mean())
+        return {**found, **{name: part.to(found[name].dtype) for name, part in self.split(vector).items()}}
 
     def note(self, **entry: Any) -> None:
         """Add an entry to the trace."""
@@ -225,7 +240,9 @@ def merge(
 
     Returns:
         The merged network; ``weights`` where it is a weighted sum, no scores, and in ``trace`` what each step found,
-        such as the number of rows and the condition of a system of equations.
+        such as the number of rows and the condition of a system of equations. Running statistics of normalisations are
+        averaged, and integers those of the first network, where a method says nothing else; an
+        :class:`~graphsparse.soups.Evaluator` estimates running statistics anew.
 
     Raises:
         TypeError: If an argument has the wrong type, or the method has no such option.
@@ -270,7 +287,7 @@ def merge(
     with torch.no_grad():
         found = chosen(run, **options)
     weights = found.weights if isinstance(found, Mixture) else None
-    done = {name: found[name].detach().to(value) for name, value in model.state_dict().items()}
+    done = {name: found[name].detach().to(value, copy=True) for name, value in model.state_dict().items()}
     return SoupResult(tie(done, tied_names(model)), weights, None, [], run.trace)
 
 

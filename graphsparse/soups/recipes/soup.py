@@ -42,10 +42,10 @@ class SoupResult:
     Args:
         state_dict: Weights and buffers; ``model.load_state_dict(result.state_dict)`` gives the model. Running
             statistics are those that the evaluator scored it with.
-        weights: Share of every ingredient, ``[N]``, not negative and with sum 1; where tensors are mixed in different
-            ways, one such vector for each floating tensor by its name. :func:`~graphsparse.soups.combine` builds the
-            state from them, up to rounding and to statistics that were estimated anew. ``None`` where a soup is no
-            weighted sum.
+        weights: Share of every ingredient, ``[N]``, not negative and with sum 1 but in some merges; where tensors are
+            mixed in different ways, one such vector for each floating tensor by its name.
+            :func:`~graphsparse.soups.combine` builds the state from them, up to rounding and to statistics that were
+            estimated anew. ``None`` where a soup is no weighted sum.
         val: Metric of the soup on the nodes that decided whether to accept it; ``None`` where none was asked.
         ingredient_vals: The same metric of every ingredient.
         trace: What was tried, one entry for each step.
