@@ -5,7 +5,7 @@ from graphsparse.soups.diagnosis import Diagnosis, diagnose
 from graphsparse.soups.evaluation.evaluator import Evaluator
 from graphsparse.soups.merging.least_squares import LeastSquares
 from graphsparse.soups.merging.linear_maps import LinearMaps
-from graphsparse.soups.merging.merge import MERGES, MergeRun, merge, merging
+from graphsparse.soups.merging.merge import MERGES, MergeRun, merge, merge_method
 from graphsparse.soups.merging.route import route
 from graphsparse.soups.merging.statistics import write_statistics
 from graphsparse.soups.recipes.averages import EnsembleResult, ensemble, greedy_soup, interpolation_soup, uniform_soup
@@ -43,7 +43,7 @@ __all__ = [
     "learned_soup",
     "lottery_pool",
     "merge",
-    "merging",
+    "merge_method",
     "mix",
     "route",
     "soup",

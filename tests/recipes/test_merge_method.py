@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch_geometric import nn
 
-from graphsparse.soups import MERGES, LeastSquares, LinearMaps, merge, merging
+from graphsparse.soups import MERGES, LeastSquares, LinearMaps, merge, merge_method
 from graphsparse.testing import random_graph
 
 # What a user writes: counted below.
 
 
-@merging("own least squares", needs=["graph"], source="GNNMerge, arXiv 2503.03384")
+@merge_method("own least squares", needs=["graph"], source="GNNMerge, arXiv 2503.03384")
 def own_least_squares(run, *, ridge=1e-3):
     """Find for every linear map the weights that do on each network's own nodes what that network does."""
     merged, problems = dict(run.mean()), {}
@@ -59,15 +59,15 @@ def test_what_a_method_needs_and_takes_is_checked():
     with pytest.raises(TypeError, match="rigde"):
         merge([model.state_dict()] * 2, model, random_graph(), "own least squares", rigde=1.0)
     with pytest.raises(TypeError, match=r"\(run, \*, ...\)"):
-        merging("passed on")(lambda run, ridge: run[0])
+        merge_method("passed on")(lambda run, ridge: run[0])
     with pytest.raises(ValueError, match="'needs' can hold"):
-        merging("passed on", needs=["labels"])
+        merge_method("passed on", needs=["labels"])
     with pytest.raises(ValueError, match="'start' must be"):
-        merging("passed on", start="own")
+        merge_method("passed on", start="own")
 
 
 def test_what_needs_the_first_weights_says_so_and_warns_of_different_ones():
-    @merging("passed on", needs=["base"], start="shared")
+    @merge_method("passed on", needs=["base"], start="shared")
     def passed_on(run):
         return run.base
 

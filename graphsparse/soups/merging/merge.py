@@ -123,7 +123,7 @@ class MergeRun:
 
 
 class MergeMethod(Protocol):
-    """A method of merging, as :func:`merging` registers it."""
+    """A method of merging, as :func:`merge_method` registers it."""
 
     name: str
     needs: frozenset[str]
@@ -141,7 +141,7 @@ class MergeMethod(Protocol):
 MERGES: dict[str, MergeMethod] = {}
 
 
-def merging(
+def merge_method(
     name: str,
     *,
     needs: Sequence[str] = (),
@@ -172,7 +172,7 @@ def merging(
 
     Example:
         >>> from torch_geometric.nn import GCN
-        >>> @merging("first", source="nowhere")
+        >>> @merge_method("first", source="nowhere")
         ... def first(run):
         ...     return run[0]
         >>> model = GCN(8, 16, 2, 3)

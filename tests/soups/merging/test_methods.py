@@ -9,7 +9,7 @@ from resuming import same_state
 from soup_helpers import CountedStates, random_states
 from torch_geometric.nn import GCN
 
-from graphsparse.soups import MERGES, combine, merge, merging
+from graphsparse.soups import MERGES, combine, merge, merge_method
 from graphsparse.testing import random_graph
 
 pytestmark = pytest.mark.once
@@ -72,7 +72,7 @@ def test_a_state_of_the_model_and_the_same_again(name):
 
 def test_what_a_method_hands_on_is_copied():
     states = close(MODELS["GCN"], 1)
-    merging("handed on")(lambda run: run[0])
+    merge_method("handed on")(lambda run: run[0])
     try:
         found = merge(states, MODELS["GCN"](), method="handed on").state_dict
     finally:

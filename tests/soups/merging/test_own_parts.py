@@ -6,7 +6,7 @@ from ingredient_runs import train
 from torch_geometric.data import Data
 from torch_geometric.nn import GraphSAGE
 
-from graphsparse.soups import MERGES, merge, merging
+from graphsparse.soups import MERGES, merge, merge_method
 from graphsparse.testing import random_graph
 
 
@@ -51,7 +51,7 @@ def test_another_graph_is_refused(tmp_path):
 
 def test_the_first_weights_come_from_the_store(tmp_path, monkeypatch):
     monkeypatch.setitem(MERGES, "first weights", None)  # which takes away at the end what is registered now
-    merging("first weights", needs=("base",))(lambda run: run.base)
+    merge_method("first weights", needs=("base",))(lambda run: run.base)
     store = parts_of(tmp_path)
     found = merge(store, make_model(), method="first weights").state_dict
     assert all(torch.equal(found[name], value) for name, value in store.initial().items())

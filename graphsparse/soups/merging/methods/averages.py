@@ -4,20 +4,20 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.check import check_share
-from graphsparse.soups.merging.merge import MergeRun, merging
+from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.states import State, floating
 
 #: Where the next step of a mean on a sphere is none, and after how many steps it is looked for no longer.
 _SMALL, _STEPS = 1e-12, 1000
 
 
-@merging("mean", source="Wortsman et al., arXiv 2203.05482")
+@merge_method("mean", source="Wortsman et al., arXiv 2203.05482")
 def mean(run: MergeRun) -> State:
     r"""Average all networks, :math:`\theta = \frac{1}{N} \sum_i \theta_i`: the uniform soup, without an evaluator."""
     return run.mean()
 
 
-@merging("slerp", source="Shoemake, SIGGRAPH 1985")
+@merge_method("slerp", source="Shoemake, SIGGRAPH 1985")
 def slerp(run: MergeRun, *, ratio: float = 0.5) -> State:
     r"""Go from one of two networks to the other on a great circle, tensor by tensor, and keep the mean length.
 
@@ -38,7 +38,7 @@ def slerp(run: MergeRun, *, ratio: float = 0.5) -> State:
     return _on_spheres(run, torch.tensor([ratio, 1 - ratio], dtype=torch.float64))
 
 
-@merging("karcher", source="Karcher, CPAM 30(5), 1977; of two networks: Shoemake, SIGGRAPH 1985")
+@merge_method("karcher", source="Karcher, CPAM 30(5), 1977; of two networks: Shoemake, SIGGRAPH 1985")
 def karcher(run: MergeRun) -> State:
     r"""Average directions of each tensor on a sphere, and lengths on their own.
 

@@ -10,11 +10,11 @@ from graphsparse.nn import ChannelUnits, channel_units
 from graphsparse.soups.merging.domain import Domain, Target, check_target
 from graphsparse.soups.merging.least_squares import LeastSquares
 from graphsparse.soups.merging.linear_maps import LinearMap, LinearMaps
-from graphsparse.soups.merging.merge import MergeRun, merging
+from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.states import State
 
 
-@merging("condense", needs=("graph",), heads=True, source="graphsparse")
+@merge_method("condense", needs=("graph",), heads=True, source="graphsparse")
 def condense(
     run: MergeRun,
     *,

@@ -8,14 +8,14 @@ from torch.optim import Adam
 from graphsparse.ops import constant
 from graphsparse.ops.check import check_count, check_number
 from graphsparse.soups.merging.domain import Domain
-from graphsparse.soups.merging.merge import MergeRun, merging
+from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.merging.outputs import logits_of, network_of
 from graphsparse.soups.states import State
 from graphsparse.utils.call_model import call_model
 from graphsparse.utils.running_norms import fresh_statistics, running_norms
 
 
-@merging("distil", needs=("graph",), heads=True, source="Hinton et al., arXiv 1503.02531")
+@merge_method("distil", needs=("graph",), heads=True, source="Hinton et al., arXiv 1503.02531")
 def distil(run: MergeRun, *, epochs: int = 100, lr: float = 0.01) -> State:
     r"""Train a network on the probabilities that each network has for its own nodes, without any label.
 

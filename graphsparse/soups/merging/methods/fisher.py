@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from graphsparse.ops import constant
 from graphsparse.ops.check import check_count
 from graphsparse.soups.merging.domain import Domain
-from graphsparse.soups.merging.merge import MergeRun, merging
+from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.merging.outputs import logits_of, network_of
 from graphsparse.soups.states import State
 from graphsparse.utils.counter_random import CounterRandom
@@ -15,7 +15,7 @@ from graphsparse.utils.counter_random import CounterRandom
 _FLOOR = 1e-10
 
 
-@merging("fisher", needs=("graph",), source="Matena and Raffel, arXiv 2111.09832")
+@merge_method("fisher", needs=("graph",), source="Matena and Raffel, arXiv 2111.09832")
 def fisher(run: MergeRun, *, nodes: int = 128) -> State:
     r"""Average each parameter with the diagonal of the Fisher information of each network as weights.
 

@@ -2,11 +2,11 @@
 
 from graphsparse.soups.merging.least_squares import LeastSquares
 from graphsparse.soups.merging.linear_maps import LinearMap, LinearMaps
-from graphsparse.soups.merging.merge import MergeRun, merging
+from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.states import State
 
 
-@merging(
+@merge_method(
     "gnnmerge",
     needs=("graph",),
     heads=True,

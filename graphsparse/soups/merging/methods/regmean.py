@@ -8,12 +8,12 @@ from torch import Tensor
 from graphsparse.nn.units import Axis, input_grams
 from graphsparse.ops.check import check_number
 from graphsparse.soups.merging.least_squares import LeastSquares
-from graphsparse.soups.merging.merge import MergeRun, merging
+from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.states import State
 from graphsparse.utils.copy_model import copy_model
 
 
-@merging("regmean", needs=("graph",), source="Jin et al., arXiv 2212.09849")
+@merge_method("regmean", needs=("graph",), source="Jin et al., arXiv 2212.09849")
 def regmean(run: MergeRun, *, ridge: float = 1e-3) -> State:
     r"""Find for each matrix the one whose products are closest to those in each network on its own nodes.
 

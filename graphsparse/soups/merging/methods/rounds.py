@@ -3,11 +3,11 @@
 from graphsparse.soups.merging.domain import Target, check_target
 from graphsparse.soups.merging.least_squares import LeastSquares
 from graphsparse.soups.merging.linear_maps import LinearMaps
-from graphsparse.soups.merging.merge import MergeRun, merging
+from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.states import State
 
 
-@merging("rounds", needs=("graph",), heads=True, source="RegMean++, arXiv 2508.03121, with aggregated inputs")
+@merge_method("rounds", needs=("graph",), heads=True, source="RegMean++, arXiv 2508.03121, with aggregated inputs")
 def rounds(run: MergeRun, *, ridge: float = 1e-3, target: Target = "probabilities") -> State:
     r"""Find one map after the other, each for what the maps before it have made of the nodes.
 

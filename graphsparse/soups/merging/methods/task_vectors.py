@@ -13,12 +13,12 @@ from torch import Tensor
 
 from graphsparse.ops import num_removed
 from graphsparse.ops.check import check_number, check_sparsity
-from graphsparse.soups.merging.merge import MergeRun, merging
+from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.states import State
 from graphsparse.utils.counter_random import CounterRandom
 
 
-@merging("task_arithmetic", needs=("base",), start="shared", source="Ilharco et al., arXiv 2212.04089")
+@merge_method("task_arithmetic", needs=("base",), start="shared", source="Ilharco et al., arXiv 2212.04089")
 def task_arithmetic(run: MergeRun, *, scale: float = 1.0) -> State:
     r"""Add the mean of the task vectors, :math:`\theta_0 + \frac{\lambda}{N} \sum_i \delta_i`.
 
@@ -29,7 +29,7 @@ def task_arithmetic(run: MergeRun, *, scale: float = 1.0) -> State:
     return _moved(run, _mean(run, _task_vectors(run)), scale)
 
 
-@merging("ties", needs=("base",), start="shared", source="Yadav et al., arXiv 2306.01708")
+@merge_method("ties", needs=("base",), start="shared", source="Yadav et al., arXiv 2306.01708")
 def ties(run: MergeRun, *, sparsity: float = 0.8, scale: float = 1.0) -> State:
     r"""Trim each task vector, elect a sign for each parameter, and average what agrees with it.
 
@@ -56,7 +56,7 @@ def ties(run: MergeRun, *, sparsity: float = 0.8, scale: float = 1.0) -> State:
     return _moved(run, torch.where(total > 0, up / ups, torch.where(total < 0, down / downs, 0)), scale)
 
 
-@merging("dare", needs=("base",), start="shared", source="Yu et al., arXiv 2311.03099")
+@merge_method("dare", needs=("base",), start="shared", source="Yu et al., arXiv 2311.03099")
 def dare(run: MergeRun, *, sparsity: float = 0.5, scale: float = 1.0) -> State:
     r"""Drop random entries of the task vectors and enlarge the others, :math:`\delta_i \odot m_i / (1 - p)`; average.
 
@@ -71,7 +71,7 @@ def dare(run: MergeRun, *, sparsity: float = 0.5, scale: float = 1.0) -> State:
     return _moved(run, _mean(run, _thinned(run, lambda delta: torch.full_like(delta, 1 - sparsity))), scale)
 
 
-@merging("della", needs=("base",), start="shared", source="Deep et al., arXiv 2406.11617")
+@merge_method("della", needs=("base",), start="shared", source="Deep et al., arXiv 2406.11617")
 def della(run: MergeRun, *, sparsity: float = 0.5, spread: float = 0.2, scale: float = 1.0) -> State:
     r"""Drop entries of the task vectors as ``dare`` does, small ones more likely than large ones.
 
@@ -103,7 +103,7 @@ def della(run: MergeRun, *, sparsity: float = 0.5, spread: float = 0.2, scale: f
     return _moved(run, _mean(run, _thinned(run, density)), scale)
 
 
-@merging("breadcrumbs", needs=("base",), start="shared", source="Davari and Belilovsky, arXiv 2312.06795")
+@merge_method("breadcrumbs", needs=("base",), start="shared", source="Davari and Belilovsky, arXiv 2312.06795")
 def breadcrumbs(run: MergeRun, *, sparsity: float = 0.1, outliers: float = 0.01, scale: float = 1.0) -> State:
     """Drop the largest and the smallest entries of each task vector, and average.
 
@@ -125,7 +125,7 @@ def breadcrumbs(run: MergeRun, *, sparsity: float = 0.1, outliers: float = 0.01,
     return _moved(run, _mean(run, map(dropped, _task_vectors(run))), scale)
 
 
-@merging("model_stock", needs=("base",), start="shared", source="Jang et al., arXiv 2403.19522")
+@merge_method("model_stock", needs=("base",), start="shared", source="Jang et al., arXiv 2403.19522")
 def model_stock(run: MergeRun) -> State:
     r"""Go from the start towards the mean of the networks, tensor by tensor, the farther the more they agree.
 
