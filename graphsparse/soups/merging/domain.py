@@ -13,7 +13,7 @@ from graphsparse.training.check import check_features
 #: What the outputs of a merged network are to meet.
 Target: TypeAlias = Literal["probabilities", "logits"]
 #: All of a graph that a merge reads; labels and masks stay behind.
-_KEYS = ("x", "edge_index", "edge_weight", "edge_attr")
+_KEYS = ("x", "edge_index", "adj_t", "edge_weight", "edge_attr")
 
 
 @dataclass(frozen=True, eq=False)

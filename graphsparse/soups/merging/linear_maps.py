@@ -187,11 +187,11 @@ class LinearMaps:
                 self.maps[at] = replace(self.maps[at], norm=self._modules[id(norm)], eps=norm.eps)
 
     def inputs(self, state: State, nodes: Tensor) -> list[Tensor]:
-        """Return what each map of a state is applied to at some nodes, ``[n, p]`` each."""
+        """Return what each map of a state is applied to at some nodes, ``[n, p]`` each, on CPU."""
         found: dict[int, Tensor] = {}
 
         def see(number: int, z: Tensor) -> None:
-            found[number] = z[nodes]
+            found[number] = z[nodes.to(z.device)].cpu()
 
         self.run(state, see)
         return [found[number] for number in range(len(self.maps))]

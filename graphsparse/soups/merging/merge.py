@@ -3,7 +3,7 @@
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol, cast
 
@@ -95,10 +95,10 @@ class MergeRun:
         """Return the weighted sum of all networks, their mean by default; heads of different size are the model's."""
         size = len(self)
         weights = torch.full((size,), 1 / size, dtype=torch.float64) if weights is None else weights
-        like = self.model.state_dict()
+        like = {name: value.cpu() for name, value in self.model.state_dict().items()}
         heads = {name: like[name] for name, value in self[0].items() if value.shape != like[name].shape}
-        states: States = [_without(self[i], heads) for i in range(size)] if heads else self
-        return Mixture({**like, **weighted_sum(states, weights)}, weights)
+        states: States = _Without(self, heads) if heads else self
+        return Mixture({**heads, **weighted_sum(states, weights)}, weights)
 
     def vector(self, state: State) -> Tensor:
         """Return all parameters of a state, one after the other, float64 ``[P]`` on CPU."""
@@ -120,6 +120,19 @@ class MergeRun:
         self.trace.append(entry)
         if self._log is not None:
             self._log({**entry})
+
+
+class _Without:
+    """State dicts without some of their tensors."""
+
+    def __init__(self, states: States, names: Container[str]) -> None:
+        self._states, self._names = states, names
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __getitem__(self, index: int, /) -> State:
+        return {name: value for name, value in self._states[index].items() if name not in self._names}
 
 
 class MergeMethod(Protocol):
@@ -305,10 +318,6 @@ def _check_states(states: States, model: nn.Module, classes: Any) -> None:
 
 def _is_head(value: Tensor, like: Tensor) -> bool:
     return value.dim() == like.dim() and value.shape[1:] == like.shape[1:] and value.size(0) < like.size(0)
-
-
-def _without(state: State, names: Iterable[str]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if name not in names}
 
 
 def _domains(states: States, model: nn.Module, data: Any, responsibility: Any, classes: Any) -> list[Domain]:

@@ -212,6 +212,20 @@ def test_condensed_copies_say_what_the_copy_says(kind):
     torch.testing.assert_close(model(DATA.x, DATA.edge_index), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("method", ["gnnmerge", "rounds", "condense"])
+def test_batch_normalisations_have_the_statistics_of_what_comes_in(method):
+    given = states(CHAINS["BatchNorm"])
+    model = CHAINS["BatchNorm"]().eval()
+    model.load_state_dict(merge(given, model, DATA, method, responsibility=OWNER).state_dict)
+    seen = []
+    model.norms[0].register_forward_pre_hook(lambda norm, args: seen.append(args[0]))
+    with torch.no_grad():
+        model(DATA.x, DATA.edge_index)
+    norm = model.norms[0].module
+    torch.testing.assert_close(norm.running_mean, seen[0].mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, seen[0].var(0, correction=0), rtol=1e-4, atol=1e-5)
+
+
 def permuted(state, order):
     """The state of a GCN of two layers with its hidden units in another order, by hand."""
     state = dict(state)

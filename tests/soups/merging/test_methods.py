@@ -195,7 +195,7 @@ def test_heads_of_other_classes_are_merged_or_refused(name):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("name", ANY)
+@pytest.mark.parametrize("name", OURS)
 def test_on_a_device(name, device):
     states, data = close(MODELS["GCN"], 2), random_graph()
     expected = run(name, states, MODELS["GCN"], data).state_dict

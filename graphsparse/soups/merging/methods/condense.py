@@ -84,6 +84,8 @@ def condense(
                 value = merged[name].clone()
                 value[entries[place]] = parts[name][entries[unit[place]]]
                 merged[name] = value
+        if m.norm:
+            merged.update(_with_statistics(domains, models, merged, number))
         run.note(map=m.name, rows=problem.rows, units=torch.bincount(network, minlength=len(run)).tolist())
     head, problem = maps[-1], LeastSquares()
     for i, domain in enumerate(domains):
@@ -188,14 +190,26 @@ def _side_by_side(
             def see(at: int, z: Tensor, key: int = key, j: int = j, shown: list[Tensor] = shown) -> Tensor | None:
                 if at == number + 1:
                     shown.append(z)
-                return (inputs[key][1] @ candidates[j]).to(z.dtype) if at == number else None
+                return (inputs[key][1] @ candidates[j]).to(z) if at == number else None
 
             model.run(state, see)
             for i, domain in enumerate(domains):
                 if id(domain.data) == key:
-                    z = shown[0][domain.nodes]
+                    z = shown[0].cpu()[domain.nodes]
                     parts[i].append(z.view(len(z), -1, candidates[j].size(1))[:, :, kept[j]])
     return [torch.cat(part, 2).flatten(1) for part in parts]
+
+
+def _with_statistics(
+    domains: Sequence[Domain], models: dict[int, LinearMaps], merged: State, number: int
+) -> dict[str, Tensor]:
+    """Return a map and its normalisation as they do the same with the statistics that the chosen units have."""
+    m = models[id(domains[0].data)].maps[number]
+    matrix = m.matrix(merged)
+    outputs = [m.inputs(models[id(d.data)].inputs(merged, d.nodes)[number]) @ matrix for d in domains]
+    mean = torch.stack([out.mean(0) for out in outputs]).mean(0)
+    var = torch.stack([(out - mean).square().mean(0) for out in outputs]).mean(0)
+    return m.tensors(matrix, merged, (mean, var))
 
 
 def _choose(problem: LeastSquares, blocks: int, width: int) -> Tensor:
