@@ -1,6 +1,7 @@
 """What every method of merging promises; a new one is tested by being registered."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -204,3 +205,14 @@ def test_on_a_device(name, device):
     for key, value in found.items():
         assert value.device == device
         torch.testing.assert_close(value.cpu(), expected[key], rtol=1e-3, atol=1e-4)
+
+
+def test_the_page_has_a_row_for_every_method():
+    page = (Path(__file__).parents[3] / "docs" / "merging.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:5] for line in page.splitlines() if line.startswith("| `")]
+    told = {
+        name.strip(" `"): (set(needs.split()), start.strip(), heads.strip() == "yes")
+        for name, needs, start, heads in rows
+        if start.strip() in ("any", "shared")
+    }
+    assert told == {name: (set(MERGES[name].needs), MERGES[name].start, MERGES[name].heads) for name in OURS}
