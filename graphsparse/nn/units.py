@@ -135,11 +135,17 @@ class Products(TorchFunctionMode):
     Args:
         model: The model.
         see: Gets the axis of the matrix that is summed over, and the other factor ``[*, columns]``.
+        made: Gets the other axis of the matrix, and the product, with a bias where that is added at once.
     """
 
-    def __init__(self, model: nn.Module, see: Callable[[Axis, Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        see: Callable[[Axis, Tensor], Tensor],
+        made: Callable[[Axis, Tensor], None] | None = None,
+    ) -> None:
         super().__init__()
-        self._see = see
+        self._see, self._made = see, made
         self._named = {p.data_ptr(): (name, p) for name, p in model.named_parameters() if p.dim() == 2}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -150,6 +156,10 @@ class Products(TorchFunctionMode):
             axis = self._axis(args[right], transposed=name == "linear")
             if axis is not None and args[left].layout == torch.strided:
                 args = (*args[:left], self._see(axis, args[left]), *args[left + 1 :])
+                if self._made is not None:
+                    out = func(*args, **(kwargs or {}))
+                    self._made((axis[0], 1 - axis[1]), out)
+                    return out
         return func(*args, **(kwargs or {}))
 
     def _axis(self, factor: Any, transposed: bool) -> Axis | None:
@@ -163,7 +173,9 @@ class Products(TorchFunctionMode):
         return None
 
 
-def channel_units(model: nn.Module, data: Data | HeteroData, call: Call | None = None) -> ChannelUnits:
+def channel_units(
+    model: nn.Module, data: Data | HeteroData, call: Call | None = None, *, whole: bool = False
+) -> ChannelUnits:
     r"""Find the channels of a model that may be removed, and what must go with each.
 
     Entries of a tensor are set to NaN and the model is run on a few nodes. At every product with a matrix of the model
@@ -176,6 +188,8 @@ def channel_units(model: nn.Module, data: Data | HeteroData, call: Call | None =
         model: Any model of plain layers. It is not changed.
         data: The graph; of a ``Data`` the nodes of a few edges are used, a ``Batch`` or ``HeteroData`` as it is.
         call: ``(model, data) -> output`` for a model with another signature than ``model(x, edge_index)``.
+        whole: Whether what would take a whole axis with it is one unit, for those who want to exchange channels inside
+            of a unit and not to remove it.
 
     Raises:
         TypeError: If ``data`` is no graph of PyG.
@@ -195,7 +209,7 @@ def channel_units(model: nn.Module, data: Data | HeteroData, call: Call | None =
         raise TypeError(f"'data' must be a graph of PyG, Data or HeteroData (got {type(data).__name__})")
     _check_plain(model)
     probes = _Probes(model, data, call)
-    links = list(probes.links())
+    links = list(probes.links(whole))
     # Every entry of every axis is a node of a graph, and 0 is what stays: the features and the output.
     start, size, shapes = {}, 1, probes.shapes()
     for axis in dict.fromkeys([*probes.read, *(axis for axis, _, _, _ in links)]):
@@ -217,7 +231,7 @@ def channel_units(model: nn.Module, data: Data | HeteroData, call: Call | None =
         if axis in probes.both:
             made_by[label] = True
     for axis, label in sorted(axes.items(), key=lambda entry: (entry[0] in probes.read, -len(shapes[entry[0][0]]))):
-        if len(label) > 1 and bool((label == label[0]).all()) and not stays[label[0]]:
+        if not whole and len(label) > 1 and bool((label == label[0]).all()) and not stays[label[0]]:
             stays[label[0]] = True
             if made_by[label[0]] and read_by[label[0]]:
                 fixed.append(probes.why(axis))
@@ -247,7 +261,7 @@ class _Probes:
     """A copy of a model with NaN in some of its entries, on a few nodes."""
 
     def __init__(self, model: nn.Module, data: Data | HeteroData, call: Call | None) -> None:
-        self.model, self.data, self.call = forget_graphs(copy_model(model)), _few(data), call
+        self.model, self.data, self.call = forget_graphs(copy_model(model)), few_nodes(data), call
         module: Any
         for module in self.model.modules():
             if "cached" in vars(module):
@@ -293,7 +307,7 @@ class _Probes:
         finally:
             tensor.copy_(before)
 
-    def links(self) -> Iterator[tuple[Axis, Tensor, Axis, Tensor]]:
+    def links(self, whole: bool) -> Iterator[tuple[Axis, Tensor, Axis, Tensor]]:
         """Yield what every tensor reaches: entries of an axis, and the columns of another that these reach."""
         for name, tensor in self.tensors.items():
             summed = [axis for axis in range(tensor.dim()) if (name, axis) in self.read]
@@ -312,6 +326,9 @@ class _Probes:
                     clean.append(axis)
                     yield from self.one_by_one(name, axis)
             if axes and not clean:  # all that it reaches stays
+                if whole:
+                    yield from self.as_one(name, axes[0])
+                    continue
                 everything = self.probe(name, axes[0], torch.arange(tensor.size(axes[0])))
                 for read, hit in everything.items():
                     column = hit.nonzero().squeeze(1)
@@ -343,15 +360,20 @@ class _Probes:
         for i in range(size):
             reached = self.probe(name, axis, torch.tensor([i]))
             if i == 0 and all(bool(torch.equal(reached[read], hit)) for read, hit in everything.items()):
-                reached = {read: hit for read, hit in everything.items() if bool(hit.any())}
-                for read, hit in reached.items():  # the first reaches all of it: then all are one
-                    column = hit.nonzero().squeeze(1)
-                    yield (name, axis), torch.zeros_like(column), read, column
-                    yield (name, axis), torch.arange(size), read, column[:1].expand(size)
+                yield from self.as_one(name, axis)  # the first reaches all of it: then all are one
                 return
             for read, hit in reached.items():
                 column = hit.nonzero().squeeze(1)
                 yield (name, axis), torch.full_like(column, i), read, column
+
+    def as_one(self, name: str, axis: int) -> Iterator[tuple[Axis, Tensor, Axis, Tensor]]:
+        """Yield what all entries of an axis reach, as if each reached all of it."""
+        size = self.tensors[name].size(axis)
+        for read, hit in self.probe(name, axis, torch.arange(size)).items():
+            column = hit.nonzero().squeeze(1)
+            if len(column):
+                yield (name, axis), torch.zeros_like(column), read, column
+                yield (name, axis), torch.arange(size), read, column[:1].expand(size)
 
     def from_features(self) -> Iterator[tuple[Axis, Tensor]]:
         """Yield the columns that features of nodes reach without a product with a matrix before."""
@@ -422,7 +444,7 @@ def _check_plain(model: nn.Module) -> None:
             raise ValueError(f"'model' must be of plain layers (got {name or 'model'!r}, which is {kind})")
 
 
-def _few(data: Data | HeteroData) -> Data | HeteroData:
+def few_nodes(data: Data | HeteroData) -> Data | HeteroData:
     """Return the graph of the nodes of a few edges; a batch of graphs and one of several types as they are."""
     edges = None if isinstance(data, Batch | HeteroData) else data.get("edge_index")
     return data if edges is None or edges.size(1) == 0 else data.subgraph(edges[:, :_FEW].unique())

@@ -3,6 +3,7 @@
 import graphsparse.soups.merging.methods as _methods  # noqa: F401  registers them
 from graphsparse.soups.diagnosis import Diagnosis, diagnose
 from graphsparse.soups.evaluation.evaluator import Evaluator
+from graphsparse.soups.merging.align import AlignedStates, align
 from graphsparse.soups.merging.merge import MERGES, MergeRun, merge, merging
 from graphsparse.soups.recipes.averages import EnsembleResult, ensemble, greedy_soup, interpolation_soup, uniform_soup
 from graphsparse.soups.recipes.learned import learned_soup
@@ -18,6 +19,7 @@ __all__ = [
     "MERGES",
     "SOUPS",
     "Acceptance",
+    "AlignedStates",
     "Diagnosis",
     "EnsembleResult",
     "Evaluator",
@@ -29,6 +31,7 @@ __all__ = [
     "StorageError",
     "TicketStates",
     "Workers",
+    "align",
     "combine",
     "diagnose",
     "ensemble",

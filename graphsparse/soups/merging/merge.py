@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from tqdm import tqdm
 
 from graphsparse.soups.diagnosis import ANGLE, angle_between
+from graphsparse.soups.merging.align import AlignedStates
 from graphsparse.soups.merging.domain import Domain, domains_of
 from graphsparse.soups.recipes.soup import SoupResult
 from graphsparse.soups.states import Mixture, State, States, check_states, tie, tied_names, weighted_sum
@@ -233,7 +234,7 @@ def merge(
         domains = _domains(states, model, data, responsibility, classes)
     if "base" in chosen.needs:
         base = _base(states, model, base, method)
-    if chosen.start == "shared":
+    if chosen.start == "shared" and not isinstance(states, AlignedStates):
         _warn_of_start(states, model, method)
     run = MergeRun(states, model, domains, base, seed=seed, progress=progress, log=log)
     with torch.no_grad():
