@@ -78,7 +78,8 @@ class ChannelGroup:
         found = dict(state)
         if not torch.equal(order, torch.arange(self.size)):
             for slot in self.slots:
-                found[slot.name] = slot.reordered(found[slot.name], order)
+                if slot.name in found:
+                    found[slot.name] = slot.reordered(found[slot.name], order)
         return found
 
 
