@@ -89,7 +89,7 @@ def align(
     * ``"messages"``: inner product, over nodes, of what a layer aggregates, before the bias and what comes from the
       node itself: :math:`\hat A H W` of a GCN, :math:`\operatorname{mean}(H) W_l` of GraphSAGE. It minimises
       :math:`\sum_v \lVert m(v) - P m'(v) \rVert^2`. Channels that no layer aggregates in this form, such as those
-      inside of a GIN's network and those before a residual connection, go by activations.
+      inside of a GIN's network, which are no messages, go by activations.
 
     Heads of attention change places as wholes, and the channels inside of each, too. Channels that are equally similar
     stay where they are. Networks are read one at a time; of the reference the values of all layers are held.
@@ -100,7 +100,7 @@ def align(
     Args:
         states: State dicts of the networks, a list or a store. The last layer may have fewer outputs than the model's.
         model: A model that they are weights of, of plain layers. It is not changed.
-        data: The graph that they are compared on, without need of labels. ``"weights"`` needs none.
+        data: The graph that they are compared on; labels and masks are left out. ``"weights"`` needs none.
         how: The similarity.
         reference: The network that keeps its order.
         call: ``(model, data) -> output`` for a model with another signature than ``model(x, edge_index)``.
@@ -179,9 +179,9 @@ def _check_fit(states: States, model: nn.Module, groups: Sequence[ChannelGroup])
         check_states(states, like, "states")
     for i in range(len(states)):
         state, own = states[i], dict(like)
-        for name in like.keys() & state.keys() - hidden if isinstance(state, Mapping) else ():
-            value, full = state[name], like[name]
-            if full.dim() and value.shape[1:] == full.shape[1:] and len(value) < len(full):
+        for name, value in state.items() if isinstance(state, Mapping) else ():
+            full = like.get(name) if name not in hidden and isinstance(value, Tensor) else None
+            if full is not None and full.dim() and value.shape[1:] == full.shape[1:] and len(value) < len(full):
                 own[name] = value
         check_states([state], own, "states")
 
