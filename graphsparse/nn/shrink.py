@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.nn import MLP
 
-from graphsparse.nn.units import ChannelUnits, _Probes, channel_units, forget_graphs, tensors_in
+from graphsparse.nn.products import forget_graphs
+from graphsparse.nn.units import ChannelUnits, _Probes, channel_units, tensors_in
 from graphsparse.utils.call_model import Call, call_model, eval_mode
 from graphsparse.utils.copy_model import copy_model
 

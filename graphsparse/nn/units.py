@@ -1,6 +1,6 @@
 """Which channels of a model belong together, for any model: found by probes, without a table of layers."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -9,26 +9,18 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch_geometric.data import Batch, Data, HeteroData
 
-from graphsparse.nn.accelerate import run_as_a_whole
-from graphsparse.nn.fused import FusedConv
+from graphsparse.nn.products import Axis, Products, check_plain, forget_graphs, input_grams
 from graphsparse.utils.call_model import Call, call_model, eval_mode
 from graphsparse.utils.copy_model import copy_model
 
-#: A tensor of the model by its name, and one of its axes.
-Axis: TypeAlias = tuple[str, int]
 #: Of every column that something reaches: which entry of an axis reached it, -1 for none.
 _Reached: TypeAlias = dict[Axis, Tensor]
-#: Where the factors of a product stand among its arguments.
-_FACTORS = {"linear": (0, 1), "matmul": (0, 1), "__matmul__": (0, 1), "mm": (0, 1), "addmm": (1, 2)}
 #: What the columns of the output go by, in the place of the name of a weight.
 _OUTPUT = ""
 #: Edges of which the nodes are taken that a model is probed on.
 _FEW = 12
-#: Rows that are brought to double precision at a time.
-_ROWS = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,90 +110,9 @@ class ChannelUnits:
         return found
 
 
-def input_grams(
-    model: nn.Module,
-    data: Data | HeteroData,
-    nodes: Tensor | None = None,
-    *,
-    call: Call | None = None,
-    axes: Container[Axis] | None = None,
-) -> dict[Axis, Tensor]:
-    r"""Return :math:`X^\top X` of what each matrix of a model is multiplied by on a graph, as layers multiply.
-
-    In a ``GCNConv`` or ``GATConv`` that is before aggregation, in a ``SAGEConv`` after it.
-
-    Args:
-        model: Any model of plain layers, which is not changed.
-        data: The graph.
-        nodes: Of an input with a row for each node of a ``Data`` only the rows of these count, an index ``[n]``.
-        call: As for :func:`channel_units`.
-        axes: The axes of matrices that are wanted; all when ``None``.
-
-    Returns:
-        Float64 ``[C, C]`` by the name of the matrix and its axis of ``C`` entries that is summed over. A matrix that is
-        only multiplied by sparse inputs is missing.
-
-    Raises:
-        ValueError: If the model holds layers of :func:`~graphsparse.nn.accelerate`, or scripted or compiled ones.
-
-    Example:
-        >>> from torch_geometric.nn import GCN
-        >>> from graphsparse.testing import random_graph
-        >>> found = input_grams(GCN(8, 16, 2, 3), random_graph(), torch.arange(10))
-        >>> {name: gram.shape for name, gram in found.items()}
-        {('convs.0.lin.weight', 1): torch.Size([8, 8]), ('convs.1.lin.weight', 1): torch.Size([16, 16])}
-    """
-    _check_plain(model)
-    found: dict[Axis, Tensor] = {}
-
-    def see(axis: Axis, x: Tensor) -> Tensor:
-        if axes is None or axis in axes:
-            own = x if nodes is None or x.size(0) != data.num_nodes else x[nodes.to(x.device)]
-            for rows in own.detach().reshape(-1, x.size(-1)).split(_ROWS):  # type: ignore[no-untyped-call]
-                found[axis] = found.get(axis, 0) + (rows.t().double() @ rows.double()).cpu()
-        return x
-
-    model = forget_graphs(copy_model(model))
-    with torch.no_grad(), eval_mode(model), Products(model, see):
-        call_model(model, data, call)
-    return found
-
-
-class Products(TorchFunctionMode):
-    """Hands every factor of a product with a matrix of the model to a function, and goes on with what that returns.
-
-    Args:
-        model: The model.
-        see: Gets the axis of the matrix that is summed over, and the other factor ``[*, columns]``.
-    """
-
-    def __init__(self, model: nn.Module, see: Callable[[Axis, Tensor], Tensor]) -> None:
-        super().__init__()
-        self._see = see
-        self._named = {p.data_ptr(): (name, p) for name, p in model.named_parameters() if p.dim() == 2}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at one function."""
-        name = getattr(func, "__name__", "")
-        if name in _FACTORS and len(args) > _FACTORS[name][1]:
-            left, right = _FACTORS[name]
-            axis = self._axis(args[right], transposed=name == "linear")
-            if axis is not None and args[left].layout == torch.strided:
-                args = (*args[:left], self._see(axis, args[left]), *args[left + 1 :])
-        return func(*args, **(kwargs or {}))
-
-    def _axis(self, factor: Any, transposed: bool) -> Axis | None:
-        if not isinstance(factor, Tensor) or factor.dim() != 2 or factor.data_ptr() not in self._named:
-            return None
-        factor = factor.t() if transposed else factor
-        name, parameter = self._named[factor.data_ptr()]
-        for axis, own in enumerate((parameter, parameter.t())):
-            if factor.shape == own.shape and factor.stride() == own.stride():
-                return name, axis
-        return None
-
-
-def channel_units(model: nn.Module, data: Data | HeteroData, call: Call | None = None) -> ChannelUnits:
+def channel_units(
+    model: nn.Module, data: Data | HeteroData, call: Call | None = None, *, whole: bool = False
+) -> ChannelUnits:
     r"""Find the channels of a model that may be removed, and what must go with each.
 
     Entries of a tensor are set to NaN and the model is run on a few nodes. At every product with a matrix of the model
@@ -214,6 +125,8 @@ def channel_units(model: nn.Module, data: Data | HeteroData, call: Call | None =
         model: Any model of plain layers. It is not changed.
         data: The graph; of a ``Data`` the nodes of a few edges are used, a ``Batch`` or ``HeteroData`` as it is.
         call: ``(model, data) -> output`` for a model with another signature than ``model(x, edge_index)``.
+        whole: Whether what would take a whole axis with it is one unit, for those who want to exchange channels inside
+            of a unit and not to remove it.
 
     Raises:
         TypeError: If ``data`` is no graph of PyG.
@@ -231,9 +144,9 @@ def channel_units(model: nn.Module, data: Data | HeteroData, call: Call | None =
     """
     if not isinstance(data, Data | HeteroData):
         raise TypeError(f"'data' must be a graph of PyG, Data or HeteroData (got {type(data).__name__})")
-    _check_plain(model)
+    check_plain(model)
     probes = _Probes(model, data, call)
-    links = list(probes.links())
+    links = list(probes.links(whole))
     # Every entry of every axis is a node of a graph, and 0 is what stays: the features and the output.
     start, size, shapes = {}, 1, probes.shapes()
     for axis in dict.fromkeys([*probes.read, *(axis for axis, _, _, _ in links)]):
@@ -255,7 +168,7 @@ def channel_units(model: nn.Module, data: Data | HeteroData, call: Call | None =
         if axis in probes.both:
             made_by[label] = True
     for axis, label in sorted(axes.items(), key=lambda entry: (entry[0] in probes.read, -len(shapes[entry[0][0]]))):
-        if len(label) > 1 and bool((label == label[0]).all()) and not stays[label[0]]:
+        if not whole and len(label) > 1 and bool((label == label[0]).all()) and not stays[label[0]]:
             stays[label[0]] = True
             if made_by[label[0]] and read_by[label[0]]:
                 fixed.append(probes.why(axis))
@@ -285,7 +198,7 @@ class _Probes:
     """A copy of a model with NaN in some of its entries, on a few nodes."""
 
     def __init__(self, model: nn.Module, data: Data | HeteroData, call: Call | None) -> None:
-        self.model, self.data, self.call = forget_graphs(copy_model(model)), _few(data), call
+        self.model, self.data, self.call = forget_graphs(copy_model(model)), few_nodes(data), call
         module: Any
         for module in self.model.modules():
             if "cached" in vars(module):
@@ -331,7 +244,7 @@ class _Probes:
         finally:
             tensor.copy_(before)
 
-    def links(self) -> Iterator[tuple[Axis, Tensor, Axis, Tensor]]:
+    def links(self, whole: bool) -> Iterator[tuple[Axis, Tensor, Axis, Tensor]]:
         """Yield what every tensor reaches: entries of an axis, and the columns of another that these reach."""
         for name, tensor in self.tensors.items():
             summed = [axis for axis in range(tensor.dim()) if (name, axis) in self.read]
@@ -350,6 +263,9 @@ class _Probes:
                     clean.append(axis)
                     yield from self.one_by_one(name, axis)
             if axes and not clean:  # all that it reaches stays
+                if whole:
+                    yield from self.as_one(name, axes[0])
+                    continue
                 everything = self.probe(name, axes[0], torch.arange(tensor.size(axes[0])))
                 for read, hit in everything.items():
                     column = hit.nonzero().squeeze(1)
@@ -381,15 +297,20 @@ class _Probes:
         for i in range(size):
             reached = self.probe(name, axis, torch.tensor([i]))
             if i == 0 and all(bool(torch.equal(reached[read], hit)) for read, hit in everything.items()):
-                reached = {read: hit for read, hit in everything.items() if bool(hit.any())}
-                for read, hit in reached.items():  # the first reaches all of it: then all are one
-                    column = hit.nonzero().squeeze(1)
-                    yield (name, axis), torch.zeros_like(column), read, column
-                    yield (name, axis), torch.arange(size), read, column[:1].expand(size)
+                yield from self.as_one(name, axis)  # the first reaches all of it: then all are one
                 return
             for read, hit in reached.items():
                 column = hit.nonzero().squeeze(1)
                 yield (name, axis), torch.full_like(column, i), read, column
+
+    def as_one(self, name: str, axis: int) -> Iterator[tuple[Axis, Tensor, Axis, Tensor]]:
+        """Yield what all entries of an axis reach, as if each reached all of it."""
+        size = self.tensors[name].size(axis)
+        for read, hit in self.probe(name, axis, torch.arange(size)).items():
+            column = hit.nonzero().squeeze(1)
+            if len(column):
+                yield (name, axis), torch.zeros_like(column), read, column
+                yield (name, axis), torch.arange(size), read, column[:1].expand(size)
 
     def from_features(self) -> Iterator[tuple[Axis, Tensor]]:
         """Yield the columns that features of nodes reach without a product with a matrix before."""
@@ -428,15 +349,6 @@ class _Probes:
         return f"{by} all channels of {axis[0]!r}"
 
 
-def forget_graphs(model: nn.Module) -> nn.Module:
-    """Let layers with ``cached=True`` forget what they keep of a graph, in place; return the model."""
-    for module in model.modules():
-        for name in ("_cached_edge_index", "_cached_adj_t", "_cached_x"):
-            if name in vars(module):
-                setattr(module, name, None)
-    return model
-
-
 def tensors_in(output: Any) -> list[Tensor]:
     """Return the tensors of what a model returned: one, or several in tuples, lists and dictionaries."""
     if isinstance(output, Mapping):
@@ -446,21 +358,7 @@ def tensors_in(output: Any) -> list[Tensor]:
     return [output] if isinstance(output, Tensor) and output.layout == torch.strided else []
 
 
-def _check_plain(model: nn.Module) -> None:
-    """Refuse what hides its products, or has no shape yet."""
-    lazy = [name for name, parameter in model.named_parameters() if nn.parameter.is_lazy(parameter)]
-    if lazy:
-        raise ValueError(
-            f"'model' needs one forward pass first, for the shape of its weights (got {lazy[0]!r} without)"
-        )
-    whole = run_as_a_whole(model)
-    for name, module in model.named_modules():
-        kind = "accelerated" if isinstance(module, FusedConv) else whole.get(module)
-        if kind:
-            raise ValueError(f"'model' must be of plain layers (got {name or 'model'!r}, which is {kind})")
-
-
-def _few(data: Data | HeteroData) -> Data | HeteroData:
+def few_nodes(data: Data | HeteroData) -> Data | HeteroData:
     """Return the graph of the nodes of a few edges; a batch of graphs and one of several types as they are."""
     edges = None if isinstance(data, Batch | HeteroData) else data.get("edge_index")
     return data if edges is None or edges.size(1) == 0 else data.subgraph(edges[:, :_FEW].unique())

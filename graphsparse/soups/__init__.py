@@ -3,6 +3,7 @@
 import graphsparse.soups.merging.methods as _methods  # noqa: F401  registers them
 from graphsparse.soups.diagnosis import Diagnosis, diagnose
 from graphsparse.soups.evaluation.evaluator import Evaluator
+from graphsparse.soups.merging.align import AlignedStates, align
 from graphsparse.soups.merging.least_squares import LeastSquares
 from graphsparse.soups.merging.linear_maps import LinearMaps
 from graphsparse.soups.merging.merge import MERGES, MergeRun, merge, merge_method
@@ -22,6 +23,7 @@ __all__ = [
     "MERGES",
     "SOUPS",
     "Acceptance",
+    "AlignedStates",
     "Diagnosis",
     "EnsembleResult",
     "Evaluator",
@@ -35,6 +37,7 @@ __all__ = [
     "StorageError",
     "TicketStates",
     "Workers",
+    "align",
     "combine",
     "diagnose",
     "ensemble",

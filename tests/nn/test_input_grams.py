@@ -6,7 +6,7 @@ from torch import nn
 from torch_geometric.nn import GAT, GCN, GraphSAGE
 
 from graphsparse.nn import accelerate, channel_units
-from graphsparse.nn.units import input_grams
+from graphsparse.nn.products import input_grams
 from graphsparse.testing import random_graph
 
 NODES = torch.tensor([3, 17, 40, 5])

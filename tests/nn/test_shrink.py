@@ -365,3 +365,15 @@ def test_layers_that_keep_the_graph_or_the_features():
     assert small[0].lin.weight.shape == (5, 8)
     assert torch.allclose(small(data.x, data.edge_index), expected, rtol=0, atol=1e-12)
     assert torch.equal(model(data.x, data.edge_index), expected)
+
+
+@pytest.mark.parametrize("make", [lambda: GCN(8, 6, 3, 3, norm="layer_norm"), lambda: GAT(8, 6, 3, 3)])
+def test_channels_that_go_together(make):
+    """What can only be removed as a whole is a unit for those who ask for it, of each layer one."""
+    units = channel_units(make(), random_graph(), whole=True)
+    assert units.num_units == 2
+    for i in range(2):
+        assert units.labels[f"convs.{i}.lin.weight", 0].tolist() == [i] * 6
+        assert units.labels[f"convs.{i + 1}.lin.weight", 1].tolist() == [i] * 6
+    with pytest.raises(ValueError, match="mixes all channels"):
+        channel_units(make(), random_graph())

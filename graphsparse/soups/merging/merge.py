@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from tqdm import tqdm
 
 from graphsparse.soups.diagnosis import ANGLE, angle_between
+from graphsparse.soups.merging.align import AlignedStates
 from graphsparse.soups.merging.domain import Domain, domains_of
 from graphsparse.soups.merging.statistics import Statistics
 from graphsparse.soups.recipes.soup import SoupResult
@@ -294,7 +295,7 @@ def merge(
         domains = _domains(states, model, data, responsibility, classes)
     if "base" in chosen.needs:
         base = _base(states, model, base, method)
-    if chosen.start == "shared":
+    if chosen.start == "shared" and not isinstance(states, AlignedStates):
         _warn_of_start(states, model, method)
     run = MergeRun(states, model, domains, base, statistics, seed=seed, progress=progress, log=log)
     with torch.no_grad():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from graphsparse.nn.inference import exact_copy
-from graphsparse.nn.units import forget_graphs
+from graphsparse.nn.products import forget_graphs
 from graphsparse.soups.evaluation.plain_forward import call_with_state
 from graphsparse.soups.merging.domain import Domain
 from graphsparse.soups.states import State

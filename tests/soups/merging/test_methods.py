@@ -19,7 +19,7 @@ pytestmark = pytest.mark.once
 OPTIONS = {"distil": {"epochs": 3}, "fisher": {"nodes": 4}}
 OURS = [name for name, made in MERGES.items() if made.__module__.startswith("graphsparse.soups.")]
 #: Methods for the models that are known layer by layer; all others take any model.
-FAMILY = {"gnnmerge", "rounds", "condense"}
+FAMILY = {"gnnmerge", "rounds", "condense", "repair"}
 ANY = [name for name in OURS if name not in FAMILY]
 #: Methods that draw, train, smooth or rescale, so that of equal networks they make another one.
 CHANGING = {"dare", "della", "distil", "rounds", "condense", "repair"}

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from graphsparse.nn.units import Axis, input_grams
+from graphsparse.nn.products import Axis, input_grams
 from graphsparse.ops.check import check_number
 from graphsparse.soups.merging.least_squares import LeastSquares
 from graphsparse.soups.merging.merge import MergeRun, merge_method
