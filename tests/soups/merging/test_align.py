@@ -552,3 +552,15 @@ def test_bad_input():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         align(states, model, data)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("how", HOW)
+def test_on_a_device(device, how):
+    """A model, its states and its graph may be on a GPU."""
+    (model, _), states = two(lambda: GAT(8, 6, 2, 3, heads=2))
+    expected = align(states, model, random_graph(), how=how)
+    moved = [{name: value.to(device) for name, value in state.items()} for state in states]
+    aligned = align(moved, model.to(device), random_graph().to(device), how=how)
+    assert torch.equal(aligned.orders[1], expected.orders[1])
+    assert same({name: value.cpu() for name, value in aligned[1].items()}, expected[1])
