@@ -35,7 +35,7 @@ from graphsparse.datasets import load
 from graphsparse.nn import accelerate
 from graphsparse.ops import Adjacency, spmm
 from graphsparse.plotting import plot_curves
-from graphsparse.soups import MERGES, Evaluator, interpolation_soup, merge
+from graphsparse.soups import MERGES, Evaluator, align, interpolation_soup, merge
 from graphsparse.training import NodeTask, Training, build_model, fit
 from graphsparse.utils.partition import partition_graph
 
@@ -46,7 +46,18 @@ NETS = {
     "GAT": lambda i, o, d: GAT(i, d, 2, o, heads=4, dropout=0.5),
 }
 CONTROLS = ["everything", "fewer labels", "best", "mean of networks", "router", "ensemble", "ridge (labels)"]
-METHODS = ["interpolation soup (labels)", "gnnmerge", "rounds", "condense", "condense everywhere"]
+METHODS = [
+    "mean",
+    "aligned mean",
+    "aligned repair",
+    "regmean",
+    "distil",
+    "interpolation soup (labels)",
+    "gnnmerge",
+    "rounds",
+    "condense",
+    "condense everywhere",
+]
 KEYS = ("data", "net", "case", "start", "seed", "row")
 LARGE = 50_000
 
@@ -184,7 +195,7 @@ class Setting:
 
     def merged(self, row):
         """Return the state dict of a method of merging; ``None`` where it does not apply."""
-        method, _, everywhere = row.partition(" ")
+        aligned, method, everywhere = row.startswith("aligned "), *row.removeprefix("aligned ").partition(" ")[::2]
         if self.classes is not None and (not MERGES[method].heads or self.job["net"] == "GAT"):
             return None  # a GAT with fewer outputs differs in its attention, too
         options = {} if self.classes is None else {"classes": [part.tolist() for part in self.classes]}
@@ -198,8 +209,9 @@ class Setting:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            states = align(self.states, self.model(), self.data) if aligned else self.states
             found = merge(
-                self.states,
+                states,
                 self.model(),
                 data,
                 method,
