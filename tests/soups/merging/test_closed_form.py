@@ -307,7 +307,7 @@ def test_however_many_networks_there_are_few_are_in_memory(method):
 
     networks = Counted()
     merge(networks, gcn(), DATA, method, responsibility=torch.arange(60) % 8)
-    assert networks.most <= 3
+    assert networks.most <= 4
 
 
 REFUSED = {

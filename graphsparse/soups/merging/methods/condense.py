@@ -8,6 +8,7 @@ from torch import Tensor
 
 from graphsparse.nn import ChannelUnits, channel_units
 from graphsparse.soups.merging.domain import Domain, Target, check_target
+from graphsparse.soups.merging.head import solved_head
 from graphsparse.soups.merging.least_squares import LeastSquares
 from graphsparse.soups.merging.linear_maps import LinearMap, LinearMaps
 from graphsparse.soups.merging.merge import MergeRun, merge_method
@@ -50,53 +51,118 @@ def condense(
         ValueError: If hidden layers are joined, as by residual connections, jumping knowledge or a ``LayerNorm``.
     """
     check_target(target)
-    merged, domains = dict(run.mean()), _drawn(run, max_rows)
-    models = {id(domain.data): LinearMaps(run.model, domain.data) for domain in domains}
-    maps, units = models[id(domains[0].data)].maps, channel_units(run.model, domains[0].data)
-    for number, m in enumerate(maps[:-1]):
-        plain, after = replace(m, norm=None), maps[number + 1]
-        slots = _slots(units, plain, after)
-        candidates = _candidates(run, domains, models, merged, number, ridge)
-        kept = [torch.arange(candidates[0].size(1))] * len(run)
-        wanted, own = [], []
-        for i, domain in enumerate(domains):
-            state = run[i]
-            own.append(models[id(domain.data)].inputs(state, domain.nodes)[number + 1])
-            wanted.append(
-                _wanted(run, domain, after.inputs(own[i]) @ after.matrix(state), i, target, after is maps[-1])
-            )
-            if len(run) * len(kept[i]) > max_units:
-                strength = own[i].double().std(0) * after.matrix(state)[: own[i].size(1)].norm(dim=1)
-                order = strength.view(-1, len(kept[i])).square().sum(0).argsort(descending=True, stable=True)
-                kept[i] = order[: max(max_units // len(run), 1)].sort().values
-        problem = LeastSquares()
-        for z, targets in zip(
-            _side_by_side(run, domains, models, merged, candidates, kept, number), wanted, strict=True
-        ):
-            problem.add(torch.cat([z, z.new_ones(len(z), 1)], 1), targets, 1 / len(z))
-        chosen = _choose(problem, len(after.weights), merged[m.weights[0]].size(0))
-        network = torch.cat([torch.full_like(units_of, i) for i, units_of in enumerate(kept)])[chosen]
+    parents = _Parents(run, _drawn(run, max_rows), dict(run.mean()))
+    for number in range(len(parents.maps) - 1):
+        parents.take_layer(number, ridge, target, max_units)
+    head = solved_head(run, parents.domains, parents.models, parents.merged, ridge, target)
+    return {**parents.merged, **head}
+
+
+class _Parents:
+    """All networks side by side, and the merged one as far as it is found.
+
+    Attributes:
+        models: The model on the graph of each domain, one for each graph.
+        maps: Its linear maps.
+        merged: The merged network.
+    """
+
+    def __init__(self, run: MergeRun, domains: Sequence[Domain], merged: dict[str, Tensor]) -> None:
+        self.run, self.domains, self.merged = run, domains, merged
+        on = {id(domain.data): LinearMaps(run.model, domain.data) for domain in domains}
+        self.models = [on[id(domain.data)] for domain in domains]
+        self.maps, self._units = self.models[0].maps, channel_units(run.model, domains[0].data)
+
+    def inputs(self, state: State, i: int, number: int) -> Tensor:
+        """Return what a map is applied to at the nodes of a domain."""
+        return self.models[i].inputs(state, self.domains[i].nodes)[number]
+
+    def take_layer(self, number: int, ridge: float, target: Target, max_units: int) -> None:
+        """Choose the units of a hidden layer among those of all networks."""
+        # Before a normalisation, which each unit brings along.
+        m, after = replace(self.maps[number], norm=None), self.maps[number + 1]
+        slots = _slots(self._units, m, after)
+        problem, kept, targets, candidates = LeastSquares(), list[Tensor](), list[Tensor](), list[Tensor]()
+        for i, state in enumerate(self.run):
+            own = self.inputs(state, i, number + 1)
+            out = after.inputs(own) @ after.matrix(state)
+            if after is self.maps[-1]:
+                targets.append(self.domains[i].targets(out, self.run.num_outputs, target))
+            else:  # outputs of each network in columns of their own
+                wide = out.new_zeros(len(out), len(self.run), out.size(1))
+                wide[:, i] = out
+                targets.append(wide.flatten(1))
+            candidates.append(self._candidate(m, state, i, number, ridge))
+            kept.append(_strongest(own, after.matrix(state), len(after.weights), max_units // len(self.run)))
+        for z, wanted in zip(self._side_by_side(m, candidates, kept, number), targets, strict=True):
+            problem.add(torch.cat([z, z.new_ones(len(z), 1)], 1), wanted, 1 / len(z))
+        chosen = _choose(problem, len(after.weights), len(self.merged[m.weights[0]]))
+        network = torch.cat([torch.full_like(units, i) for i, units in enumerate(kept)])[chosen]
         unit = torch.cat(kept)[chosen]
-        for i in range(len(run)):
+        self.merged.update({name: self.merged[name].clone() for name in slots})
+        for i, state in enumerate(self.run):
             place = (network == i).nonzero().squeeze(1)
-            parts = {**run[i], **plain.tensors(candidates[i], merged, (candidates[i], candidates[i]))}
+            parts = {**state, **m.tensors(candidates[i], self.merged, (candidates[i], candidates[i]))}
             for name, entries in slots.items():
-                value = merged[name].clone()
-                value[entries[place]] = parts[name][entries[unit[place]]]
-                merged[name] = value
-        if m.norm:
-            merged.update(_with_statistics(domains, models, merged, number))
-        run.note(map=m.name, rows=problem.rows, units=torch.bincount(network, minlength=len(run)).tolist())
-    head, problem = maps[-1], LeastSquares()
-    for i, domain in enumerate(domains):
-        model, state = models[id(domain.data)], run[i]
-        out = head.inputs(model.inputs(state, domain.nodes)[-1]) @ head.matrix(state)
-        inputs = head.inputs(model.inputs(merged, domain.nodes)[-1])
-        problem.add(inputs, domain.targets(out, run.num_outputs, target), 1 / len(inputs))
-    matrix = problem.solve_standardised(ridge, head.is_affine)
-    run.note(map=head.name, columns=len(matrix), **problem.report())
-    merged.update(head.tensors(matrix, merged, problem.moments(matrix) if head.norm else (matrix, matrix)))
-    return merged
+                self.merged[name][entries[place]] = parts[name][entries[unit[place]]]
+        if self.maps[number].norm:
+            self._renew_statistics(number)
+        counts = torch.bincount(network, minlength=len(self.run)).tolist()
+        self.run.note(map=m.name, rows=problem.rows, units=counts)
+
+    def _candidate(self, m: LinearMap, state: State, i: int, number: int, ridge: float) -> Tensor:
+        """Return the map of a network, in later layers from the inputs that the merged network has."""
+        matrix = m.matrix(state)
+        if number == 0:
+            return matrix
+        problem, out = LeastSquares(), m.inputs(self.inputs(state, i, number)) @ matrix
+        problem.add(m.inputs(self.inputs(self.merged, i, number)), out, 1 / len(out))
+        return problem.solve(ridge * problem.scale())
+
+    def _side_by_side(
+        self, m: LinearMap, candidates: Sequence[Tensor], kept: Sequence[Tensor], number: int
+    ) -> list[Tensor]:
+        """Return for each domain the inputs of the next map that the units of all networks give, ``[n, columns]``."""
+        graphs = {id(model): model for model in self.models}
+        given = {}
+        for key, model in graphs.items():
+            given[key] = m.inputs(model.inputs(self.merged, torch.arange(len(model.layers.x)))[number])
+        parts: list[list[Tensor]] = [[] for _ in self.domains]
+        for j, state in enumerate(self.run):
+            for key, model in graphs.items():
+                out, shown = given[key] @ candidates[j], list[Tensor]()
+
+                def see(at: int, z: Tensor, out: Tensor = out, shown: list[Tensor] = shown) -> Tensor | None:
+                    if at == number + 1:
+                        shown.append(z)
+                    return out.to(z) if at == number else None
+
+                model.run(state, see)
+                for i, domain in enumerate(self.domains):
+                    if self.models[i] is model:
+                        z = shown[0].cpu()[domain.nodes]
+                        parts[i].append(z.view(len(z), -1, out.size(1))[:, :, kept[j]])
+        return [torch.cat(part, 2).flatten(1) for part in parts]
+
+    def _renew_statistics(self, number: int) -> None:
+        """Let a normalisation do the same with the statistics that the chosen units have."""
+        m = self.maps[number]
+        matrix = m.matrix(self.merged)
+        outputs = [m.inputs(self.inputs(self.merged, i, number)) @ matrix for i in range(len(self.domains))]
+        mean = torch.stack([out.mean(0) for out in outputs]).mean(0)
+        var = torch.stack([(out - mean).square().mean(0) for out in outputs]).mean(0)
+        self.merged.update(m.tensors(matrix, self.merged, (mean, var)))
+
+
+def _strongest(inputs: Tensor, matrix: Tensor, blocks: int, most: int) -> Tensor:
+    """Return the units with the largest weights in the next map, times their deviation; all if these are not many."""
+    size = inputs.size(1) // blocks
+    if size <= most:
+        return torch.arange(size)
+    strength = inputs.double().std(0) * matrix[: inputs.size(1)].norm(dim=1)
+    order = strength.view(blocks, size).square().sum(0).argsort(descending=True, stable=True)
+    strongest: Tensor = order[: max(most, 1)].sort().values
+    return strongest
 
 
 def _drawn(run: MergeRun, max_rows: int) -> list[Domain]:
@@ -134,82 +200,6 @@ def _slots(units: ChannelUnits, m: LinearMap, after: LinearMap) -> dict[str, Ten
         if (name, axis) not in read:
             slots[name] = entries
     return slots
-
-
-def _wanted(run: MergeRun, domain: Domain, out: Tensor, number: int, target: Target, is_head: bool) -> Tensor:
-    """Return what the next map should give: the answer of the network, or its outputs in columns of their own."""
-    if is_head:
-        return domain.targets(out, run.num_outputs, target)
-    found = out.new_zeros(len(out), len(run), out.size(1))
-    found[:, number] = out
-    return found.flatten(1)
-
-
-def _candidates(
-    run: MergeRun,
-    domains: Sequence[Domain],
-    models: dict[int, LinearMaps],
-    merged: State,
-    number: int,
-    ridge: float,
-) -> list[Tensor]:
-    """Return the map of each network, in later layers from the inputs that the merged network has."""
-    found = []
-    for i, domain in enumerate(domains):
-        model, state = models[id(domain.data)], run[i]
-        plain = replace(model.maps[number], norm=None)
-        matrix = plain.matrix(state)
-        if number > 0:
-            problem = LeastSquares()
-            out = plain.inputs(model.inputs(state, domain.nodes)[number]) @ matrix
-            problem.add(plain.inputs(model.inputs(merged, domain.nodes)[number]), out, 1 / len(out))
-            matrix = problem.solve(ridge * problem.scale())
-        found.append(matrix)
-    return found
-
-
-def _side_by_side(
-    run: MergeRun,
-    domains: Sequence[Domain],
-    models: dict[int, LinearMaps],
-    merged: State,
-    candidates: Sequence[Tensor],
-    kept: Sequence[Tensor],
-    number: int,
-) -> list[Tensor]:
-    """Return for each domain the inputs of the next map that the units of all networks give, ``[n, columns]``."""
-    inputs = {}
-    for key, model in models.items():
-        plain, everything = replace(model.maps[number], norm=None), torch.arange(model.layers.x.size(0))
-        inputs[key] = plain, plain.inputs(model.inputs(merged, everything)[number])
-    parts: list[list[Tensor]] = [[] for _ in domains]
-    for j, state in enumerate(run):
-        for key, model in models.items():
-            shown: list[Tensor] = []
-
-            def see(at: int, z: Tensor, key: int = key, j: int = j, shown: list[Tensor] = shown) -> Tensor | None:
-                if at == number + 1:
-                    shown.append(z)
-                return (inputs[key][1] @ candidates[j]).to(z) if at == number else None
-
-            model.run(state, see)
-            for i, domain in enumerate(domains):
-                if id(domain.data) == key:
-                    z = shown[0].cpu()[domain.nodes]
-                    parts[i].append(z.view(len(z), -1, candidates[j].size(1))[:, :, kept[j]])
-    return [torch.cat(part, 2).flatten(1) for part in parts]
-
-
-def _with_statistics(
-    domains: Sequence[Domain], models: dict[int, LinearMaps], merged: State, number: int
-) -> dict[str, Tensor]:
-    """Return a map and its normalisation as they do the same with the statistics that the chosen units have."""
-    m = models[id(domains[0].data)].maps[number]
-    matrix = m.matrix(merged)
-    outputs = [m.inputs(models[id(d.data)].inputs(merged, d.nodes)[number]) @ matrix for d in domains]
-    mean = torch.stack([out.mean(0) for out in outputs]).mean(0)
-    var = torch.stack([(out - mean).square().mean(0) for out in outputs]).mean(0)
-    return m.tensors(matrix, merged, (mean, var))
 
 
 def _choose(problem: LeastSquares, blocks: int, width: int) -> Tensor:

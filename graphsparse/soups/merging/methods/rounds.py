@@ -1,6 +1,7 @@
 """Layer by layer: one regression after the other, on the inputs that the merged network itself has."""
 
 from graphsparse.soups.merging.domain import Target, check_target
+from graphsparse.soups.merging.head import solved_head
 from graphsparse.soups.merging.least_squares import LeastSquares
 from graphsparse.soups.merging.linear_maps import LinearMaps
 from graphsparse.soups.merging.merge import MergeRun, merge_method
@@ -28,23 +29,15 @@ def rounds(run: MergeRun, *, ridge: float = 1e-3, target: Target = "probabilitie
     check_target(target)
     first, merged = run[0], dict(run.mean())
     models = [LinearMaps(run.model, domain.data) for domain in run.domains]
-    maps = models[0].maps
+    maps = models[0].maps if target == "logits" else models[0].maps[:-1]
     for number, m in enumerate(maps):
-        is_head = number == len(maps) - 1 and target == "probabilities"
         problem, prior = LeastSquares(), 0 * m.matrix(merged)
         for state, domain, model in zip(run, run.domains, models, strict=True):
             own = m.inputs(model.inputs(state, domain.nodes)[number]) @ m.matrix(state)
             inputs = m.inputs(model.inputs(merged, domain.nodes)[number])
-            if is_head:
-                wanted = domain.targets(own, run.num_outputs)
-            else:
-                wanted = own - inputs @ m.matrix(first)  # exactly 0 for copies
-                prior += (m.matrix(state) - m.matrix(first)) / len(run)
-            problem.add(inputs, wanted, 1 / len(domain.nodes))
-        if is_head:
-            matrix = problem.solve_standardised(ridge, m.is_affine)
-        else:
-            matrix = m.matrix(first) + problem.solve(ridge * problem.scale(), prior)
+            problem.add(inputs, own - inputs @ m.matrix(first), 1 / len(inputs))  # exactly 0 for copies
+            prior += (m.matrix(state) - m.matrix(first)) / len(run)
+        matrix = m.matrix(first) + problem.solve(ridge * problem.scale(), prior)
         run.note(map=m.name, columns=len(matrix), **problem.report())
         merged.update(m.tensors(matrix, merged, problem.moments(matrix) if m.norm else (matrix, matrix)))
-    return merged
+    return merged if target == "logits" else {**merged, **solved_head(run, run.domains, models, merged, ridge, target)}
