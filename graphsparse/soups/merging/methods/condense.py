@@ -81,7 +81,7 @@ class _Parents:
         """Choose the units of a hidden layer among those of all networks."""
         # Before a normalisation, which each unit brings along.
         m, after = replace(self.maps[number], norm=None), self.maps[number + 1]
-        slots = _slots(self._units, m, after)
+        slots, everything = _slots(self._units, m, after), torch.arange(len(self.merged[m.weights[0]]))
         problem, kept, targets, candidates = LeastSquares(), list[Tensor](), list[Tensor](), list[Tensor]()
         for i, state in enumerate(self.run):
             own = self.inputs(state, i, number + 1)
@@ -93,10 +93,13 @@ class _Parents:
                 wide[:, i] = out
                 targets.append(wide.flatten(1))
             candidates.append(self._candidate(m, state, i, number, ridge))
-            kept.append(_strongest(own, after.matrix(state), len(after.weights), max_units // len(self.run)))
+            kept.append(everything)
+            if len(everything) * len(self.run) > max_units:
+                most = max(max_units // len(self.run), 1)
+                kept[i] = _strongest(own, after.matrix(state), len(after.weights), most)
         for z, wanted in zip(self._side_by_side(m, candidates, kept, number), targets, strict=True):
             problem.add(torch.cat([z, z.new_ones(len(z), 1)], 1), wanted, 1 / len(z))
-        chosen = _choose(problem, len(after.weights), len(self.merged[m.weights[0]]))
+        chosen = _choose(problem, len(after.weights), len(everything))
         network = torch.cat([torch.full_like(units, i) for i, units in enumerate(kept)])[chosen]
         unit = torch.cat(kept)[chosen]
         self.merged.update({name: self.merged[name].clone() for name in slots})
@@ -155,13 +158,10 @@ class _Parents:
 
 
 def _strongest(inputs: Tensor, matrix: Tensor, blocks: int, most: int) -> Tensor:
-    """Return the units with the largest weights in the next map, times their deviation; all if these are not many."""
-    size = inputs.size(1) // blocks
-    if size <= most:
-        return torch.arange(size)
+    """Return the units with the largest weights in the next map, times their deviation."""
     strength = inputs.double().std(0) * matrix[: inputs.size(1)].norm(dim=1)
-    order = strength.view(blocks, size).square().sum(0).argsort(descending=True, stable=True)
-    strongest: Tensor = order[: max(most, 1)].sort().values
+    order = strength.view(blocks, -1).square().sum(0).argsort(descending=True, stable=True)
+    strongest: Tensor = order[:most].sort().values
     return strongest
 
 
