@@ -1,6 +1,6 @@
 """The linear maps of a model, what they are applied to on a graph, and how they are exchanged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,8 +22,8 @@ from graphsparse.ops import spmm
 from graphsparse.soups.states import State
 from graphsparse.utils.copy_model import copy_model
 
-#: Gets the number of a map and its input ``[N, p]``; what it returns takes the place of the output, unless ``None``.
-See = Callable[[int, Tensor], Tensor | None]
+#: Gets the number of a map and its input ``[N, p]``.
+See = Callable[[int, Tensor], None]
 _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -133,6 +133,7 @@ class LinearMaps:
         self._tensors = dict(self.layers.model.state_dict(keep_vars=True))
         self.maps: list[LinearMap] = []
         self._number: dict[int, int] = {}
+        self._known: Mapping[int, Tensor] = {}
         for step in self.layers.steps:
             self._enter(step.module)
         self._norms()
@@ -197,19 +198,22 @@ class LinearMaps:
         return [found[number] for number in range(len(self.maps))]
 
     @torch.no_grad()
-    def run(self, state: State, see: See) -> Tensor:
+    def run(self, state: State, see: See, known: Mapping[int, Tensor] | None = None) -> Tensor:
         """Return the output of a state for all nodes, and show the input of every map on the way.
 
         Args:
             state: State dict; its head may have fewer outputs than the model.
-            see: Function of the number of a map and its input; a tensor that it returns takes the place of the output.
+            see: Function of the number of a map and its input.
+            known: Outputs of maps by their number, which are taken as they are; what leads to them is not shown.
         """
+        self._known = known or {}
         before = {name: tensor.data for name, tensor in self._tensors.items()}
         try:
             for name, tensor in self._tensors.items():
                 tensor.data = state[name].to(tensor.device)
             return self._run(see)
         finally:  # no state is held longer than it is looked at
+            self._known = {}
             for name, tensor in self._tensors.items():
                 tensor.data = before[name]
 
@@ -227,19 +231,19 @@ class LinearMaps:
 
     def _conv(self, step: Step, x: Tensor, extra: dict[str, Tensor], see: See) -> Tensor:
         module: Any = step.module
+        if (number := self._number.get(id(module), -1)) in self._known:
+            return self._known[number]
         sent: Tensor = self._seen(module, lambda: module.prepare(x), see)
         near = spmm(self.layers.operator(step), sent, module.reduction)
-        if id(module) not in self._number:
+        if number < 0:
             return self._seen(module.nn, lambda: module.from_near(near, x, transformed=False, fresh=False), see)
-        z, number = near, self._number[id(module)]
+        z = near
         if isinstance(module, GCN2Conv):
             z, x_0 = (1 - module.alpha) * near, module.alpha * extra["x_0"]
             z = z + x_0 if module.weight2 is None else torch.cat([z, x_0], 1)
         elif len(self.maps[number].weights) > 1:
             z = torch.cat([near, x], 1)
-        found = see(number, z)
-        if found is not None:
-            return found
+        see(number, z)
         return module.from_near(near, x, transformed=False, fresh=False, **extra)  # type: ignore[no-any-return]
 
     def _seen(self, module: Any, run: Callable[[], Tensor], see: See) -> Tensor:
@@ -247,12 +251,13 @@ class LinearMaps:
         with ExitStack() as stack:
             for part in module.modules() if isinstance(module, nn.Module) else []:
                 if (number := self._number.get(id(part))) is not None and is_plain(part):
-                    stack.callback(part.register_forward_hook(partial(_show, see, number)).remove)
+                    stack.callback(part.register_forward_hook(partial(self._show, see, number)).remove)
             return run()
 
-
-def _show(see: See, number: int, _module: nn.Module, given: tuple[Tensor], _out: Tensor) -> Tensor | None:
-    return see(number, given[0])
+    def _show(self, see: See, number: int, _module: nn.Module, given: tuple[Tensor], _out: Tensor) -> Tensor | None:
+        if number not in self._known:
+            see(number, given[0])
+        return self._known.get(number)
 
 
 def _last_linear(module: Any) -> Any:

@@ -129,21 +129,17 @@ class _Parents:
         graphs = {id(model): model for model in self.models}
         given = {}
         for key, model in graphs.items():
-            given[key] = m.inputs(model.inputs(self.merged, torch.arange(len(model.layers.x)))[number])
+            z = model.inputs(self.merged, torch.arange(len(model.layers.x)))[number]
+            given[key] = m.inputs(z).to(z)
         parts: list[list[Tensor]] = [[] for _ in self.domains]
         for j, state in enumerate(self.run):
             for key, model in graphs.items():
-                out, shown = given[key] @ candidates[j], list[Tensor]()
-
-                def see(at: int, z: Tensor, out: Tensor = out, shown: list[Tensor] = shown) -> Tensor | None:
-                    if at == number + 1:
-                        shown.append(z)
-                    return out.to(z) if at == number else None
-
-                model.run(state, see)
+                shown: dict[int, Tensor] = {}
+                out = (given[key] @ candidates[j].to(given[key])).to(model.layers.device)
+                model.run(state, shown.__setitem__, {number: out})
                 for i, domain in enumerate(self.domains):
                     if self.models[i] is model:
-                        z = shown[0].cpu()[domain.nodes]
+                        z = shown[number + 1].cpu()[domain.nodes]
                         parts[i].append(z.view(len(z), -1, out.size(1))[:, :, kept[j]])
         return [torch.cat(part, 2).flatten(1) for part in parts]
 
