@@ -323,7 +323,7 @@ def markdown(lines, net, case, start):
 
 
 def plot(path, lines):
-    """Draw accuracy against the number of parts, a panel for each network and data set."""
+    """Draw accuracy against the number of parts, a panel for each network and data set that has several numbers."""
     shown = ["best", "mean", "gnnmerge", "condense", "router", "ridge (labels)"]
     panels, levels = {}, {}
     for line in lines:
@@ -336,6 +336,7 @@ def plot(path, lines):
             panels.setdefault(panel, {}).setdefault(line["row"], []).append(point)
         elif line["row"] == "everything":
             levels.setdefault(panel, {})["one network on everything"] = (line["test mean"], line["test std"])
+    panels = {name: lines for name, lines in panels.items() if any(len(points) > 1 for points in lines.values())}
     if panels:
         plot_curves(path, panels, x_label="parts", y_label="test accuracy (%)", levels=levels)
 
@@ -357,7 +358,9 @@ def main(argv=None):
     setting = {"epochs": args.epochs, "hidden": args.hidden}
     work = list(jobs(args))
     if args.report:
-        rows = whole(work, args.out, setting=setting, keys=KEYS, cell=lambda job: tuple(job[k] for k in KEYS[:4]))
+        rows = whole(
+            work, args.out, setting=setting, keys=KEYS, cell=lambda job: tuple(job[k] for k in (*KEYS[:4], "row"))
+        )
     else:
         rows = compute(
             work,

@@ -21,7 +21,20 @@ def script(monkeypatch):
 
 @pytest.mark.once
 def test_every_row_of_every_case_and_what_was_done_is_kept(script, tmp_path, monkeypatch, capsys):
-    words = ["--data", "cora", "--net", "SAGE", "GAT", "--case", "parts-2", "classes", "same", "--seeds", "1"]
+    words = [
+        "--data",
+        "cora",
+        "--net",
+        "SAGE",
+        "GAT",
+        "--case",
+        "parts-2",
+        "parts-3",
+        "classes",
+        "same",
+        "--seeds",
+        "1",
+    ]
     words += ["--epochs", "3", "--hidden", "8", "--out", str(tmp_path / "merging.jsonl")]
     lines = script.main(words)
     rows = {(line["net"], line["case"], line["row"]) for line in lines}
