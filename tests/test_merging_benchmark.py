@@ -1,4 +1,5 @@
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -24,28 +25,27 @@ def test_every_row_of_every_case_and_what_was_done_is_kept(script, tmp_path, mon
     words = [
         "--data",
         "cora",
-        "--net",
-        "SAGE",
-        "GAT",
-        "--case",
-        "parts-2",
-        "parts-3",
-        "classes",
-        "same",
+        "--epochs",
+        "3",
+        "--hidden",
+        "8",
         "--seeds",
         "1",
+        "--out",
+        str(tmp_path / "merging.jsonl"),
     ]
-    words += ["--epochs", "3", "--hidden", "8", "--out", str(tmp_path / "merging.jsonl")]
+    script.main([*words, "--net", "GAT", "--case", "parts-2", "--row", "gnnmerge", "regmean"])
+    words += ["--net", "SAGE", "--case", "parts-2", "parts-3", "classes"]
     lines = script.main(words)
-    rows = {(line["net"], line["case"], line["row"]) for line in lines}
-    assert {row for net, case, row in rows if (net, case) == ("SAGE", "parts-2")} == {
-        *script.CONTROLS,
-        *script.METHODS,
-    } - needs_a_shared_start(script)
-    # A layer whose aggregation depends on its weights has no closed form, and weights of different heads no mean.
-    assert ("GAT", "parts-2", "gnnmerge") not in rows
-    assert ("GAT", "parts-2", "router") in rows
-    assert ("SAGE", "classes", "mean") not in rows
+    rows = {(line["case"], line["row"]) for line in lines}
+    expected = {*script.CONTROLS, *script.METHODS} - needs_a_shared_start(script)
+    assert {row for case, row in rows if case == "parts-2"} == expected
+    # Weights of different heads have no mean; a layer whose aggregation depends on its weights has no closed form.
+    assert ("classes", "mean") not in rows
+    kept = [json.loads(line) for line in (tmp_path / "merging.jsonl").read_text().splitlines()]
+    attention = {row["row"]: row["test"] for row in kept if row["net"] == "GAT"}
+    assert attention["gnnmerge"] is None
+    assert attention["regmean"] is not None
     assert "| condense |" in capsys.readouterr().out
     assert (tmp_path / "merging.png").stat().st_size > 0
     monkeypatch.setattr(script, "run_group", None)

@@ -208,7 +208,7 @@ def test_on_a_device(name, device):
 
 
 def test_the_page_has_a_row_for_every_method():
-    page = (Path(__file__).parents[3] / "docs" / "merging.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "merging.md").read_text(encoding="utf-8").split("## Methods")[1]
     rows = [line.split("|")[1:5] for line in page.splitlines() if line.startswith("| `")]
     told = {
         name.strip(" `"): (set(needs.split()), start.strip(), heads.strip() == "yes")

@@ -133,6 +133,7 @@ def test_goes_on_with_the_same_bits(tmp_path, monkeypatch):
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_another_process_gives_the_same_bits(tmp_path):
     whole = own(tmp_path / "whole", 1)
     assert_equal_states(own(tmp_path / "store", 1, workers=1, threads=1), whole)
