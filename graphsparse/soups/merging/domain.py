@@ -44,8 +44,12 @@ class Domain:
         return found
 
 
-def check_target(target: str) -> None:
+def check_target(target: str, num_outputs: int) -> None:
     """Refuse what outputs cannot be asked to meet."""
+    if target == "probabilities" and num_outputs == 1:
+        raise ValueError(
+            "one output has no probabilities over classes: take gnnmerge, or target=logits where the method has it"
+        )
     if target not in ("probabilities", "logits"):
         raise ValueError(f"'target' must be 'probabilities' or 'logits' (got {target!r})")
 

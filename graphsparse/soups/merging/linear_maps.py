@@ -1,6 +1,6 @@
 """The linear maps of a model, what they are applied to on a graph, and how they are exchanged."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +19,7 @@ from graphsparse.nn.gin_conv import GINConv
 from graphsparse.nn.inference import Layers, Step
 from graphsparse.nn.linear import is_plain
 from graphsparse.ops import spmm
+from graphsparse.soups.merging.domain import Domain
 from graphsparse.soups.states import State
 from graphsparse.utils.copy_model import copy_model
 
@@ -258,6 +259,15 @@ class LinearMaps:
         if number not in self._known:
             see(number, given[0])
         return self._known.get(number)
+
+
+def maps_on(model: nn.Module, domains: Sequence[Domain]) -> list[LinearMaps]:
+    """Return the linear maps on the graph of each domain, built once for each graph."""
+    on: dict[int, LinearMaps] = {}
+    for domain in domains:
+        if id(domain.data) not in on:
+            on[id(domain.data)] = LinearMaps(model, domain.data)
+    return [on[id(domain.data)] for domain in domains]
 
 
 def _last_linear(module: Any) -> Any:

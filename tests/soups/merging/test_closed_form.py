@@ -356,5 +356,8 @@ def test_what_does_not_fit_is_refused():
     ]:
         with pytest.raises(TypeError, match=message):
             merge(given, model, DATA, "gnnmerge", **options)
+    for method in ("rounds", "condense", "distil"):  # softmax makes 1 of every single output
+        with pytest.raises(ValueError, match="one output has no probabilities"):
+            merge([nn.GCN(8, 6, 2, 1).state_dict()] * 2, nn.GCN(8, 6, 2, 1), DATA, method)
     with pytest.raises(ValueError, match="does not fit"):
         merge(given, nn.GCN(8, 7, 2, 3), DATA, "gnnmerge")

@@ -10,7 +10,7 @@ from graphsparse.nn import ChannelUnits, channel_units
 from graphsparse.soups.merging.domain import Domain, Target, check_target
 from graphsparse.soups.merging.head import solved_head
 from graphsparse.soups.merging.least_squares import LeastSquares
-from graphsparse.soups.merging.linear_maps import LinearMap, LinearMaps
+from graphsparse.soups.merging.linear_maps import LinearMap, maps_on
 from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.states import State
 
@@ -50,7 +50,7 @@ def condense(
     Raises:
         ValueError: If hidden layers are joined, as by residual connections, jumping knowledge or a ``LayerNorm``.
     """
-    check_target(target)
+    check_target(target, run.num_outputs)
     parents = _Parents(run, _drawn(run, max_rows), dict(run.mean()))
     for number in range(len(parents.maps) - 1):
         parents.take_layer(number, ridge, target, max_units)
@@ -69,8 +69,7 @@ class _Parents:
 
     def __init__(self, run: MergeRun, domains: Sequence[Domain], merged: dict[str, Tensor]) -> None:
         self.run, self.domains, self.merged = run, domains, merged
-        on = {id(domain.data): LinearMaps(run.model, domain.data) for domain in domains}
-        self.models = [on[id(domain.data)] for domain in domains]
+        self.models = maps_on(run.model, domains)
         self.maps, self._units = self.models[0].maps, channel_units(run.model, domains[0].data)
 
     def inputs(self, state: State, i: int, number: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch.optim import Adam
 
 from graphsparse.ops import constant
 from graphsparse.ops.check import check_count, check_number
-from graphsparse.soups.merging.domain import Domain
+from graphsparse.soups.merging.domain import Domain, check_target
 from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.merging.outputs import logits_of, network_of
 from graphsparse.soups.states import State
@@ -31,6 +31,7 @@ def distil(run: MergeRun, *, epochs: int = 100, lr: float = 0.01) -> State:
         epochs: Number of steps, each on all nodes.
         lr: Learning rate.
     """
+    check_target("probabilities", run.num_outputs)
     check_count(epochs, "epochs")
     check_number(lr, "lr", least=0)
     student, teachers = network_of(run.model, run.domains), list[tuple[Domain, Tensor]]()

@@ -1,7 +1,7 @@
 """GNNMerge: one regression for every linear map, on the aggregated inputs that each network has on its own nodes."""
 
 from graphsparse.soups.merging.least_squares import LeastSquares
-from graphsparse.soups.merging.linear_maps import LinearMap, LinearMaps
+from graphsparse.soups.merging.linear_maps import LinearMap, maps_on
 from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.states import State
 
@@ -36,11 +36,12 @@ def gnnmerge(run: MergeRun, *, ridge: float = 1e-3) -> State:
     """
     first, merged = run[0], dict(run.mean())
     maps: list[LinearMap] = []
+    models = maps_on(run.model, run.domains) if run.statistics is None else []
     for index, state in enumerate(run):
         known = None if run.statistics is None else run.statistics(index)
         if known is None:
             domain = run.domains[index]
-            model = LinearMaps(run.model, domain.data)
+            model = models[index]
             found, given = model.maps, model.inputs(state, domain.nodes)
         else:
             found, given = known.maps, known.grams

@@ -3,7 +3,7 @@
 from graphsparse.soups.merging.domain import Target, check_target
 from graphsparse.soups.merging.head import solved_head
 from graphsparse.soups.merging.least_squares import LeastSquares
-from graphsparse.soups.merging.linear_maps import LinearMaps
+from graphsparse.soups.merging.linear_maps import maps_on
 from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.states import State
 
@@ -26,9 +26,9 @@ def rounds(run: MergeRun, *, ridge: float = 1e-3, target: Target = "probabilitie
         ridge: The share of the mean diagonal of the Gram matrix that :math:`\rho` is.
         target: ``"logits"`` where outputs are no classes, or where copies must give the copy.
     """
-    check_target(target)
+    check_target(target, run.num_outputs)
     first, merged = run[0], dict(run.mean())
-    models = [LinearMaps(run.model, domain.data) for domain in run.domains]
+    models = maps_on(run.model, run.domains)
     maps = models[0].maps if target == "logits" else models[0].maps[:-1]
     for number, m in enumerate(maps):
         problem, prior = LeastSquares(), 0 * m.matrix(merged)
