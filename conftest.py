@@ -22,7 +22,7 @@ LONG = (
     "test_benchmarks",
     "test_warnings",
 )
-EXTENSIONS = ("torch_sparse", "torch_scatter", "pyg_lib")
+EXTENSIONS = ("torch_sparse", "torch_scatter", "pyg_lib", "numba")
 
 
 class _Blocker(importlib.abc.MetaPathFinder):
@@ -36,7 +36,9 @@ class _Blocker(importlib.abc.MetaPathFinder):
 def pytest_addoption(parser):
     """Add the options of this suite."""
     parser.addoption("--seed", type=int, default=0, help="seed of what a test draws without a seed of its own")
-    parser.addoption("--without-extensions", action="store_true", help="block torch-sparse, torch-scatter and pyg-lib")
+    parser.addoption(
+        "--without-extensions", action="store_true", help="block torch-sparse, torch-scatter, pyg-lib and numba"
+    )
     parser.addoption("--simulated-device", action="store_true", help="stand in for a GPU where there is none: -m cuda")
 
 

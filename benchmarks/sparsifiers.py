@@ -6,15 +6,15 @@ python benchmarks/sparsifiers.py --data actor --net GCN SAGE --workers 2
 For each seed all rules start from the same weights and see the same split; a rule that draws edges draws them anew for
 each seed. There is no distillation. A network is trained and tested on the thinned graph; rows `... resampled` get
 another draw in each epoch and are tested on the whole graph, as `random tested whole` is, which has one draw. Layers
-are those of `accelerate`, of which GAT and SAGE take weights of edges as well; `dspar unweighted` draws what `dspar
-pivotal` draws and leaves the weights at 1. `dense` has all edges, `empty` has none. Results are kept in a file of JSON
-lines, one training each: a run that was stopped goes on where it was.
+and dropout are those of `accelerate`, of which GAT and SAGE take weights of edges as well; `dspar unweighted` draws
+what `dspar pivotal` draws and leaves the weights at 1. `dense` has all edges, `empty` has none. Results are kept in a
+file of JSON lines, one training each: a run that was stopped goes on where it was.
 """
 
 import argparse
 import statistics
 import sys
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -95,7 +95,8 @@ def run(job, epochs):
         if "'sparsity' must be at most" not in str(error):
             raise
         return {**job, "edges": None, "val": None, "test": None}
-    model = accelerate(build_model(lambda: NETS[job["net"]](data.x.size(1), data.num_classes), job["seed"]))
+    make = partial(NETS[job["net"]], data.x.size(1), data.num_classes)
+    model = accelerate(build_model(make, job["seed"]), fast_dropout=True)
     training = Training(epochs=epochs, lr=0.01, weight_decay=5e-4, seed=job["seed"])
     result = fit(model, thinned, training)
     return {**job, "edges": thinned.data.num_edges / data.num_edges, "val": result.val, "test": result.test}

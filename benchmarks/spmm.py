@@ -112,8 +112,9 @@ def products(adj, reduce, step, device, dtype):
     """Return the name of each path with its product as a function of x and the values in the order of the edges."""
     paths = {}
     for backend in BACKENDS:
-        absent = backend == "torch-sparse" and not has_module("torch_sparse")
-        if not absent and not (backend == "torch" and reduce == "max" and device.type == "cuda"):
+        absent = backend in ("numba", "torch-sparse") and not has_module(backend.replace("-", "_"))
+        lacks = backend == "numba" or (backend == "torch" and reduce == "max")
+        if not absent and not (lacks and device.type == "cuda"):
             paths[backend] = lambda x, value, b=backend: (
                 spmm(adj, x, reduce, backend=b) if step != "values" else spmm(adj, x, reduce, value=value, backend=b)
             )

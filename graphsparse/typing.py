@@ -28,6 +28,7 @@ _OPTIONAL = {
     "torch_sparse": "pip install --no-build-isolation torch-scatter==2.1.2 torch-sparse==0.6.18",
     "torch_scatter": "pip install --no-build-isolation torch-scatter==2.1.2",
     "pyg_lib": "see https://github.com/pyg-team/pyg-lib",
+    "numba": "pip install 'graphsparse[cpu]'",
     "matplotlib": "pip install 'graphsparse[plot]'",
     "ray": "pip install 'graphsparse[ray]'",
 }
@@ -104,7 +105,7 @@ def backends() -> dict[str, str]:
     Example:
         >>> import graphsparse
         >>> sorted(graphsparse.backends())
-        ['matplotlib', 'onednn', 'pyg_lib', 'ray', 'torch_scatter', 'torch_sparse']
+        ['matplotlib', 'numba', 'onednn', 'pyg_lib', 'ray', 'torch_scatter', 'torch_sparse']
     """
     onednn = onednn_linear()
     report = {"onednn": onednn if isinstance(onednn, str) else _onednn_version()}

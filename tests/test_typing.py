@@ -17,7 +17,7 @@ def clean_cache():
 
 def test_backends_gives_a_version_or_a_reason():
     report = graphsparse.backends()
-    assert set(report) == {"torch_sparse", "torch_scatter", "pyg_lib", "matplotlib", "ray", "onednn"}
+    assert set(report) == {"torch_sparse", "torch_scatter", "pyg_lib", "numba", "matplotlib", "ray", "onednn"}
     assert isinstance(typing.onednn_linear(), str) != report.pop("onednn")[0].isdigit()
     for name, text in report.items():
         assert typing.has_module(name) == text[0].isdigit(), (name, text)
@@ -53,7 +53,7 @@ def test_optional_packages_are_imported_once(monkeypatch, clean_cache):
     monkeypatch.setattr(typing.importlib, "import_module", count)
     graphsparse.backends()
     graphsparse.backends()
-    assert sorted(calls) == ["matplotlib", "pyg_lib", "ray", "torch_scatter", "torch_sparse"]
+    assert sorted(calls) == ["matplotlib", "numba", "pyg_lib", "ray", "torch_scatter", "torch_sparse"]
 
 
 def test_fixture_blocks_extensions(without_extensions):

@@ -14,10 +14,11 @@ from torch_geometric.utils.loop import compute_loop_attr
 
 from graphsparse.nn.features import to_dense
 from graphsparse.nn.fused import FusedConv, sees_messages
-from graphsparse.nn.gather_scatter import append_loops, attention_softmax
+from graphsparse.nn.gather_scatter import append_loops
 from graphsparse.nn.graph import end_nodes, refuse_weights_of_matrix, to_adjacency, to_edge_list
 from graphsparse.nn.linear import apply_linear
 from graphsparse.ops import Adjacency, dropout, spmm
+from graphsparse.ops.attention import Ends, Scores, attention
 from graphsparse.ops.remember import remember
 from graphsparse.ops.spmm import reduce_messages
 
@@ -113,7 +114,9 @@ class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
         edges = self._edges(edge_index, edge_weight, ends, self.flow, fused)
         if edge_attr is not None and self.lin_edge is not None:
             edge_attr = edges.extend(edge_attr, self.fill_value)
-        alpha = self._attention(edges.source, edges.target, edges.weight, ends[1], x_src, x_dst, edge_attr)
+        pattern = None if edges.adjacency is None else edges.adjacency.pattern
+        listed = Ends(edges.source, edges.target, ends[1], pattern)
+        alpha = self._attention(listed, edges.weight, x_src, x_dst, edge_attr)
         drop = dropout if self.fast_dropout else F.dropout
         dropped = drop(alpha, p=self.dropout, training=self.training)
         if edges.adjacency is not None:
@@ -146,28 +149,20 @@ class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
         return x_src, apply_linear(lin_dst, target).view(shape)
 
     def _attention(
-        self,
-        source: Tensor,
-        target: Tensor,
-        weight: OptTensor,
-        num_dst: int,
-        x_src: Tensor,
-        x_dst: OptTensor,
-        edge_attr: OptTensor,
+        self, ends: Ends, weight: OptTensor, x_src: Tensor, x_dst: OptTensor, edge_attr: OptTensor
     ) -> Tensor:
         """Return the coefficients ``[E, H]``."""
-        score = (x_src * self.att_src).sum(-1).index_select(0, source)
-        if x_dst is not None:
-            score = score + (x_dst * self.att_dst).sum(-1).index_select(0, target)
+        source = (x_src * self.att_src).sum(-1)
+        target = None if x_dst is None else (x_dst * self.att_dst).sum(-1)
+        edge = None
         if edge_attr is not None and self.lin_edge is not None:
             embedded = self.lin_edge(edge_attr).view(-1, self.heads, self.out_channels)
-            score = score + (embedded * self.att_edge).sum(-1)
-        score = F.leaky_relu(score, self.negative_slope)
-        return attention_softmax(score, weight, target, num_dst)
+            edge = (embedded * self.att_edge).sum(-1)
+        return attention(Scores(source, target, edge), ends, weight, self.negative_slope)
 
     def _sum(self, adj: Adjacency, hidden: Tensor, alpha: Tensor) -> Tensor:
         hidden = hidden.to(torch.promote_types(hidden.dtype, alpha.dtype))  # as PyG's messages have it, under autocast
-        return torch.stack([spmm(adj, hidden[:, head], value=alpha[:, head]) for head in range(self.heads)], 1)
+        return spmm(adj, hidden, value=alpha)
 
     def _join(self, out: Tensor, target: OptTensor) -> Tensor:
         """Put the heads together, and add residual and bias."""
@@ -247,7 +242,8 @@ class GATConv(FusedConv, pyg.GATConv):  # type: ignore[misc]
         if self.lin is None:
             hidden_dst = apply_linear(self.lin_dst, x_dst)
         hidden, hidden_dst = hidden.view(shape), hidden_dst.view(shape)
-        alpha = self._attention(source, target, weight, block.num_dst, hidden, hidden_dst, edge_attr)
+        ends = Ends(source, target, block.num_dst, block.pattern)
+        alpha = self._attention(ends, weight, hidden, hidden_dst, edge_attr)
         return self._join(self._sum(block, hidden, alpha), x_dst)
 
 

@@ -4,7 +4,6 @@ Indices are int64 throughout: for int32 torch's gather and scatter along repeate
 gradients, without a word (torch 2.13).
 """
 
-import math
 from typing import Any
 
 import torch
@@ -96,33 +95,3 @@ def append_loops(edge_index: Tensor, edge_weight: Tensor, loop_weight: Tensor) -
     nodes = torch.arange(loop_weight.numel(), device=edge_index.device)
     weight = torch.cat([edge_weight.masked_fill(edge_index[0] == edge_index[1], 0), loop_weight])
     return torch.cat([edge_index, nodes.expand(2, -1)], 1), weight
-
-
-def attention_softmax(score: Tensor, edge_weight: Tensor | None, target: Tensor, num_dst: int) -> Tensor:
-    r"""Return attention coefficients :math:`w_{ij} e^{s_{ij}} / \sum_k w_{ik} e^{s_{ik}}`.
-
-    Args:
-        score: Scores of the edges for each head, ``[E, H]``.
-        edge_weight: Weights of the edges ``[E]``, not negative; ``None`` for 1. One of 0 has a gradient, that of
-            bringing the edge back, unless its node has no other.
-        target: Destinations of the edges, ``[E]``.
-        num_dst: Number of destinations.
-    """
-    if edge_weight is None:
-        largest = scatter(score.detach(), target, 0, num_dst, "max")
-        share = (score - largest.index_select(0, target)).exp()
-        total = scatter(share, target, 0, num_dst, "sum") + 1e-16  # as in PyG
-    else:
-        weight = edge_weight.view(-1, 1).to(score.dtype)
-        # An edge that is no edge must not set the scale: all others could vanish beside it.
-        present = score.detach().masked_fill(weight == 0, -torch.inf)
-        least = score.new_full((num_dst, score.size(1)), -torch.inf)
-        largest = least.scatter_reduce(0, target.view(-1, 1).expand_as(score), present, "amax")
-        largest = largest.masked_fill(largest == -torch.inf, 0)
-        # Beside the scale it may be larger than any number; what counts is that 0 times it is 0.
-        bound = math.log(torch.finfo(score.dtype).max) / 2
-        share = (score - largest.index_select(0, target)).clamp(max=bound).exp() * weight
-        total = scatter(share, target, 0, num_dst, "sum")
-        total = total.masked_fill(total == 0, torch.inf)
-    coefficient: Tensor = share / total.index_select(0, target)
-    return coefficient

@@ -28,28 +28,34 @@ from graphsparse.ops.csr import csr_tensor
 from graphsparse.ops.pattern import Pattern
 from graphsparse.typing import has_module, optional_module
 
-BACKENDS = ("torch", "torch-sparse", "gather-scatter")
+BACKENDS = ("numba", "torch", "torch-sparse", "gather-scatter")
 #: Bytes of one block of gathered rows: what stays in the cache of a CPU core, or what fills a GPU.
 _BLOCK_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}
 #: Types too narrow to add up in.
 HALF = (torch.bfloat16, torch.float16)
-#: Bytes of a row of x from which on torch's own kernel is not slower than that of MKL; measured as told above.
+#: Bytes of a row of x from which on MKL's kernel is not the fastest for sums; measured as told above.
 NARROW = 256
+#: Types that the compiled loops are there for.
+COMPILED = (torch.float32, torch.float64)
 
 
-def choose_backend(backend: str | None, reduce: str, device: torch.device) -> str:
-    """Return the backend to use, or raise an error when the one asked for cannot be used."""
-    has_reduction = device.type == "cpu" or reduce in ("sum", "mean")
+def choose_backend(backend: str | None, reduce: str, device: torch.device, row_bytes: int = NARROW) -> str:
+    """Return the backend to use for rows of so many bytes, or raise an error when the one asked for cannot be used."""
+    on_cpu = device.type == "cpu"
+    has_reduction = on_cpu or reduce in ("sum", "mean")
     if backend is None:
+        narrow = reduce in ("sum", "mean") and row_bytes < NARROW
+        if on_cpu and not narrow and has_module("numba"):
+            return "numba"
         if has_reduction:
             return "torch"
         return "torch-sparse" if has_module("torch_sparse") else "gather-scatter"
     if backend not in BACKENDS:
         raise ValueError(f"'backend' must be one of {BACKENDS} or None (got {backend!r})")
-    if backend == "torch-sparse":
-        optional_module("torch_sparse")
-    if backend == "torch" and not has_reduction:
-        raise ValueError(f"backend 'torch' has no reduction {reduce!r} on {device.type!r}; leave 'backend' out")
+    if backend in ("torch-sparse", "numba"):
+        optional_module(backend.replace("-", "_"))
+    if (backend == "torch" and not has_reduction) or (backend == "numba" and not on_cpu):
+        raise ValueError(f"backend {backend!r} has no reduction {reduce!r} on {device.type!r}; leave 'backend' out")
     return backend
 
 
@@ -59,12 +65,20 @@ def block_size(width: int, x: Tensor) -> int:
 
 
 def product(pattern: Pattern, value: Tensor | None, x: Tensor, backend: str) -> Tensor:
-    """Return the sum of ``value * x`` over each row, ``[num_rows, F]``."""
+    """Return the sum of ``value * x`` over each row, ``[num_rows, F]``; values ``[E, H]`` are those of heads."""
     if _is_empty(pattern, x):
         return x.new_zeros(pattern.num_rows, x.size(1))
     value = None if value is None else value.detach().to(x.dtype)
     x = x.detach().contiguous()
-    if backend == "torch":
+    by_head = value is not None and value.dim() == 2
+    if backend == "numba" and x.dtype in COMPILED:
+        from graphsparse.ops import compiled
+
+        return compiled.total(pattern, value, x)
+    if value is not None and by_head:
+        heads = zip(value.t().contiguous(), x.chunk(value.size(1), 1), strict=True)
+        return torch.cat([product(pattern, values, part, backend) for values, part in heads], 1)
+    if backend in ("torch", "numba"):
         matrix = _csr(pattern, value, x.dtype)
         with torch.autocast(x.device.type, enabled=False):  # it would narrow the operands, for which there is no kernel
             total: Tensor = torch.sparse.mm(matrix, x) if _without_reduction(x) else torch.sparse.mm(matrix, x, "sum")
@@ -90,13 +104,18 @@ def extremum(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the minimum or maximum of ``value * x`` over each row, and the entry where it stands, if needed.
 
-    Of equal ones the first entry counts. Rows without entries give 0, and ``num_entries`` as entry.
+    Of equal ones the first entry counts. Rows without entries give 0, and ``num_entries`` as entry, an integer of 32 or
+    64 bits.
     """
     if _is_empty(pattern, x):
         shape = (pattern.num_rows, x.size(1))
         return x.new_zeros(shape), torch.full(shape, pattern.num_entries, device=x.device)
     value = None if value is None else value.detach().to(x.dtype)
     x = x.detach().contiguous()
+    if backend == "numba" and x.dtype in COMPILED:
+        from graphsparse.ops import compiled
+
+        return compiled.extremum(pattern, value, x, reduce)
     if backend == "torch-sparse":
         optional_module("torch_sparse")
         kernel = torch.ops.torch_sparse.spmm_max if reduce == "max" else torch.ops.torch_sparse.spmm_min
@@ -137,10 +156,23 @@ def _extremum_by_scatter(
     return out, entry if need_entry else None
 
 
-def sampled_product(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
-    """Return ``left[row] . right[col]`` of each entry, ``[E]``, without ever holding ``E x F`` numbers."""
+def sampled_product(
+    pattern: Pattern, left: Tensor, right: Tensor, heads: int | None = None, backend: str = "torch"
+) -> Tensor:
+    """Return ``left[row] . right[col]`` of each entry, ``[E]``, without ever holding ``E x F`` numbers.
+
+    With ``heads`` one for each of as many equal parts of the rows, ``[E, H]``.
+    """
     if _is_empty(pattern, left):
-        return left.new_zeros(pattern.num_entries)
+        return left.new_zeros(pattern.num_entries if heads is None else (pattern.num_entries, heads))
+    if backend == "numba" and left.dtype in COMPILED and right.dtype == left.dtype:
+        from graphsparse.ops import compiled
+
+        dots = compiled.dots(pattern, left, right, heads or 1)
+        return dots if heads else dots.squeeze(1)
+    if heads:
+        parts = zip(left.chunk(heads, 1), right.chunk(heads, 1), strict=True)
+        return torch.stack([sampled_product(pattern, *part) for part in parts], 1)
     # With more entries than places torch shortens the result before it writes all of them.
     fits = pattern.num_entries <= pattern.num_rows * pattern.num_cols
     if left.device.type == "cpu" and left.dtype in (torch.float32, torch.float64) and fits:

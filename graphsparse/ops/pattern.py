@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from graphsparse.ops.sort import edge_order, index_dtype, stable_order
+from graphsparse.ops.traced import is_batched, is_transformed
 
 T = TypeVar("T")
 
@@ -83,15 +84,11 @@ class Pattern:
 
     def from_edges(self, values: Tensor) -> Tensor:
         """Bring values from the order of the edge list into the order of the rows."""
-        return values if self.perm is None else values.index_select(0, self.perm)
+        return values if self.perm is None else _reordered(values, self.perm, False)
 
     def to_edges(self, values: Tensor) -> Tensor:
         """Bring values from the order of the rows into the order of the edge list."""
-        if self.perm is None:
-            return values
-        inverse = torch.empty_like(self.perm)
-        inverse[self.perm.long()] = torch.arange(self.num_entries, dtype=self.perm.dtype, device=self.perm.device)
-        return values.index_select(0, inverse)
+        return values if self.perm is None else _reordered(values, self.perm, True)
 
     def transposed(self) -> tuple["Pattern", Tensor]:
         """Return the transposed pattern, and for each of its entries the entry here; one sort, then kept.
@@ -169,6 +166,29 @@ class Pattern:
         """Leave out what can be derived."""
         own = {name: own_memory(part) for name, part in self.__dict__.items() if isinstance(part, Tensor)}
         return {**self.__dict__, **own, "cache": {}}
+
+
+class _Reordered(torch.autograd.Function):
+    """Values gathered by a permutation, or put back; torch's gradient of the former adds up, which is slow."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, order: Tensor, back: bool) -> Tensor:
+        ctx.order, ctx.back = order, back
+        if back:
+            return torch.empty_like(values).index_copy_(0, order.long(), values)
+        return values.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _reordered(grad, ctx.order, not ctx.back), None, None
+
+
+def _reordered(values: Tensor, order: Tensor, back: bool) -> Tensor:
+    if is_transformed() or is_batched(values):
+        order = order.long()
+        return values.index_select(0, order.argsort() if back else order)
+    found: Tensor = _Reordered.apply(values, order, back)  # type: ignore[no-untyped-call]
+    return found
 
 
 def own_memory(part: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from torch import Tensor
 from torch_geometric.utils import scatter
 
 from graphsparse.ops.adjacency import Adjacency
-from graphsparse.ops.kernels import HALF, block_size, choose_backend, extremum, product, sampled_product
+from graphsparse.ops.check import check_edge_value
+from graphsparse.ops.kernels import HALF, NARROW, block_size, choose_backend, extremum, product, sampled_product
 from graphsparse.ops.norm import inverse, row_sum
-from graphsparse.ops.pattern import Pattern
+from graphsparse.ops.pattern import Pattern, in_row_order
 from graphsparse.ops.traced import is_batched, is_transformed
 
 REDUCTIONS = ("sum", "mean", "min", "max")
@@ -46,18 +47,20 @@ def spmm(
     operations alone, it goes edge by edge and takes memory for ``E x F`` numbers; equal extrema then share the
     gradient.
 
-    The backend is chosen by device and reduction. On CPU it is ``"torch"``: for a sum over the edges of ogbn-arxiv on
-    one thread ``"torch-sparse"`` took 3 to 5 times as long, and gathering and scattering as PyG does 3 to 18 times
-    (the whole table is in ``graphsparse/ops/kernels.py``). On GPU, where nothing has been measured yet, it is
-    ``"torch"`` for sum and mean, and ``"torch-sparse"`` where it is installed, else ``"gather-scatter"``, for min and
-    max, which torch lacks there. In half precision all add up in float32, except ``"torch-sparse"``.
+    The backend is chosen by device, reduction and width. On CPU it is ``"numba"``, loops compiled at their first call,
+    where numba is installed and rows are not narrow; else, and in half precision, ``"torch"``. For a sum over the edges
+    of ogbn-arxiv on one thread the first is ahead of all others (the table is in ``graphsparse/ops/kernels.py``). On
+    GPU, where nothing has been measured yet, it is ``"torch"`` for sum and mean, and ``"torch-sparse"`` where it is
+    installed, else ``"gather-scatter"``, for min and max, which torch lacks there. In half precision all add up in
+    float32, except ``"torch-sparse"``.
 
     Args:
         adj: Graph; rows are destinations, columns are sources.
         x: Features of the sources, floating point ``[num_src, *]``. The result has its type; values are cast to it.
         reduce: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``.
-        value: Values to use instead of those of ``adj``, floating point ``[E]`` in the order of the edge list.
-        backend: ``"torch"``, ``"torch-sparse"`` or ``"gather-scatter"`` to force one.
+        value: Values to use instead of those of ``adj``, floating point ``[E]`` in the order of the edge list. For a
+            sum also ``[E, H]``, values of their own for each of the ``H`` heads of ``x``, ``[num_src, H, *]``.
+        backend: ``"numba"``, ``"torch"``, ``"torch-sparse"`` or ``"gather-scatter"`` to force one.
 
     Returns:
         Features of the destinations, ``[num_dst, *]``.
@@ -86,7 +89,11 @@ def spmm(
         raise ValueError(f"'x' must be on the device of the edges, {adj.device} (got {x.device})")
     if reduce not in REDUCTIONS:
         raise ValueError(f"'reduce' must be one of {REDUCTIONS} (got {reduce!r})")
-    backend = choose_backend(backend, reduce, x.device)
+    by_head = value is not None and value.dim() == 2
+    row_bytes = NARROW if by_head else math.prod(x.shape[1:]) * x.element_size()
+    backend = choose_backend(backend, reduce, x.device, row_bytes)
+    if value is not None and by_head:
+        return _by_head(adj, x, value, reduce, backend)
     if value is not None:
         adj = adj.with_value(value)
     # A view of the result would make a later change in place, such as adding a bias, cost two copies going backward.
@@ -101,6 +108,18 @@ def spmm(
             scale = _inverse_sum(adj, x.dtype).unsqueeze(1)
             out = out.mul_(scale) if type(out) is Tensor and not scale.requires_grad else out * scale
     return out if x.dim() == 2 else out.reshape(adj.num_dst, *x.shape[1:])
+
+
+def _by_head(adj: Adjacency, x: Tensor, value: Tensor, reduce: str, backend: str) -> Tensor:
+    """Return the sum with values of its own for each head."""
+    check_edge_value(value[:, 0] if value.size(1) else value.flatten(), adj.num_edges, adj.device, "value")
+    if x.dim() != 3 or x.size(1) != value.size(1) or reduce != "sum":
+        raise ValueError(
+            f"'value' by head, {list(value.shape)}, needs 'x' as [num_src, {value.size(1)}, *] and reduce='sum' "
+            f"(got {list(x.shape)} and {reduce!r})"
+        )
+    inner = Adjacency(adj.pattern, in_row_order(adj.pattern, value))
+    return _sum(inner, x.reshape(x.size(0), math.prod(x.shape[1:])), backend).reshape(adj.num_dst, *x.shape[1:])
 
 
 def _inverse_sum(adj: Adjacency, dtype: torch.dtype) -> Tensor:
@@ -144,7 +163,12 @@ def _by_edges(pattern: Pattern, value: Tensor | None, x: Tensor, reduce: str = "
     """Return the same product with a message for each entry."""
     wide = torch.float32 if x.dtype in HALF else x.dtype
     weight = torch.ones(pattern.num_entries, device=x.device) if value is None else value
-    message = x.index_select(0, pattern.col).to(wide) * weight.to(wide).unsqueeze(1)
+    factor = (
+        weight.to(wide).unsqueeze(1)
+        if weight.dim() == 1
+        else weight.to(wide).repeat_interleave(x.size(1) // weight.size(1), 1)
+    )
+    message = x.index_select(0, pattern.col).to(wide) * factor
     return reduce_messages(message, weight, pattern.row().long(), pattern.num_rows, reduce).to(x.dtype)
 
 
@@ -170,27 +194,30 @@ class _Sum(torch.autograd.Function):
         grad_x = _sum(ctx.adj.t(), grad, ctx.backend) if ctx.needs_input_grad[0] else None
         grad_value = None
         if ctx.needs_input_grad[1]:
-            grad_value = _inner_products(ctx.adj.pattern, grad, x, ctx.backend).to(value.dtype)
+            heads = value.size(1) if value.dim() == 2 else None
+            grad_value = _inner_products(ctx.adj.pattern, grad, x, heads, ctx.backend).to(value.dtype)
         return grad_x, grad_value, None, None
 
 
-def _inner_products(pattern: Pattern, left: Tensor, right: Tensor, backend: str) -> Tensor:
+def _inner_products(pattern: Pattern, left: Tensor, right: Tensor, heads: int | None, backend: str) -> Tensor:
     if is_transformed() or is_batched(left, right):
         wide = torch.float32 if left.dtype in HALF else left.dtype
         terms = left.index_select(0, pattern.row()).to(wide) * right.index_select(0, pattern.col)
-        return terms.sum(1)
-    out: Tensor = _InnerProducts.apply(left, right, pattern, backend)  # type: ignore[no-untyped-call]
+        return (
+            terms.sum(1) if heads is None else terms.reshape(pattern.num_entries, heads, terms.size(1) // heads).sum(2)
+        )
+    out: Tensor = _InnerProducts.apply(left, right, pattern, heads, backend)  # type: ignore[no-untyped-call]
     return out
 
 
 class _InnerProducts(torch.autograd.Function):
-    """The product ``left[row] . right[col]`` of each entry."""
+    """The product ``left[row] . right[col]`` of each entry, and of each head if there are some."""
 
     @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor, pattern: Pattern, backend: str) -> Tensor:
+    def forward(ctx: Any, left: Tensor, right: Tensor, pattern: Pattern, heads: int | None, backend: str) -> Tensor:
         ctx.pattern, ctx.backend = pattern, backend
         ctx.save_for_backward(left, right)
-        return sampled_product(pattern, left, right)
+        return sampled_product(pattern, left, right, heads, backend)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -201,7 +228,7 @@ class _InnerProducts(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             turned, order = ctx.pattern.transposed()
             grad_right = _sum(Adjacency(turned, grad.index_select(0, order), False), left, ctx.backend)
-        return grad_left, grad_right, None, None
+        return grad_left, grad_right, None, None, None
 
 
 class _Extremum(torch.autograd.Function):

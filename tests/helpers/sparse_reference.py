@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from graphsparse.ops import kernels
 from graphsparse.typing import has_module
 
-BACKENDS = [name for name in kernels.BACKENDS if name != "torch-sparse" or has_module("torch_sparse")]
+BACKENDS = [
+    name for name in kernels.BACKENDS if name in ("torch", "gather-scatter") or has_module(name.replace("-", "_"))
+]
 
 
 @st.composite

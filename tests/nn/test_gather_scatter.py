@@ -8,7 +8,8 @@ from torch.autograd import gradcheck
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import softmax
 
-from graphsparse.nn.gather_scatter import aggregate, append_loops, attention_softmax, gcn_weights, reduce_messages
+from graphsparse.nn.gather_scatter import aggregate, append_loops, gcn_weights, reduce_messages
+from graphsparse.ops.attention import attention_softmax
 
 REDUCTIONS = ("sum", "mean", "min", "max")
 

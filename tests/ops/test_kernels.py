@@ -75,13 +75,19 @@ def test_half_precision_adds_up_in_more(reduce):
 
 def test_the_backend_is_chosen_by_device_and_reduction(request):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert {kernels.choose_backend(None, reduce, cpu) for reduce in REDUCTIONS} == {"torch"}
+    first = "numba" if "numba" in BACKENDS else "torch"
+    assert {kernels.choose_backend(None, reduce, cpu) for reduce in REDUCTIONS} == {first}
     assert kernels.choose_backend(None, "mean", cuda) == "torch"
-    assert kernels.choose_backend(None, "max", cuda) == BACKENDS[-2 if len(BACKENDS) == 3 else -1]
+    assert kernels.choose_backend(None, "max", cuda) == next(
+        name for name in BACKENDS if name not in ("numba", "torch")
+    )
+    with pytest.raises(ValueError, match="'numba' has no reduction 'sum' on 'cuda'"):
+        kernels.choose_backend("numba", "sum", cuda)
     with pytest.raises(ValueError, match="has no reduction 'max'"):
         kernels.choose_backend("torch", "max", cuda)
     request.getfixturevalue("without_extensions")
     assert kernels.choose_backend(None, "max", cuda) == "gather-scatter"
+    assert kernels.choose_backend(None, "max", cpu) == "torch"
 
 
 @pytest.mark.parametrize("least", [0, 10**9])
