@@ -55,11 +55,11 @@ def _on_stack(context: Any, like: Any, size: Any) -> Any:
     return kind(like, size), build
 
 
-def _tiles(start: Any, stop: Any, rowptr: Any, col: Any, value: Any, x: Any, out: Any) -> None:
+def _tiles(rows: Any, rowptr: Any, col: Any, value: Any, x: Any, out: Any) -> None:
     """Add up ``value * x``, ``[E, H]`` times ``[N, H, C]``, over rows: whole tiles of the columns of each head."""
     heads, width = x.shape[1], np.uint64(x.shape[2])
     tile = _on_stack(x, _TILE)
-    for i in range(start, stop):
+    for i in range(rows[0], rows[1]):
         for h in range(heads):
             j = np.uint64(0)
             while j + np.uint64(_TILE) <= width:
@@ -79,13 +79,13 @@ def _tiles(start: Any, stop: Any, rowptr: Any, col: Any, value: Any, x: Any, out
                 j += np.uint64(_TILE)
 
 
-def _rest(start: Any, stop: Any, rowptr: Any, col: Any, value: Any, x: Any, out: Any) -> None:
+def _rest(rows: Any, rowptr: Any, col: Any, value: Any, x: Any, out: Any) -> None:
     """Add up the columns behind the last whole tile, of several heads at once."""
     heads, first = x.shape[1], np.uint64(x.shape[2] - x.shape[2] % _TILE)
     width = np.uint64(x.shape[2] % _TILE)
     group = _BUFFER // (x.shape[2] % _TILE)
     buffer = _on_stack(x, _BUFFER)
-    for i in range(start, stop):
+    for i in range(rows[0], rows[1]):
         for low in range(0, heads, group):
             high = min(low + group, heads)
             for k in range(np.uint64(high - low) * width):
@@ -119,12 +119,10 @@ def _rest(start: Any, stop: Any, rowptr: Any, col: Any, value: Any, x: Any, out:
                     out[i, h, first + k] = buffer[at + k]
 
 
-def _extremum(
-    start: Any, stop: Any, rowptr: Any, col: Any, value: Any, x: Any, sign: Any, out: Any, entry: Any
-) -> None:
+def _extremum(rows: Any, rowptr: Any, col: Any, value: Any, x: Any, sign: Any, out: Any, entry: Any) -> None:
     """Find the largest ``sign * value * x`` of each row and where it stands; what is no number is the largest."""
     width = x.shape[1]
-    for i in range(start, stop):
+    for i in range(rows[0], rows[1]):
         best, place = out[i], entry[i]
         for k in range(width):
             best[k] = 0 if rowptr[i] == rowptr[i + 1] else -np.inf
@@ -140,23 +138,34 @@ def _extremum(
             best[k] *= sign
 
 
-def _dots(start: Any, stop: Any, rowptr: Any, col: Any, left: Any, right: Any, out: Any) -> None:
+def _dots(rows: Any, rowptr: Any, col: Any, left: Any, right: Any, out: Any) -> None:
     """Multiply rows of ``left``, ``[N, H, C]``, with rows of ``right``: one number for each entry and head."""
     heads, width = left.shape[1], left.shape[2]
-    for i in range(start, stop):
-        a = left[i]
-        for e in range(rowptr[i], rowptr[i + 1]):
-            b = right[col[e]]
-            for h in range(heads):
-                dot = a[h, 0] * 0
+    for i in range(rows[0], rows[1]):
+        for h in range(heads):
+            x = left[i, h]
+            e, end = rowptr[i], rowptr[i + 1]
+            while e + 4 <= end:
+                a, b, c, d = right[col[e], h], right[col[e + 1], h], right[col[e + 2], h], right[col[e + 3], h]
+                p = q = r = s = x[0] * 0
                 for k in range(width):
-                    dot += a[h, k] * b[h, k]
-                out[e, h] = dot
+                    p += x[k] * a[k]
+                    q += x[k] * b[k]
+                    r += x[k] * c[k]
+                    s += x[k] * d[k]
+                out[e, h], out[e + 1, h], out[e + 2, h], out[e + 3, h] = p, q, r, s
+                e += 4
+            while e < end:
+                a = right[col[e], h]
+                p = x[0] * 0
+                for k in range(width):
+                    p += x[k] * a[k]
+                out[e, h] = p
+                e += 1
 
 
 def _scores(
-    start: Any,
-    stop: Any,
+    rows: Any,
     rowptr: Any,
     col: Any,
     perm: Any,
@@ -171,7 +180,7 @@ def _scores(
     """Write the score of each edge less the largest of its row; that of an edge of weight 0 does not count."""
     heads = source.shape[1]
     largest = np.empty(heads, source.dtype)
-    for i in range(start, stop):
+    for i in range(rows[0], rows[1]):
         for h in range(heads):
             largest[h] = -np.inf
         for e in range(rowptr[i], rowptr[i + 1]):
@@ -195,11 +204,11 @@ def _scores(
                     out[p, h] = bound
 
 
-def _shares(start: Any, stop: Any, rowptr: Any, col: Any, perm: Any, weight: Any, least: Any, out: Any) -> None:
+def _shares(rows: Any, rowptr: Any, col: Any, perm: Any, weight: Any, least: Any, out: Any) -> None:
     """Divide numbers of edges, times their weights, by their sum over each row."""
     heads = out.shape[1]
     total = np.empty(heads, out.dtype)
-    for i in range(start, stop):
+    for i in range(rows[0], rows[1]):
         for h in range(heads):
             total[h] = least
         for e in range(rowptr[i], rowptr[i + 1]):
@@ -217,8 +226,7 @@ def _shares(start: Any, stop: Any, rowptr: Any, col: Any, perm: Any, weight: Any
 
 
 def _score_gradients(
-    start: Any,
-    stop: Any,
+    rows: Any,
     rowptr: Any,
     col: Any,
     perm: Any,
@@ -234,7 +242,7 @@ def _score_gradients(
     """Write the gradient of the score of each edge, and add it up over each row."""
     heads = source.shape[1]
     dot = np.empty(heads, source.dtype)
-    for i in range(start, stop):
+    for i in range(rows[0], rows[1]):
         for h in range(heads):
             dot[h] = 0
             total[i, h] = 0
@@ -344,12 +352,10 @@ def _by_rows(loop: Callable[..., None], pattern: Pattern, size: int, *arrays: An
     num_threads = max(min(torch.get_num_threads(), work // _GRAIN), 1)
     shares = np.linspace(0, pattern.num_entries, num_threads + 1)[1:-1]
     bounds = [0, *np.searchsorted(rowptr, shares).tolist(), pattern.num_rows]
-    others = [
-        threading.Thread(target=loop, args=(start, stop, rowptr, col, *arrays)) for start, stop in pairwise(bounds[1:])
-    ]
+    others = [threading.Thread(target=loop, args=(rows, rowptr, col, *arrays)) for rows in pairwise(bounds[1:])]
     for thread in others:
         thread.start()
-    loop(0, bounds[1], rowptr, col, *arrays)
+    loop((0, bounds[1]), rowptr, col, *arrays)
     for thread in others:
         thread.join()
 

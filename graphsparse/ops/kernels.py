@@ -1,17 +1,22 @@
-"""The products of a sparse matrix with a dense one, without gradients: one function per reduction, three backends.
+"""The products of a sparse matrix with a dense one, without gradients: one function per reduction, four backends.
 
-On CPU the backend ``"torch"`` is chosen for everything. Time of the others as a multiple of its time (``sum`` forward
-with F = 8 to 256 features; ``max`` with 128, forward alone, and forward with the gradient of x), for the normalised
-adjacency of ogbn-arxiv (169,343 nodes, 2,484,941 entries), float32, one thread of an AMD EPYC on a machine that was
-also at other work, torch 2.13, medians of 3 to 5 runs, by ``benchmarks/spmm.py``:
+On CPU the backend ``"numba"``, loops compiled at their first call, is chosen where numba is installed and rows are not
+narrow, else ``"torch"``. Time of the others as a multiple of the time of the first, for the normalised adjacency of
+ogbn-arxiv (169,343 nodes, 2,484,941 entries), float32, one thread of an AMD EPYC with AVX-512 on a machine that was
+also at other work, torch 2.13, medians of 3 to 7 runs, by ``benchmarks/spmm.py``; F features, ``both`` is forward and
+the gradient of x, ``values`` those of the values too:
 
-=============================  =====  ======  ======  =======  =======  ===========  ============
-backend                        sum 8  sum 32  sum 64  sum 128  sum 256  max fwd 128  max both 128
-=============================  =====  ======  ======  =======  =======  ===========  ============
-torch-sparse                   3.3    4.5     3.5     4.3      4.1      6.1          2.4
-gather-scatter                 11     2.6     1.4     1.2      2.3      1.6          4.0
-PyG: gather, weigh, scatter    10     4.0     2.5     3.1      18       3.8          13
-=============================  =====  ======  ======  =======  =======  ===========  ============
+==================  =====  ======  ======  =======  =======  ===========  =============  ===========  ============
+path                sum 8  sum 32  sum 64  sum 128  sum 256  sum both 64  sum values 64  max both 64  max both 128
+==================  =====  ======  ======  =======  =======  ===========  =============  ===========  ============
+torch, its best     0.7    1.4     1.6     1.8      1.9      2.2          1.8            1.6          1.5
+torch-sparse        2.5    4.0     6.4     5.1      6.1      7.0          3.7            2.9          2.2
+gather-scatter      6.4    2.4     3.2     2.7      2.9      3.0          2.2            3.7          3.0
+PyG's three steps   9.8    3.0     5.8     5.4      6.2      5.5          4.0            8.3          4.9
+==================  =====  ======  ======  =======  =======  ===========  =============  ===========  ============
+
+PyG gathers, weighs and scatters. An extremum without gradients takes torch 0.6 to 0.85 of the time of the loops, which
+look for its entry as well, and is left to torch.
 
 For a sum on CPU torch has two kernels: that of MKL, and its own, which is called with a reduction. Time of the former
 times that of the latter on the same graph: 0.35 at F = 8, 0.4 at 16, 0.65 at 32, 0.6 at 40, 0.9 at 64, 1.05 at 96, 1.3
@@ -35,6 +40,8 @@ _BLOCK_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}
 HALF = (torch.bfloat16, torch.float16)
 #: Bytes of a row of x from which on MKL's kernel is not the fastest for sums; measured as told above.
 NARROW = 256
+#: Bytes of a row of x from which on a compiled loop is the fastest for sums.
+_COMPILED_FROM = 128
 #: Types that the compiled loops are there for.
 COMPILED = (torch.float32, torch.float64)
 
@@ -44,7 +51,7 @@ def choose_backend(backend: str | None, reduce: str, device: torch.device, row_b
     on_cpu = device.type == "cpu"
     has_reduction = on_cpu or reduce in ("sum", "mean")
     if backend is None:
-        narrow = reduce in ("sum", "mean") and row_bytes < NARROW
+        narrow = reduce in ("sum", "mean") and row_bytes < _COMPILED_FROM
         if on_cpu and not narrow and has_module("numba"):
             return "numba"
         if has_reduction:
@@ -112,7 +119,7 @@ def extremum(
         return x.new_zeros(shape), torch.full(shape, pattern.num_entries, device=x.device)
     value = None if value is None else value.detach().to(x.dtype)
     x = x.detach().contiguous()
-    if backend == "numba" and x.dtype in COMPILED:
+    if backend == "numba" and need_entry and x.dtype in COMPILED:
         from graphsparse.ops import compiled
 
         return compiled.extremum(pattern, value, x, reduce)
