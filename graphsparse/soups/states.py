@@ -1,6 +1,6 @@
 """Arithmetic on state dicts: whether they fit together, mixtures and weighted sums of them, tensors with two names."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -196,13 +196,16 @@ def _labelled(weights: Any) -> list[tuple[str, Any]]:
     return [("'weights'", weights)]
 
 
-def check_states(states: States, like: State | None = None, name: str = "ingredients") -> None:
+def check_states(
+    states: States, like: State | None = None, name: str = "ingredients", shorter: Collection[str] = ()
+) -> None:
     """Refuse state dicts that cannot be mixed; they are read one after another.
 
     Args:
         states: State dicts.
         like: State dict that they must fit; the first of them when ``None``.
         name: What they are called in messages.
+        shorter: Tensors that may have fewer rows than those of ``like``, as heads with fewer outputs do.
     """
     if isinstance(states, Mapping | Tensor) or not hasattr(states, "__len__") or not hasattr(states, "__getitem__"):
         raise TypeError(f"'{name}' must be a list or a store of state dicts (got {type(states).__name__})")
@@ -218,13 +221,18 @@ def check_states(states: States, like: State | None = None, name: str = "ingredi
         if i == 0:
             like = {key: torch.empty_like(value, device="meta") for key, value in like.items()}
             where = {key: value.device for key, value in state.items()}
-        check_fit(state, like, f"ingredient {i} does not fit {what}")
+        heads = {key: state[key] for key in shorter if key in state and _is_shorter(state[key], like[key])}
+        check_fit(state, {**like, **heads}, f"ingredient {i} does not fit {what}")
         _check_devices(state, where, f"ingredient {i} does not fit ingredient 0")
         for key, value in state.items():
             if value.is_complex():
                 raise ValueError(f"'{name}' must hold real numbers (got complex ones in {key!r})")
             if value.is_floating_point() and bool(value.isnan().any()):
                 raise ValueError(f"ingredient {i} holds values that are not numbers, in {key!r}")
+
+
+def _is_shorter(value: Tensor, like: Tensor) -> bool:
+    return value.dim() == like.dim() > 0 and value.shape[1:] == like.shape[1:] and len(value) < len(like)
 
 
 def check_fit(state: State, like: State, what: str) -> None:

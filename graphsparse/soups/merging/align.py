@@ -1,6 +1,6 @@
 """Bring the hidden channels of networks that were trained apart into one order, in which a mean makes sense."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -136,7 +136,9 @@ def align(
         raise ValueError(f"'how' must be one of {list(_HOW)} (got {how!r})")
     graph = _graph(model, data, how)
     groups, ties = channel_groups(model, graph, call), tied_names(model)
-    _check_fit(states, model, groups)
+    hidden = {slot.name for group in groups for slot in group.slots if slot.axes[0] == 0}
+    like = model.state_dict()
+    check_states(states, like, "states", shorter=like.keys() - hidden)
     if not isinstance(reference, int) or not 0 <= reference < len(states):
         raise ValueError(f"'reference' must be the index of one of {len(states)} states (got {reference!r})")
     if how == "weights":
@@ -170,21 +172,6 @@ def _graph(model: nn.Module, data: Any, how: str) -> Data | HeteroData:
         for key in [key for key in store if key == "y" or key.endswith("_mask")]:
             del store[key]
     return plain
-
-
-def _check_fit(states: States, model: nn.Module, groups: Sequence[ChannelGroup]) -> None:
-    """Refuse state dicts that do not fit the model, but for fewer outputs."""
-    like = model.state_dict()
-    hidden = {slot.name for group in groups for slot in group.slots if slot.axes[0] == 0}
-    if isinstance(states, Mapping | Tensor) or not hasattr(states, "__len__") or len(states) == 0:
-        check_states(states, like, "states")
-    for i in range(len(states)):
-        state, own = states[i], dict(like)
-        for name, value in state.items() if isinstance(state, Mapping) else ():
-            full = like.get(name) if name not in hidden and isinstance(value, Tensor) else None
-            if full is not None and full.dim() and value.shape[1:] == full.shape[1:] and len(value) < len(full):
-                own[name] = value
-        check_states([state], own, "states")
 
 
 def _assignment(similarity: Tensor) -> Tensor:

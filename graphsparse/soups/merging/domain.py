@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphsparse.soups.states import States
 from graphsparse.training.check import check_features
 
 #: What the outputs of a merged network are to meet.
@@ -52,6 +53,23 @@ def check_target(target: str, num_outputs: int) -> None:
         )
     if target not in ("probabilities", "logits"):
         raise ValueError(f"'target' must be 'probabilities' or 'logits' (got {target!r})")
+
+
+def num_outputs(model: nn.Module) -> int:
+    """Return the number of outputs of a model, as its last matrix has it."""
+    last = [parameter for parameter in model.parameters() if parameter.dim() == 2][-1]
+    return int(getattr(model, "out_channels", last.size(0)))
+
+
+def domains_for(states: States, model: nn.Module, data: Any, responsibility: Any, classes: Any) -> list[Domain]:
+    """Return what each network answers for, which a store knows itself if nothing else is said."""
+    if callable(check_graph := getattr(states, "check_graph", None)) and isinstance(data, Data):
+        check_graph(data)
+    parts, seen = getattr(states, "parts", None), None
+    if responsibility is None and callable(parts) and isinstance(data, Data):
+        responsibility = parts()
+        seen = None if responsibility is None else parts(halo=True)
+    return domains_of(data, responsibility, classes, len(states), num_outputs(model), seen)
 
 
 def domains_of(

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from graphsparse.soups.diagnosis import ANGLE, angle_between
 from graphsparse.soups.merging.align import AlignedStates
-from graphsparse.soups.merging.domain import Domain, domains_of
+from graphsparse.soups.merging.domain import Domain, domains_for, num_outputs
 from graphsparse.soups.merging.statistics import Statistics
 from graphsparse.soups.recipes.soup import SoupResult
 from graphsparse.soups.states import Mixture, State, States, Weights, check_states, tie, tied_names, weighted_sum
@@ -287,12 +287,13 @@ def merge(
     if classes is not None and not chosen.heads:
         able = sorted(name for name, other in MERGES.items() if other.heads)
         raise ValueError(f"'classes' can be given to the methods {able} (got {method!r})")
-    _check_states(states, model, classes)
+    like = model.state_dict()
+    check_states(states, like, shorter=() if classes is None else like.keys())
     domains, statistics = None, None
     if "graph" in chosen.needs and data is None:
         statistics = _statistics(states, chosen, responsibility, classes)
     elif "graph" in chosen.needs:
-        domains = _domains(states, model, data, responsibility, classes)
+        domains = domains_for(states, model, data, responsibility, classes)
     if "base" in chosen.needs:
         base = _base(states, model, base, method)
     if chosen.start == "shared" and not isinstance(states, AlignedStates):
@@ -303,32 +304,6 @@ def merge(
     weights = found.weights if isinstance(found, Mixture) else None
     done = {name: found[name].detach().to(value, copy=True) for name, value in model.state_dict().items()}
     return SoupResult(tie(done, tied_names(model)), weights, None, [], run.trace)
-
-
-def _check_states(states: States, model: nn.Module, classes: Any) -> None:
-    """Refuse state dicts that do not fit the model, but for heads with fewer outputs where classes are named."""
-    like = model.state_dict()
-    if classes is None:
-        check_states(states, like)
-        return
-    for i in range(len(states)):
-        state = states[i]
-        heads = {name for name in like.keys() & state.keys() if _is_head(state[name], like[name])}
-        check_states([state], {name: state[name] if name in heads else value for name, value in like.items()})
-
-
-def _is_head(value: Tensor, like: Tensor) -> bool:
-    return value.dim() == like.dim() and value.shape[1:] == like.shape[1:] and value.size(0) < like.size(0)
-
-
-def _domains(states: States, model: nn.Module, data: Any, responsibility: Any, classes: Any) -> list[Domain]:
-    if callable(check_graph := getattr(states, "check_graph", None)) and isinstance(data, Data):
-        check_graph(data)
-    parts, seen = getattr(states, "parts", None), None
-    if responsibility is None and callable(parts) and isinstance(data, Data):
-        responsibility = parts()
-        seen = None if responsibility is None else parts(halo=True)
-    return domains_of(data, responsibility, classes, len(states), num_outputs(model), seen)
 
 
 def _statistics(states: States, method: MergeMethod, responsibility: Any, classes: Any) -> Callable[[int], Statistics]:
@@ -343,12 +318,6 @@ def _statistics(states: States, method: MergeMethod, responsibility: Any, classe
         if given is not None:
             raise ValueError(f"{name!r} needs 'data': statistics are those of each network's own nodes and all classes")
     return lambda index: Statistics.read(*read(index))
-
-
-def num_outputs(model: nn.Module) -> int:
-    """Return the number of outputs of a model, as its last matrix has it."""
-    last = [parameter for parameter in model.parameters() if parameter.dim() == 2][-1]
-    return int(getattr(model, "out_channels", last.size(0)))
 
 
 def _base(states: States, model: nn.Module, base: State | None, method: str) -> State:

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphsparse.soups.merging.domain import domains_of
-from graphsparse.soups.merging.merge import _check_states, _domains, num_outputs
+from graphsparse.soups.merging.domain import domains_for, domains_of, num_outputs
 from graphsparse.soups.merging.outputs import logits_of, network_of
-from graphsparse.soups.states import States
+from graphsparse.soups.states import States, check_states
 from graphsparse.training.check import check_graph, check_model
 
 
@@ -57,8 +56,9 @@ def route(
     """
     check_model(model)
     check_graph(data)
-    _check_states(states, model, classes)
-    asked = _domains(states, model, data, responsibility, classes)
+    like = model.state_dict()
+    check_states(states, like, shorter=() if classes is None else like.keys())
+    asked = domains_for(states, model, data, responsibility, classes)
     parts = getattr(states, "parts", None)
     given = parts() if responsibility is None and callable(parts) else responsibility
     placed = domains_of(data, given, classes, len(states), num_outputs(model))  # by their numbers in the whole graph
