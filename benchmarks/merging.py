@@ -2,16 +2,19 @@
 
 python benchmarks/merging.py --data cora citeseer pubmed dblp --net GCN SAGE --case parts-8 --workers 2
 python benchmarks/merging.py --data cora citeseer pubmed dblp --net GCN SAGE --case parts-2 parts-64 classes same
+python benchmarks/merging.py --data cora citeseer dblp pubmed --net GCN SAGE --case skewed skewed-1 skewed-2
 python benchmarks/merging.py --data ogbn-arxiv-structure flickr-structure --net GCN SAGE --case parts-8 --hidden 128
 
 In `parts-K` each of K networks is trained on the nodes, edges and labels of one of K METIS parts and sees nothing else;
 in `classes` each of two is trained on the whole graph with the labels of one half of the classes and has outputs for
-these alone; in `same` two networks are trained on everything. All start from their own weights, or, with `--start
-shared`, from the same ones. Layers are those of `accelerate`. Half of the nodes of every class are for training and a
-quarter each for validation and test, but where a set has an official split of a large graph. Within a seed every row
-has the same split, parts and networks. No method is tuned, none sees a label; rows marked `labels` do. A network
-answers for the nodes of its part, in `classes` for its training nodes, in `same` for all; with `everywhere` all
-networks answer for all nodes.
+these alone; in `skewed` each of two sees the whole graph and the labels of one half of the nodes, of which the first
+has 20 % of the odd classes and 80 % of the even ones, tested on both halves (`skewed`) or one (`skewed-1`, `skewed-2`);
+in `same` two networks are trained on everything. All start from their own weights, or, with `--start shared`, from the
+same ones. Layers are those of `accelerate`. Half of the nodes of every class are for training and a quarter each for
+validation and test, but where a set has an official split of a large graph. Within a seed every row has the same
+split, parts and networks. No method is tuned, none sees a label; rows marked `labels` do. A network answers for the
+nodes of its part, in `classes` and `skewed` for its training nodes, in `same` for all; with `everywhere` all networks
+answer for all nodes.
 
 Controls: `everything` is one network on the whole graph; `fewer labels` one on the whole graph with a share 1/K of the
 training labels, anywhere; `best` the network with the highest score on the validation nodes that it has seen; `router`
@@ -83,6 +86,16 @@ def halves(y, generator):
     return masks
 
 
+def skewed_halves(y, generator):
+    """Return masks of two halves of the nodes: the first has 20 % of each odd class, and 80 % of each even one."""
+    first = torch.zeros(len(y), dtype=torch.bool)
+    for label in y.unique():
+        index = (y == label).nonzero().squeeze(1)
+        share = 0.2 if label % 2 else 0.8
+        first[index[torch.randperm(len(index), generator=generator)[: round(share * len(index))]]] = True
+    return first, ~first
+
+
 class Setting:
     """The networks of a seed, what each was trained on and answers for, and how one of all their size does."""
 
@@ -100,7 +113,7 @@ class Setting:
             Training(epochs=setting["epochs"], lr=0.01, weight_decay=5e-4, seed=seed),
         )
         kind, _, num = job["case"].partition("-")
-        self.num = int(num or 2)
+        self.num = int(num) if kind == "parts" else 2
         self.classes, self.graphs, self.owned = None, [self.data] * self.num, None
         if kind == "parts":
             part = partition_graph(self.data.edge_index, self.num, self.data.num_nodes, seed=seed)
@@ -111,6 +124,11 @@ class Setting:
             self.classes = [part.sort().values for part in order.tensor_split(self.num)]
             self.graphs = [self._of_classes(part) for part in self.classes]
             self.owned = [graph.train_mask.nonzero().squeeze(1) for graph in self.graphs]
+        elif kind == "skewed":
+            self.graphs = [self._of_half(half) for half in skewed_halves(self.data.y, generator)]
+            self.owned = [graph.train_mask.nonzero().squeeze(1) for graph in self.graphs]
+            if num:
+                self.data.test_mask = self.graphs[int(num) - 1].test_mask
         self.networks = [self._fit(graph, i) for i, graph in enumerate(self.graphs)]
         self.states = [network.state_dict for network in self.networks]
 
@@ -124,6 +142,13 @@ class Setting:
         for name in ("train_mask", "val_mask"):
             data[name] = data[name] & known
         data.num_outputs = len(classes)
+        return data
+
+    def _of_half(self, half):
+        """Return the graph with the labels of one half of the nodes."""
+        data = self.data.clone()
+        for name in ("train_mask", "val_mask", "test_mask"):
+            data[name] = data[name] & half
         return data
 
     def model(self, seed=0, outputs=None):
@@ -345,7 +370,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", default=["cora"])
     parser.add_argument("--net", nargs="+", choices=list(NETS), default=["GCN"])
-    parser.add_argument("--case", nargs="+", default=["parts-8"], help="parts-K, classes or same")
+    parser.add_argument("--case", nargs="+", default=["parts-8"], help="parts-K, classes, skewed or same")
     parser.add_argument("--start", choices=["own", "shared"], default="own")
     parser.add_argument("--row", nargs="+", default=METHODS, help="names of MERGES, or one followed by 'everywhere'")
     parser.add_argument("--seeds", type=int, default=5)

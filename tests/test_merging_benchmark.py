@@ -70,3 +70,12 @@ def test_what_networks_see_of_each_other(script):
         assert bool(classes.data.train_mask[nodes].all())
         assert torch.equal(own[graph.y[nodes]], classes.data.y[nodes])
     assert not set(classes.classes[0].tolist()) & set(classes.classes[1].tolist())
+    skewed = [script.Setting({**job, "case": case}, setting) for case in ("skewed", "skewed-1", "skewed-2")]
+    y, (first, second) = skewed[0].data.y, skewed[0].owned
+    assert not set(first.tolist()) & set(second.tolist())
+    assert torch.equal(torch.cat([first, second]).sort().values, skewed[0].data.train_mask.nonzero().squeeze(1))
+    assert (y[first] % 2).float().mean() < 0.4 < 0.6 < (y[second] % 2).float().mean()
+    tested = [part.data.test_mask for part in skewed]
+    assert torch.equal(tested[1] | tested[2], tested[0])
+    assert not (tested[1] & tested[2]).any()
+    assert all(torch.equal(one, other) for one, other in zip(skewed[0].owned, skewed[1].owned, strict=True))
