@@ -115,6 +115,7 @@ def test_a_deleted_mark_trains_that_ingredient_alone(cluster, tmp_path, undistur
     assert not leftovers(store.path)
 
 
+@pytest.mark.slow  # the local pool has the same law in test_train_ingredients.py
 def test_a_damaged_state_starts_that_ingredient_alone_from_scratch(cluster, tmp_path, undisturbed, monkeypatch):
     batches = {**BATCHES, "notes": tmp_path / "notes"}
     options = {"sampler": DeadlyBatches, "sampler_options": batches, "checkpoint_every": 1}
