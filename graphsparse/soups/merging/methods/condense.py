@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from graphsparse.nn import ChannelUnits, channel_units
+from graphsparse.nn.features import sparse_if_worth_it
+from graphsparse.ops import spmm
 from graphsparse.soups.merging.domain import Domain, Target, check_target
 from graphsparse.soups.merging.head import solved_head
 from graphsparse.soups.merging.least_squares import LeastSquares
@@ -125,21 +127,23 @@ class _Parents:
         self, m: LinearMap, candidates: Sequence[Tensor], kept: Sequence[Tensor], number: int
     ) -> list[Tensor]:
         """Return for each domain the inputs of the next map that the units of all networks give, ``[n, columns]``."""
-        graphs = {id(model): model for model in self.models}
-        given = {}
+        graphs, outs = {id(model): model for model in self.models}, {}
         for key, model in graphs.items():
             z = model.inputs(self.merged, torch.arange(len(model.layers.x)))[number]
-            given[key] = m.inputs(z).to(z)
+            z, matrix = m.inputs(z).to(z), torch.cat([candidate.to(z) for candidate in candidates], 1)
+            sparse = sparse_if_worth_it(z)
+            out = z @ matrix if sparse is None else spmm(sparse, matrix)
+            outs[key] = out.view(len(z), len(candidates), -1)
         parts: list[list[Tensor]] = [[] for _ in self.domains]
         for j, state in enumerate(self.run):
             for key, model in graphs.items():
                 shown: dict[int, Tensor] = {}
-                out = (given[key] @ candidates[j].to(given[key])).to(model.layers.device)
+                out = outs[key][:, j].contiguous().to(model.layers.device)
                 model.run(state, shown.__setitem__, {number: out})
                 for i, domain in enumerate(self.domains):
                     if self.models[i] is model:
-                        z = shown[number + 1].cpu()[domain.nodes]
-                        parts[i].append(z.view(len(z), -1, out.size(1))[:, :, kept[j]])
+                        near = shown[number + 1].cpu()[domain.nodes]
+                        parts[i].append(near.view(len(near), -1, out.size(1))[:, :, kept[j]])
         return [torch.cat(part, 2).flatten(1) for part in parts]
 
     def _renew_statistics(self, number: int) -> None:
