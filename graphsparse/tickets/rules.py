@@ -1,7 +1,7 @@
 """Rules that say which weights are kept while a model is trained."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from torch.optim import Optimizer
 
@@ -115,7 +115,40 @@ class Gradual:
 
 
 @dataclass(frozen=True)
-class SET:
+class _Exchange:
+    """Some kept weights are exchanged for others now and then."""
+
+    every: int = 10
+    fraction: float = 0.3
+    end: float = 0.75
+    ratio: Ratio = "erk"
+    nested: ClassVar[bool] = False
+
+    def _growth(self) -> dict[str, Any]:
+        """Return how weights are chosen that grow."""
+        return {"growth": "random"}
+
+    def __post_init__(self) -> None:
+        check_move(every=self.every, fraction=self.fraction, **self._growth())
+        check_share(self.end, "end")
+        check_ratio(self.ratio)
+
+    def __call__(self, optimizer: Optimizer, sparsity: float, *, steps: int | None, seed: int) -> DropAndGrow:
+        """Attach the mask to an optimiser."""
+        return DropAndGrow(
+            optimizer,
+            sparsity,
+            end=_part(self.end, steps),
+            every=self.every,
+            fraction=self.fraction,
+            scope=_scope(self.ratio),
+            seed=seed,
+            **self._growth(),
+        )
+
+
+@dataclass(frozen=True)
+class SET(_Exchange):
     """The smallest of the kept weights are exchanged for others now and then, which are drawn by chance.
 
     Args:
@@ -136,33 +169,9 @@ class SET:
     Communications 9, 2018; see :class:`~graphsparse.training.DropAndGrow`.
     """
 
-    every: int = 10
-    fraction: float = 0.3
-    end: float = 0.75
-    ratio: Ratio = "erk"
-    nested: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_move("random", self.every, self.fraction, 1, "reset")
-        check_share(self.end, "end")
-        check_ratio(self.ratio)
-
-    def __call__(self, optimizer: Optimizer, sparsity: float, *, steps: int | None, seed: int) -> DropAndGrow:
-        """Attach the mask to an optimiser."""
-        return DropAndGrow(
-            optimizer,
-            sparsity,
-            end=_part(self.end, steps),
-            growth="random",
-            every=self.every,
-            fraction=self.fraction,
-            scope=_scope(self.ratio),
-            seed=seed,
-        )
-
 
 @dataclass(frozen=True)
-class RigL:
+class RigL(_Exchange):
     """The smallest of the kept weights are exchanged for those where the gradient is largest.
 
     Args:
@@ -185,32 +194,11 @@ class RigL:
     arXiv 2102.02887; see :class:`~graphsparse.training.DropAndGrow`.
     """
 
-    every: int = 10
-    fraction: float = 0.3
-    end: float = 0.75
-    ratio: Ratio = "erk"
     accumulate: int = 1
     moments: Moments = "reset"
-    nested: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        check_move("gradient", self.every, self.fraction, self.accumulate, self.moments)
-        check_share(self.end, "end")
-        check_ratio(self.ratio)
-
-    def __call__(self, optimizer: Optimizer, sparsity: float, *, steps: int | None, seed: int) -> DropAndGrow:
-        """Attach the mask to an optimiser."""
-        return DropAndGrow(
-            optimizer,
-            sparsity,
-            end=_part(self.end, steps),
-            every=self.every,
-            fraction=self.fraction,
-            scope=_scope(self.ratio),
-            accumulate=self.accumulate,
-            moments=self.moments,
-            seed=seed,
-        )
+    def _growth(self) -> dict[str, Any]:
+        return {"growth": "gradient", "accumulate": self.accumulate, "moments": self.moments}
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ class DropAndGrow(FixedMask):
         self.fired = [before | now for before, now in zip(self.fired, moved, strict=True)]
 
 
-def check_move(growth: str, every: int, fraction: float, accumulate: int, moments: str) -> None:
+def check_move(growth: str, every: int, fraction: float, accumulate: int = 1, moments: str = "reset") -> None:
     """Refuse options of a moving mask that are out of range."""
     if growth not in ("gradient", "random"):
         raise ValueError(f"'growth' must be 'gradient' or 'random' (got {growth!r})")
