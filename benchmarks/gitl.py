@@ -4,9 +4,10 @@ python benchmarks/gitl.py --pairs cora-A citeseer-A --workers 2            # all
 python benchmarks/gitl.py --pairs cora-coauthor-citation acm-psp-pap --methods chain mlp_target gnn_target cosine
 
 A seed draws the protocol (where it draws anything), the split and all weights; every method of a seed sees the same
-split. `GITL` gives three rows: the default, what of its candidates is best on validation alone, and the one candidate
-that is no other row. `chain` gives three: the teacher alone, the student alone, and the published chain, which is both
-with the propagation of edge labels at the weight that validation chooses.
+split. `GITL` gives four rows: the default, what of its candidates is best on validation alone, the one candidate that
+is no other row, and the same choice among what knows nothing of the source. `chain` gives three: the teacher alone, the
+student alone, and the published chain, which is both with the propagation of edge labels at the weight that validation
+chooses.
 Controls teach the student with the links of the source rewired (degrees kept), or with wrong keys (the shared nodes of
 the source permuted): what remains of its gain then does not come from shared structure. `shared` keeps that share of
 the shared nodes in the source, `weight` multiplies the source's links. `best baseline` is the one of highest mean on
@@ -60,7 +61,16 @@ PAIRS = {
 #: Row -> the candidate that it is.
 STAGES = {"teacher": "teacher", "student": "student", "published chain": "student+edge_labels_enriched"}
 DEFAULT = ("GITL", "GITL, best candidate", "student+edge_labels")
+NO_SOURCE = "GITL, no source"
 BEST = "best baseline"
+#: Row -> the candidates of the GITL that it comes from.
+CANDIDATES = {
+    **dict.fromkeys(DEFAULT),
+    **dict.fromkeys(STAGES, GITL.PUBLISHED),
+    NO_SOURCE: (
+        *("mlp_target", "gnn_target", "xmc", "pagerank", "resource_allocation", "preferential_attachment", "cosine"),
+    ),
+}
 CONTROLS = ("student, rewired source", "student, wrong keys")
 SHARES, WEIGHTS = (0.25, 0.5, 0.75), (0.0, 0.25, 0.5)
 SENSITIVITY = (*(f"student, shared {share:g}" for share in SHARES), *(f"student, weight {w:g}" for w in WEIGHTS))
@@ -77,6 +87,7 @@ CLAIMS = (
     ("gnn_enriched", "gnn_target", "the source's links among shared nodes help"),
     ("GITL", BEST, "against the best of all baselines"),
     ("GITL", "GITL, best candidate", "the sum of candidates against the one that validation finds best"),
+    ("GITL", NO_SOURCE, "against the same choice among what knows nothing of the source: what the source is worth"),
     ("GITL", "published chain", "against the published chain"),
     ("GITL", "cosine", "against the cosine of features"),
     ("GITL", "pagerank_enriched", "against walks along the links of both, which need no training"),
@@ -138,11 +149,13 @@ def run_group(group, setting):
     rows, fitted = [], {}
     for job in group:
         method, begin = job["method"], time.perf_counter()
-        if method in (*STAGES, *DEFAULT):
-            names = None if method in DEFAULT else GITL.PUBLISHED
+        if method in CANDIDATES:
+            names = CANDIDATES[method]
             if names not in fitted:
                 sizes = (setting["epochs"], 2 * setting["epochs"])
-                made = GITL.small(*sizes, candidates=names, combine=names is None, links_per_epoch=LINKS_PER_EPOCH)
+                made = GITL.small(
+                    *sizes, candidates=names, combine=names != GITL.PUBLISHED, links_per_epoch=LINKS_PER_EPOCH
+                )
                 if pair.target.x is None:
                     made.teacher = teacher_of(setting["epochs"])
                 fitted[names] = made.fit(pair, split, seed=seed)
@@ -161,7 +174,7 @@ def run_group(group, setting):
         pos, neg = scorer.score(split.test), scorer.score(split.test_neg)
         report = link_report(pos, neg, split.test, split.test_neg, degree, ks=[50])
         row = {**job, "figures": report, "seconds": round(time.perf_counter() - begin, 2)}
-        if method == "GITL":
+        if method in ("GITL", NO_SOURCE):
             row |= {"kept": gitl.kept, "validation": gitl.validation}
         rows.append(row)
     return rows
@@ -287,7 +300,7 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder of the results")
     args = parser.parse_args(argv)
 
-    groups = {"GITL": DEFAULT, "chain": tuple(STAGES), "controls": CONTROLS, "sensitivity": SENSITIVITY}
+    groups = {"GITL": (*DEFAULT, NO_SOURCE), "chain": tuple(STAGES), "controls": CONTROLS, "sensitivity": SENSITIVITY}
     methods = [name for given in args.methods for name in groups.get(given, (given,))]
     jobs = [
         dict(zip(KEYS, values, strict=True))

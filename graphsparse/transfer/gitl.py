@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 STEPS = {"edge_labels": "target", "edge_labels_enriched": "enriched_target"}
 #: Rules that read features; "student" gives way to "teacher" where there are none.
 _NEED_FEATURES = ("cosine", "mlp_target", "mlp_enriched", "dgi_features", "egi_features")
+#: PageRank is a candidate unasked where starting nodes times links are at most so many: about ten minutes of one core.
+_MOST_STEPS = 10**11
 
 
 class GITL(LinkPredictor):
@@ -49,7 +51,7 @@ class GITL(LinkPredictor):
     no held-out link is in any graph.
 
     Candidates that the choice does not use are not in a file. PageRank takes time in proportion to the nodes of all
-    validation pairs times the links: on a graph of millions of nodes name candidates without it.
+    validation pairs times the links: where that is long it is left out, with a warning, unless it is named.
 
     Args:
         candidates: Names: ``"teacher"``, ``"student"``, those of :data:`~graphsparse.transfer.BASELINES`, and any of
@@ -201,7 +203,7 @@ class GITL(LinkPredictor):
 
     def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
         """Fit all candidates and decide."""
-        names = self._names(pair)
+        names = self._names(pair, split)
         queries, number = torch.cat([split.val, split.val_neg], 1), split.val.size(1)
         positive = torch.arange(queries.size(1)) < number
         if bool(positive.all()) or number == 0:
@@ -238,9 +240,14 @@ class GITL(LinkPredictor):
         summary = self._summary(pair, split, names, validation, kept)
         return state | {"parts": parts, "kept": kept, "validation": validation, "summary": summary}
 
-    def _names(self, pair: "SharedNodePair") -> list[str]:
-        """Return the candidates for a pair, which may have no features."""
-        names = list(self.CANDIDATES if self.candidates is None else self.candidates)
+    def _names(self, pair: "SharedNodePair", split: "LinkSplit") -> list[str]:
+        """Return the candidates for a pair, which may be large or have no features."""
+        names = list(self.candidates or self.CANDIDATES)
+        starts = torch.unique(torch.cat([split.val, split.val_neg], 1)).numel()
+        links = pair.target.num_edges + sum(source.num_edges for source in pair.source)
+        if self.candidates is None and starts * links > _MOST_STEPS:
+            names = [name for name in names if not name.startswith("pagerank")]
+            warnings.warn("PageRank would take long here and is left out; 'candidates' may name it", stacklevel=5)
         if pair.target.get("x") is not None:
             return names
         bare = [name.replace("student", "teacher") for name in names if name.split("+")[0] not in _NEED_FEATURES]

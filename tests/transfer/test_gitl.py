@@ -19,6 +19,7 @@ from graphsparse.transfer import (
     sage_encoder,
     split_links,
 )
+from graphsparse.transfer import gitl as module
 from graphsparse.transfer.propagation.step import PropagationStep
 
 SHORT = link_training(epochs=10, lr=1e-2, eval_every=2)
@@ -150,6 +151,14 @@ def test_only_what_is_asked_for_is_fitted(data):
     plain = MLPStudent(16, emb_weight=0.0, training=SHORT)
     assert list(gitl("student", student=plain).fit(*data).fitted) == ["student"]
     assert list(gitl("student").fit(*data).fitted) == ["teacher", "student"]
+
+
+def test_pagerank_is_left_out_where_it_takes_long(data, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_STEPS", 10)
+    with pytest.warns(UserWarning, match="PageRank would take long here and is left out; 'candidates' may name it"):
+        fitted = gitl().fit(*data)
+    assert set(GITL.CANDIDATES) - set(fitted.fitted) == {"pagerank", "pagerank_enriched"}
+    assert "pagerank" in gitl(*RULES).fit(*data).fitted
 
 
 def test_predicts_links_and_follows_from_the_seed():
