@@ -238,7 +238,9 @@ class GITL(LinkPredictor):
                 own = made.state if predictor else made.state()
                 state |= {f"{part}/{key}": held for key, held in own.items()}
         summary = self._summary(pair, split, names, validation, kept)
-        return state | {"parts": parts, "kept": kept, "validation": validation, "summary": summary}
+        same = _twins(state)
+        state = {name: held for name, held in state.items() if name not in same}
+        return state | {"same": same, "parts": parts, "kept": kept, "validation": validation, "summary": summary}
 
     def _names(self, pair: "SharedNodePair", split: "LinkSplit") -> list[str]:
         """Return the candidates for a pair, which may be large or have no features."""
@@ -280,8 +282,9 @@ class GITL(LinkPredictor):
 
     def prepare(self) -> None:
         """Build what scores, where it was read from a file."""
-        for name, described in {} if self.fitted else self.state["parts"].items():
-            own = part_of(self.state, f"{name}/")
+        state = self.state | {name: self.state[first] for name, first in self.state["same"].items()}
+        for name, described in {} if self.fitted else state["parts"].items():
+            own = part_of(state, f"{name}/")
             if described is None:
                 self.fitted[name] = PropagationStep.restored(own, self.fitted[name.partition("+")[0]].score)
                 continue
@@ -289,7 +292,7 @@ class GITL(LinkPredictor):
             if made is None:
                 made = kinds_of(LinkPredictor)[described[0]].from_options(described[1])
             self.fitted[name] = made.restore(own, self.origin)
-        parts = {key: part.cpu() for key, part in part_of(self.state, "combination/").items()}
+        parts = {key: part.cpu() for key, part in part_of(state, "combination/").items()}
         self._combination = Combination(**parts) if parts else None
 
     @property
@@ -338,6 +341,19 @@ class GITL(LinkPredictor):
             lines.append(f"  {validation[name]:.4f}  {name}{more}")
         chosen = [*kept] if len(kept) == 1 else [f"{weight:.2f} {name}" for name, weight in kept.items()]
         return "\n".join([*lines, f"taken: {' + '.join(chosen)}"])
+
+
+def _twins(state: Mapping[str, Any]) -> dict[str, str]:
+    """Return names of tensors that equal an earlier one, with the name of that: most rules hold the same links."""
+    found: dict[str, str] = {}
+    tensors = [(name, held) for name, held in state.items() if isinstance(held, Tensor)]
+    for i, (name, held) in enumerate(tensors):
+        for first, other in tensors[:i]:
+            like = (other.dtype, other.device) == (held.dtype, held.device)
+            if like and first not in found and torch.equal(other, held):
+                found[name] = first
+                break
+    return found
 
 
 def _checked(candidates: Any) -> tuple[str, ...]:

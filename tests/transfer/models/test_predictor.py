@@ -1,6 +1,7 @@
 """What all predictors have in common: files, pickles, and what they refuse."""
 
 import copy
+import itertools
 import json
 import pickle
 
@@ -47,6 +48,12 @@ def fitted(name, pair, split):
     if name in chains:
         return GITL(teacher=teacher, student=student, **chains[name]).fit(pair, split)
     return BASELINES[name](pair, split, 3, OPTIONS)
+
+
+def always_better():
+    """A metric that grows each time it is asked for, so that what comes last is taken."""
+    count = itertools.count()
+    return lambda links, non_links: float(next(count))
 
 
 NAMES = ["teacher", "student", "GITL", "one of all", "published chain", *BASELINES]
@@ -101,6 +108,19 @@ def test_what_was_read_goes_on(data, tmp_path):
     assert set(read.kept) <= set(read.fitted) <= set(gitl.fitted)
     for name, candidate in read.fitted.items():
         assert torch.equal(candidate.score(split.test), gitl.fitted[name].score(split.test))
+
+
+def test_links_that_several_candidates_hold_are_in_a_file_once(tmp_path):
+    pair, split = small_pair()
+    names = ("pagerank_enriched", "preferential_attachment_enriched", "cosine")
+    gitl = GITL(names, metric=always_better()).fit(pair, split)
+    rules = [name for name in gitl.kept if name != "cosine"]
+    assert len(rules) > 1
+    gitl.save(tmp_path / "gitl")
+    with safe_open(tmp_path / "gitl", framework="pt") as file:
+        assert sum(name.endswith("edge_index") for name in file.keys()) == 1  # noqa: SIM118
+    read = GITL.load(tmp_path / "gitl", pair)
+    assert torch.equal(read.score(split.test), gitl.score(split.test))
 
 
 def test_a_file_holds_tensors_and_plain_values(data, tmp_path):
