@@ -13,8 +13,8 @@ the source permuted): what remains of its gain then does not come from shared st
 the shared nodes in the source, `weight` multiplies the source's links. `best baseline` is the one of highest mean on
 the test pairs, which nobody knows before. Test scores are computed once, from models that validation pairs have chosen.
 Metrics are over 5 non-links per link, in %; 16.7 is chance for average precision. Differences are paired by seed, with
-intervals of 95 % by Student's t. A run that was stopped goes on where it was; `--report` makes tables of the pairs and
-methods that have all seeds so far.
+intervals of 95 % by Student's t. A run that was stopped goes on where it was; `--report` makes tables of what
+is there, with the number of seeds where it is smaller.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import torch
-from cells import compute, whole
+from cells import compute, read
 from rewire import rewire
 from scipy.stats import t as student_t
 from tables import command, mean_and_std, versions, write_csv, write_text
@@ -231,14 +231,19 @@ def markdown(lines, gaps):
     """Format the tables: average precision of all methods on all pairs, and the claims."""
     pairs = list(dict.fromkeys(line["pair"] for line in lines))
     found = {(line["pair"], line["method"]): line for line in lines}
-    seeds = " to ".join(str(count) for count in sorted({line["seeds"] for line in lines}))
-    text = [f"Test average precision in % ({seeds} seeds; chance is 16.7)", ""]
+    most = max(line["seeds"] for line in lines)
+    text = [f"Test average precision in % ({most} seeds, or as many as in brackets; chance is 16.7)", ""]
     text += ["| method | " + " | ".join(pairs) + " |", "|" + "---|" * (len(pairs) + 1)]
     for method in dict.fromkeys(line["method"] for line in lines):
         cells = []
         for pair in pairs:
             line = found.get((pair, method))
-            cells.append(f"{line['average precision mean']:.1f} ± {line['average precision std']:.1f}" if line else "")
+            shown = ""
+            if line:
+                spread = f" ± {line['average precision std']:.1f}" if line["seeds"] > 1 else ""
+                few = f" ({line['seeds']})" if line["seeds"] < most else ""
+                shown = f"{line['average precision mean']:.1f}{spread}{few}"
+            cells.append(shown)
         text.append(f"| {method} | " + " | ".join(cells) + " |")
     text += ["", "Paired differences of average precision, with intervals of 95 %:", ""]
     text += ["| | " + " | ".join(pairs) + " |", "|" + "---|" * (len(pairs) + 1)]
@@ -296,7 +301,7 @@ def main(argv=None):
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=60, help="of graph networks; students take twice as many")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--report", action="store_true", help="tables of what is whole, nothing is computed")
+    parser.add_argument("--report", action="store_true", help="tables of what is there, nothing is computed")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder of the results")
     args = parser.parse_args(argv)
 
@@ -314,7 +319,8 @@ def main(argv=None):
         {"setting": {"epochs": args.epochs, "torch": torch.__version__}, "keys": KEYS},
     )
     if args.report:
-        rows = whole(jobs, path, cell=itemgetter("pair", "method"), **common)
+        done = {tuple(row[name] for name in KEYS): row for row in read(path, common["setting"])}
+        rows = [done[key] for job in jobs if (key := tuple(job.values())) in done]
     else:
         # A pair is made once for all methods.
         options = {"group_by": itemgetter("pair", "seed"), "workers": args.workers, "group_size": 1000}
