@@ -39,13 +39,15 @@ def student():
     return MLPStudent(16, dropout=0.0, training=SHORT)
 
 
+def chain(*names, **options):
+    return GITL(names, combine=False, teacher=teacher(), student=student(), **options)
+
+
 MAKERS = {
     "teacher": teacher,
     "teacher with neighbours": lambda: teacher(num_neighbors=[3, 3], batch_size=40),
-    "edge labels": lambda: GITL(teacher=teacher(), student=student(), propagation=EdgeLabelPropagation(lam=0.5)),
-    "both": lambda: GITL(
-        teacher=teacher(), student=student(), propagation=[EdgeLabelPropagation(), XMCPropagation()], guard=True
-    ),
+    "edge labels": lambda: chain("student+edge_labels_enriched", propagation=EdgeLabelPropagation(lam=0.5)),
+    "best of some": lambda: chain("teacher", "xmc", "student+edge_labels", "pagerank"),
     **{name: lambda name=name: BASELINES[name].make(OPTIONS) for name in OURS},
 }
 

@@ -1,4 +1,4 @@
-"""Scores of pairs that need no training: common neighbours, walks that return, and the cosine of features."""
+"""Scores of pairs that need no training: degrees, common neighbours, walks that return, the cosine of features."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -187,12 +187,38 @@ class PersonalizedPageRank:
         )
 
 
+class PreferentialAttachment:
+    r"""Scores pairs by how many links their ends have, :math:`s_{uv} = (d^{out}_u + 1) (d^{in}_v + 1)`.
+
+    One is added so that nodes without a link do not make all pairs equal.
+
+    Args:
+        edge_index: Edges ``[2, E]``, in both directions where they have none.
+        num_nodes: Number of nodes.
+
+    Example:
+        >>> PreferentialAttachment(torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), 4).score(torch.tensor([[0, 1], [1, 3]]))
+        tensor([6., 3.])
+
+    Source: Newman, *Clustering and preferential attachment in growing networks*, Physical Review E 64, 2001.
+    """
+
+    def __init__(self, edge_index: Tensor, num_nodes: int) -> None:
+        self._degree = [torch.bincount(ends, minlength=num_nodes).double() + 1 for ends in edge_index.cpu()]
+
+    def score(self, pairs: Tensor) -> Tensor:
+        """Return scores ``[Q]`` of pairs ``[2, Q]``."""
+        u, v = pairs.cpu()
+        return (self._degree[0][u] * self._degree[1][v]).float()
+
+
 @dataclass(eq=False)
 class GraphHeuristic(LinkPredictor):
     """Scores pairs by the links of a graph alone.
 
     Args:
-        kind: ``"common_neighbors"``, ``"adamic_adar"``, ``"resource_allocation"``, ``"pagerank"`` or ``"xmc"``.
+        kind: ``"common_neighbors"``, ``"adamic_adar"``, ``"resource_allocation"``,
+            ``"preferential_attachment"``, ``"pagerank"`` or ``"xmc"``.
         graph: Whose links: those of the ``"target"``, or of the ``"enriched_target"``.
     """
 
@@ -211,6 +237,8 @@ class GraphHeuristic(LinkPredictor):
         self._scorer: Scorer
         if self.kind == "pagerank":
             self._scorer = PersonalizedPageRank(edges, num_nodes, symmetric=not directed)
+        elif self.kind == "preferential_attachment":
+            self._scorer = PreferentialAttachment(edges, num_nodes)
         elif self.kind == "xmc":
             self._scorer = XMCPropagation(directed=directed).fit(edges, num_nodes)
         else:
@@ -239,6 +267,9 @@ def _heuristic(kind: str, graph: str, options: BaselineOptions) -> GraphHeuristi
     return GraphHeuristic(kind, graph)
 
 
-for _kind in ("common_neighbors", "adamic_adar", "resource_allocation", "pagerank", "xmc"):
+for _kind in (
+    *("common_neighbors", "adamic_adar", "resource_allocation"),
+    *("preferential_attachment", "pagerank", "xmc"),
+):
     register_baseline(_kind)(partial(_heuristic, _kind, "target"))
     register_baseline(f"{_kind}_enriched")(partial(_heuristic, _kind, "enriched_target"))

@@ -3,7 +3,7 @@
 import copy
 import json
 import pickle
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, NoneType
@@ -186,7 +186,7 @@ class LinkPredictor:
         tensors, header = read_tensors(path, _KIND)
         with reading(path):
             name, options, origin, state = (header[key] for key in ("class", "options", "origin", "state"))
-            kind = {kind.__name__: kind for kind in _kinds(cls)}.get(name)
+            kind = kinds_of(cls).get(name)
             target = origin["target"]
         if kind is None:
             raise ValueError(f"{path} holds a {name}, and not a {cls.__name__} that is known here")
@@ -260,11 +260,10 @@ def origin_of(pair: "SharedNodePair", split: "LinkSplit") -> dict[str, Any]:
     return {"num_nodes": pair.num_nodes, "target": pair.fingerprint, "split": split.hash, "source": source}
 
 
-def _kinds(cls: type[LinkPredictor]) -> Iterator[Any]:
-    """Yield a class and all that are derived from it."""
-    yield cls
-    for kind in cls.__subclasses__():
-        yield from _kinds(kind)
+def kinds_of(cls: type[LinkPredictor]) -> dict[str, Any]:
+    """Return a class and all that are derived from it, by name."""
+    derived = (found for kind in cls.__subclasses__() for found in kinds_of(kind).items())
+    return dict([(cls.__name__, cls), *derived])
 
 
 class VectorPredictor(LinkPredictor):

@@ -1,7 +1,7 @@
 """A network that sees features only and so serves nodes without any link."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -182,20 +182,6 @@ class MLPStudent(VectorPredictor):
     def needs_teacher(self) -> bool:
         """Whether the teacher's term has a weight."""
         return self.emb_weight > 0
-
-    def alone(self) -> "MLPStudent":
-        """Return a student of the same options that learns from the target's links alone, not fitted.
-
-        Once this one is fitted, its vectors are as wide.
-
-        Example:
-            >>> MLPStudent(32, emb_weight=1.0).alone().needs_teacher
-            False
-        """
-        channels = self.channels if self.model is None else self.embed().size(1)
-        other = replace(self, channels=channels, supervise_on="target", emb_weight=0.0)
-        other.stage = f"{self.stage}_alone"
-        return other
 
     def fit(
         self,

@@ -1,7 +1,7 @@
 """A graph neural network that learns links where the source helps: among the shared nodes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -127,12 +127,6 @@ class LinkTeacher(VectorPredictor):
         """Be as before the first call of ``fit``."""
         super().forget()
         self.model = None
-
-    def alone(self) -> "LinkTeacher":
-        """Return a teacher of the same options that learns from the target's links alone, not fitted."""
-        other = replace(self, scope="target")
-        other.stage, other.places = f"{self.stage}_alone", {}
-        return other
 
     def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
         """Train the model, and encode the target nodes and, for a student, the shared ones."""

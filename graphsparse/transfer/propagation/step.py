@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,22 +13,16 @@ from graphsparse.training.link_task import LinkMetric, links_of
 from graphsparse.transfer.data.leak import assert_no_leak
 from graphsparse.transfer.data.negatives import degree_matched_negatives
 from graphsparse.transfer.propagation.edge_propagation import EPS, LAMBDA_GRID, EdgeLabelPropagation
-from graphsparse.transfer.propagation.xmc import XMC_GRID, XMCPropagation
 
 if TYPE_CHECKING:
     from graphsparse.transfer.data.pair import SharedNodePair
     from graphsparse.transfer.data.split import LinkSplit
 
-#: What may be added to the scores.
-Propagation: TypeAlias = EdgeLabelPropagation | XMCPropagation
-KINDS: tuple[type[Propagation], ...] = (EdgeLabelPropagation, XMCPropagation)
-
 
 class PropagationStep:
-    r"""Mixes scores of pairs with what a propagation says of them.
+    r"""Scores of pairs, corrected by ``EdgeLabelPropagation`` with a weight that the validation pairs choose.
 
-    With ``EdgeLabelPropagation`` the training links and as many pairs without a link, matched in degree, are its
-    anchors, and mixing is its own. With ``XMCPropagation`` the score is :math:`\sigma(s_{uv}) + w F_{uv}`.
+    The training links and as many pairs without a link, matched in degree, are its anchors.
 
     Args:
         propagation: The propagation, of which a copy is fitted. A fixed ``lam`` of it is tried against 0 only.
@@ -43,7 +37,7 @@ class PropagationStep:
 
     def __init__(
         self,
-        propagation: Propagation,
+        propagation: EdgeLabelPropagation,
         base: Callable[[Tensor], Tensor],
         graph: str = "enriched_target",
     ) -> None:
@@ -61,27 +55,14 @@ class PropagationStep:
         def judge(score: Tensor, positive: Tensor) -> float:
             return metric(score[positive], score[~positive])
 
-        propagation = self.propagation
-        if isinstance(propagation, EdgeLabelPropagation):
-            self._fit_anchors(propagation, graph, pair, split, seed)
-            grid = LAMBDA_GRID if propagation.lam is None else sorted({0.0, propagation.lam})
-            self.weight = propagation.choose_lambda(queries, positive, p, grid, judge)
-            self.tried = propagation.tried
-            return self
-        propagation.directed = pair.directed
-        added = propagation.fit(graph.edge_index, pair.num_nodes).score(queries)
-        self.tried = {weight: judge(p + weight * added, positive) for weight in XMC_GRID}
-        self.weight = max(XMC_GRID, key=lambda weight: (self.tried[weight], -weight))
+        self._fit_anchors(graph, pair, split, seed)
+        fixed = self.propagation.lam
+        grid = LAMBDA_GRID if fixed is None else sorted({0.0, fixed})
+        self.weight = self.propagation.choose_lambda(queries, positive, p, grid, judge)
+        self.tried = self.propagation.tried
         return self
 
-    def _fit_anchors(
-        self,
-        propagation: EdgeLabelPropagation,
-        graph: Data,
-        pair: "SharedNodePair",
-        split: "LinkSplit",
-        seed: int,
-    ) -> None:
+    def _fit_anchors(self, graph: Data, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> None:
         links = links_of(graph, directed=pair.directed)[0]
         links = torch.unique(links.sort(0).values, dim=1) if pair.directed else links  # anchors have no direction
         # Held-out pairs, links and non-links alike, are no anchors: which of them are links must not show.
@@ -89,29 +70,26 @@ class PropagationStep:
         anchors = torch.cat([links, rest], 1)
         assert_no_leak(split, pair, anchors=anchors)
         labels = (torch.arange(anchors.size(1)) < links.size(1)).float()
-        propagation.fit(anchors, labels, self.base(anchors).cpu().sigmoid(), pair.num_nodes)
+        self.propagation.fit(anchors, labels, self.base(anchors).cpu().sigmoid(), pair.num_nodes)
 
     def score(self, pairs: Tensor) -> Tensor:
-        """Return scores ``[Q]``: logits, save with a weight for ``XMCPropagation``."""
+        """Return scores ``[Q]``: logits."""
         logits = self.base(pairs)
         if self.weight == 0:
             return logits
         p = logits.double().sigmoid().cpu()
-        if isinstance(self.propagation, XMCPropagation):
-            return (p + self.weight * self.propagation.score(pairs.cpu())).to(logits)
         return torch.logit(self.propagation.correct(pairs.cpu(), p), eps=EPS).to(logits)
 
     def state(self) -> dict[str, Any]:
         """Return what was fitted as tensors and plain values, for :meth:`restored`."""
         fitted = {f"fitted.{name}": value for name, value in self.propagation.state().items()}
-        kind = KINDS.index(type(self.propagation))
-        plain = {"kind": kind, "options": asdict(self.propagation), "weight": self.weight, "graph": self.graph}
+        plain = {"options": asdict(self.propagation), "weight": self.weight, "graph": self.graph}
         return {**fitted, **plain}
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], base: Callable[[Tensor], Tensor]) -> "PropagationStep":
         """Return the step that gave the state."""
-        step = cls(KINDS[state["kind"]](**state["options"]), base, state["graph"])
+        step = cls(EdgeLabelPropagation(**state["options"]), base, state["graph"])
         fitted = {
             name.removeprefix("fitted."): value.cpu() if isinstance(value, Tensor) else value  # as :meth:`fit` has it
             for name, value in state.items()

@@ -1,6 +1,6 @@
 """Propagation of links over the rows of the adjacency, read at single pairs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -22,10 +22,6 @@ Floats = NDArray[np.float32]
 _SCRATCH, _LARGE_SCRATCH = 1 << 25, 1 << 28
 #: Most rows of a block, and entries looked at together where single entries are computed.
 _ROWS, _BLOCK = 1024, 1 << 20
-
-#: Weights for scores that are added to a probability. They are small where nodes have many links, so that large ones
-#: may be needed.
-XMC_GRID = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 @dataclass(eq=False)
@@ -104,16 +100,6 @@ class XMCPropagation:
             whole = Adjacency.from_edge_index(both, num_nodes=num_nodes, symmetric=True)
             self._graph = SparseGraph(whole, whole)
         return self
-
-    def state(self) -> dict[str, Any]:
-        """Return what was fitted as tensors and plain values, for :meth:`restore`."""
-        assert self._graph is not None
-        num_nodes = self._graph.num_nodes
-        return {"edges": key_pairs(self._key, num_nodes), "num_nodes": num_nodes}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Be as the object was that gave the state."""
-        self.fit(state["edges"], state["num_nodes"])
 
     @torch.no_grad()
     def score(self, queries: Tensor) -> Tensor:

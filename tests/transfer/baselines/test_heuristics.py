@@ -11,7 +11,7 @@ from transfer_pairs import small_pair
 from graphsparse.ops import spmm
 from graphsparse.transfer import BASELINES, XMCPropagation
 from graphsparse.transfer.baselines import heuristics
-from graphsparse.transfer.baselines.heuristics import CommonNeighbors, PersonalizedPageRank
+from graphsparse.transfer.baselines.heuristics import CommonNeighbors, PersonalizedPageRank, PreferentialAttachment
 
 
 def graph(n, share, seed):
@@ -59,6 +59,17 @@ def test_self_loops_and_repeated_edges_do_not_count():
     for weight in REFERENCES:
         expected = CommonNeighbors(edge_index, 12, weight).score(pairs)
         assert torch.equal(CommonNeighbors(messy, 12, weight).score(pairs), expected)
+
+
+def test_preferential_attachment_equals_that_of_networkx():
+    """On a graph with one link more at each node that is asked about, which is the one that is added to degrees."""
+    found, edge_index = graph(30, 0.2, 0)
+    pairs = torch.tensor([*nx.non_edges(found)]).t()
+    found.add_edges_from((u, ("new", u)) for u in range(30))
+    expected = [float(value) for _, _, value in nx.preferential_attachment(found, pairs.t().tolist())]
+    assert PreferentialAttachment(edge_index, 30).score(pairs).tolist() == expected
+    arcs = torch.tensor([[0, 0, 1], [1, 2, 2]])
+    assert PreferentialAttachment(arcs, 3).score(torch.tensor([[0, 2], [2, 0]])).tolist() == [9.0, 1.0]
 
 
 def both_ways(found):

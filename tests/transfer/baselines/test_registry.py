@@ -16,12 +16,12 @@ def data():
     return small_pair()
 
 
-def test_there_are_28_of_them():
+def test_there_are_30_of_them():
     both = ("common_neighbors", "adamic_adar", "resource_allocation", "pagerank", "xmc", "source_zero_shot")
-    both = (*both, "fine_tune_all", "fine_tune_last", "dgi", "egi")
+    both = (*both, "preferential_attachment", "fine_tune_all", "fine_tune_last", "dgi", "egi")
     more = ("cosine", "dgi_features", "egi_features", "gnn_target", "gnn_union", "gnn_enriched", "mlp_target")
     names = {*both, *(f"{name}_enriched" for name in both), *more, "mlp_enriched"}
-    assert len(names) == 28
+    assert len(names) == 30
     assert names <= set(BASELINES)
 
 

@@ -76,7 +76,7 @@ def test_every_method_takes_it(official, name):
     pair, split = official
     if name == "GITL":
         teacher, student = LinkTeacher(sage_encoder(8), training=SHORT), MLPStudent(8, training=SHORT)
-        scorer = GITL(teacher=teacher, student=student, guard=True).fit(pair, split)
+        scorer = GITL(teacher=teacher, student=student).fit(pair, split)
     else:
         scorer = BASELINES[name](pair, split, 0, OPTIONS)
     assert_no_leak(split, pair, score=scorer.score)

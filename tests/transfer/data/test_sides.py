@@ -232,7 +232,7 @@ def drawn_by(name, pair, split):
     LinkTask.batches = batches
     try:
         if name == "GITL":
-            GITL.small(2, 2, guard=True).fit(pair, split)
+            GITL.small(2, 2).fit(pair, split)
         else:
             BASELINES[name](pair, split, 0, OPTIONS)
     finally:

@@ -1,6 +1,7 @@
 """What all predictors have in common: files, pickles, and what they refuse."""
 
 import copy
+import itertools
 import json
 import pickle
 
@@ -19,13 +20,12 @@ from graphsparse.transfer import (
     LinkPredictor,
     LinkTeacher,
     MLPStudent,
-    XMCPropagation,
     sage_encoder,
 )
 
 SHORT = link_training(epochs=4, lr=1e-2, eval_every=2)
 OPTIONS = BaselineOptions(hidden=8, student_hidden=8, training=SHORT, student_training=SHORT, pretraining_epochs=3)
-BOTH = (EdgeLabelPropagation(), XMCPropagation())
+FIXED = EdgeLabelPropagation(lam=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +41,22 @@ def fitted(name, pair, split):
     if name == "student":
         return student.fit(pair, split, teacher.fit(pair, split))
     chains = {
-        "chain": {},
-        "guarded chain": {"guard": True, "propagation": BOTH},
-        "edge labels": {"propagation": EdgeLabelPropagation(lam=0.3)},
-        "plain chain": {"propagation": False},
+        "GITL": {},
+        "one of all": {"combine": False, "settings": OPTIONS, "candidates": tuple(BASELINES)},
+        "published chain": {"combine": False, "candidates": GITL.PUBLISHED, "propagation": FIXED},
     }
     if name in chains:
         return GITL(teacher=teacher, student=student, **chains[name]).fit(pair, split)
     return BASELINES[name](pair, split, 3, OPTIONS)
 
 
-NAMES = ["teacher", "student", "chain", "guarded chain", "edge labels", "plain chain", *BASELINES]
+def always_better():
+    """A metric that grows each time it is asked for, so that what comes last is taken."""
+    count = itertools.count()
+    return lambda links, non_links: float(next(count))
+
+
+NAMES = ["teacher", "student", "GITL", "one of all", "published chain", *BASELINES]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -71,7 +76,7 @@ def test_a_file_and_a_pickle_give_the_same_scores(data, tmp_path, name):
     assert torch.equal(pickle.loads(pickle.dumps(scorer)).score(split.test), expected)
 
 
-@pytest.mark.parametrize("name", ["teacher", "student", "chain", "gnn_target", "pagerank_enriched", "xmc_enriched"])
+@pytest.mark.parametrize("name", ["teacher", "student", "GITL", "gnn_target", "pagerank_enriched", "xmc_enriched"])
 def test_links_with_a_direction(tmp_path, name):
     pair, split = small_pair(directed=True)
     scorer = fitted(name, pair, split)
@@ -95,21 +100,35 @@ def test_what_was_read_goes_on(data, tmp_path):
     student.save(tmp_path / "student")
     x = torch.randn(7, 8)
     assert torch.equal(MLPStudent.load(tmp_path / "student", pair).embed(x), student.embed(x))
-    chain = fitted("guarded chain", pair, split)
-    chain.save(tmp_path / "chain")
-    read = GITL.load(tmp_path / "chain", pair)
-    assert read.summary() == chain.summary()
-    assert (read.kept, read.weight, read.validation) == (chain.kept, chain.weight, chain.validation)
-    assert repr(read.propagation) == repr(chain.propagation)
-    for name, stage in chain.stages.items():
-        assert torch.equal(read.stages[name].score(split.test), stage.score(split.test))
+    gitl = fitted("GITL", pair, split)
+    gitl.save(tmp_path / "gitl")
+    read = GITL.load(tmp_path / "gitl", pair)
+    assert read.summary() == gitl.summary()
+    assert (read.kept, read.validation, read.options()) == (gitl.kept, gitl.validation, gitl.options())
+    assert set(read.kept) <= set(read.fitted) <= set(gitl.fitted)
+    for name, candidate in read.fitted.items():
+        assert torch.equal(candidate.score(split.test), gitl.fitted[name].score(split.test))
+
+
+def test_links_that_several_candidates_hold_are_in_a_file_once(tmp_path):
+    pair, split = small_pair()
+    names = ("pagerank_enriched", "preferential_attachment_enriched", "cosine")
+    gitl = GITL(names, metric=always_better()).fit(pair, split)
+    rules = [name for name in gitl.kept if name != "cosine"]
+    assert len(rules) > 1
+    gitl.save(tmp_path / "gitl")
+    with safe_open(tmp_path / "gitl", framework="pt") as file:
+        assert sum(name.endswith("edge_index") for name in file.keys()) == 1  # noqa: SIM118
+    read = GITL.load(tmp_path / "gitl", pair)
+    assert torch.equal(read.score(split.test), gitl.score(split.test))
 
 
 def test_a_file_holds_tensors_and_plain_values(data, tmp_path):
-    fitted("chain", *data).save(tmp_path / "chain")
+    fitted("published chain", *data).save(tmp_path / "chain")
     with safe_open(tmp_path / "chain", framework="pt") as file:
         header = json.loads(file.metadata()["header"])
-        assert {"teacher/vectors", "student/network.mlp.lins.0.weight"} <= set(file.keys())
+        assert {"student/vectors", "student/network.mlp.lins.0.weight"} <= set(file.keys())
+        assert not any(name.startswith("teacher/") for name in file.keys())  # noqa: SIM118
     assert header["class"] == "GITL"
     assert header["options"]["student"]["hidden"] == 16
     assert header["origin"]["split"] == data[1].hash
@@ -146,7 +165,7 @@ def test_what_no_pickle_and_no_file_can_hold(data, tmp_path):
     teacher = LinkTeacher(
         lambda width: GraphSAGE(width, 8, 2), metric=lambda *scores: best_first(*scores), training=SHORT
     )
-    chain = GITL(teacher=teacher, student=MLPStudent(8, training=SHORT), guard=True).fit(pair, split)
+    chain = GITL(("teacher",), teacher=teacher).fit(pair, split)
     expected = chain.score(split.test)
     for scorer in (chain, chain.teacher):
         with pytest.raises(TypeError, match="'encoder' of this LinkTeacher cannot be pickled .* 'save.path.'"):

@@ -53,16 +53,6 @@ def test_vectors_are_those_of_the_model_on_the_two_graphs(data):
     assert torch.allclose(fitted.score(split.test), (h[split.test[0]] * h[split.test[1]]).sum(1), atol=1e-6)
 
 
-def test_alone_it_sees_the_target_only(data):
-    pair, split = data
-    alone = teacher().fit(pair, split).alone()
-    with pytest.raises(RuntimeError, match="has learned nothing yet"):
-        alone.score(split.test)
-    asked = teacher(scope="target").fit(pair, split)
-    assert torch.equal(alone.fit(pair, split).score(split.test), asked.score(split.test))
-    assert torch.allclose(alone.embed(), encode(alone.model, pair.graph("target", without=split)), atol=1e-6)
-
-
 def test_full_fan_out_equals_the_whole_graph(data):
     pair, split = data
     whole = teacher().fit(pair, split)

@@ -77,38 +77,35 @@ def test_nodes_keep_their_vectors_in_every_graph(bare):
         assert torch.equal(graph.x.view(-1), graph.n_id)
 
 
-@pytest.mark.parametrize("guard", [False, True])
-def test_the_chain_goes_without_a_student(bare, guard, tmp_path):
+def test_gitl_goes_without_features(bare, tmp_path):
     pair, split = bare
-    with pytest.warns(UserWarning, match="the pair has no features 'x': there is no student"):
-        chain = GITL.small(30, 60, guard=guard).fit(pair, split)
-    assert list(chain.stages) == (["teacher", "teacher alone"] if guard else ["teacher"])
-    assert chain.kept in chain.stages
-    assert area(chain, split) > 0.7
-    assert "  student: none" in chain.summary().splitlines()
-    chain.save(tmp_path / "chain.safetensors")
-    again = GITL.load(tmp_path / "chain.safetensors", pair)
-    assert torch.equal(again.score(split.test), chain.score(split.test))
+    gitl = GITL.small(30, 60).fit(pair, split)
+    assert not any(name.startswith(("student", "cosine")) for name in gitl.fitted)
+    assert {"teacher", "teacher+edge_labels", "pagerank"} <= set(gitl.fitted)
+    assert area(gitl, split) > 0.7
+    gitl.save(tmp_path / "gitl.safetensors")
+    again = GITL.load(tmp_path / "gitl.safetensors", pair)
+    assert torch.equal(again.score(split.test), gitl.score(split.test))
+    with pytest.warns(UserWarning, match="no features 'x', which these need: cosine, student$"):
+        few = GITL.small(2, 2, candidates=("pagerank", "cosine", "student")).fit(pair, split)
+    assert list(few.fitted) == ["pagerank", "teacher"]
+    with pytest.raises(ValueError, match="no features 'x', which all of the candidates need"):
+        GITL(("cosine",)).fit(pair, split)
 
 
 def test_what_needs_features_says_so(bare):
     with pytest.raises(ValueError, match="'scope' must be 'enriched_target'"):
         LinkTeacher(scope="intersection").fit(*bare)
-    for scorer in (MLPStudent(emb_weight=0.0), GITL(teacher=False, student=MLPStudent(emb_weight=0.0))):
-        with pytest.raises(ValueError, match="no features 'x' to learn from"):
-            scorer.fit(*bare)
+    with pytest.raises(ValueError, match="no features 'x' to learn from"):
+        MLPStudent(emb_weight=0.0).fit(*bare)
 
 
 @pytest.mark.parametrize("scope", [None, "enriched_target", "target"])
 @pytest.mark.parametrize("options", [{}, {"num_neighbors": [3, 3], "batch_size": 100}])
-@pytest.mark.parametrize("guard", [False, True])
-def test_every_scope(bare, scope, options, guard):
+def test_every_scope(bare, scope, options):
     pair, split = bare
-    training = link_training(epochs=2, eval_every=1)
-    chain = GITL(teacher=teacher(scope=scope, training=training, **options), student=False, guard=guard)
-    chain.fit(pair, split)
-    assert list(chain.stages) == (["teacher", "teacher alone"] if guard else ["teacher"])
-    assert chain.score(split.test).isfinite().all()
+    fitted = teacher(scope=scope, training=link_training(epochs=2, eval_every=1), **options).fit(pair, split)
+    assert fitted.score(split.test).isfinite().all()
 
 
 #: Baselines that read features, and nothing else or not without them.

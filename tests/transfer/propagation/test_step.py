@@ -3,7 +3,7 @@ import torch
 from transfer_pairs import small_pair
 
 from graphsparse.training.link_task import link_average_precision
-from graphsparse.transfer import EdgeLabelPropagation, XMCPropagation, assert_no_leak
+from graphsparse.transfer import EdgeLabelPropagation, assert_no_leak
 from graphsparse.transfer.propagation import step as module
 from graphsparse.transfer.propagation.step import PropagationStep
 
@@ -22,17 +22,15 @@ def base(pairs):
 @pytest.fixture(autouse=True)
 def short_grids(monkeypatch):
     monkeypatch.setattr(module, "LAMBDA_GRID", GRID)
-    monkeypatch.setattr(module, "XMC_GRID", GRID)
 
 
 def fitted_step(propagation, data, metric=link_average_precision, graph="enriched_target"):
     return PropagationStep(propagation, base, graph).fit(*data, metric, 0)
 
 
-@pytest.mark.parametrize("make", [EdgeLabelPropagation, XMCPropagation])
-def test_the_best_weight_on_the_validation_pairs_is_taken(data, make):
+def test_the_best_weight_on_the_validation_pairs_is_taken(data):
     split = data[1]
-    fitted = fitted_step(make(), data)
+    fitted = fitted_step(EdgeLabelPropagation(), data)
     assert list(fitted.tried) == list(GRID)
     assert fitted.tried[fitted.weight] == max(fitted.tried.values())
     now = link_average_precision(fitted.score(split.val), fitted.score(split.val_neg))
@@ -40,10 +38,9 @@ def test_the_best_weight_on_the_validation_pairs_is_taken(data, make):
     assert fitted.tried[0.0] == pytest.approx(link_average_precision(base(split.val), base(split.val_neg)))
 
 
-@pytest.mark.parametrize("make", [EdgeLabelPropagation, XMCPropagation])
-def test_of_equally_good_weights_0_wins_and_leaves_the_logits_as_they_are(data, make):
+def test_of_equally_good_weights_0_wins_and_leaves_the_logits_as_they_are(data):
     split = data[1]
-    fitted = fitted_step(make(), data, lambda positive, negative: 0.5)
+    fitted = fitted_step(EdgeLabelPropagation(), data, lambda positive, negative: 0.5)
     assert fitted.weight == 0
     assert torch.equal(fitted.score(split.test), base(split.test))
 
@@ -64,24 +61,18 @@ def test_weighted_scores_are_those_of_the_formulas(data):
         values = iter((0.1, 0.2, 0.3))
         return lambda positive, negative: next(values)
 
-    xmc = fitted_step(XMCPropagation(), data, prefer_last())
-    assert xmc.weight == 1
-    assert torch.allclose(xmc.score(split.test), (p + xmc.propagation.score(split.test)).float())
     elp = fitted_step(EdgeLabelPropagation(), data, prefer_last())
+    assert elp.weight == 1
     expected = torch.logit(elp.propagation.correct(split.test, p), eps=1e-6).float()
     assert torch.allclose(elp.score(split.test), expected)
 
 
-def test_links_of_the_target_alone(data):
-    pair, split = data
-    given = XMCPropagation()
-    fitted = fitted_step(given, data, graph="target")
+def test_a_copy_of_the_propagation_is_fitted(data):
+    given = EdgeLabelPropagation()
+    fitted = fitted_step(given, data)
     with pytest.raises(RuntimeError):
-        given.score(split.test)  # a copy was fitted
-    graph = pair.graph("target", without=split)
-    plain = XMCPropagation().fit(graph.edge_index, pair.num_nodes)
-    assert torch.equal(fitted.propagation.score(split.test), plain.score(split.test))
-    assert graph.num_edges < pair.enriched_target(without=split).num_edges
+        given.correct(data[1].test, torch.rand(data[1].test.size(1)))
+    assert fitted.propagation.chosen_lambda == fitted.weight
 
 
 @pytest.mark.parametrize("name", ["enriched_target", "target"])

@@ -82,14 +82,6 @@ def test_common_neighbours():
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("directed", [False, True])
-def test_what_was_fitted_can_be_taken_elsewhere(directed):
-    pairs, queries = some_pairs(), every_pair(30)
-    xmc, again = (XMCPropagation(0.7, 3, directed=directed) for _ in range(2))
-    again.restore(xmc.fit(pairs, 30).state())
-    assert torch.equal(again.score(queries), xmc.score(queries))
-
-
 def test_queries_do_not_influence_one_another():
     pairs, queries = some_pairs(), every_pair(30)
     xmc = XMCPropagation().fit(pairs, 30)
