@@ -14,6 +14,9 @@ from graphsparse.utils.counter_random import CounterRandom
 
 #: Nodes that are looked at together for those that no heuristic reaches.
 _BLOCK = 1 << 22
+#: Walks are pushed until less than this per degree is left at each node, or less than the second number over the mean
+#: degree squared, so that they get two steps far in dense graphs too.
+_TOL, _TWO_STEPS = 1e-5, 0.1
 
 
 def heart_negatives(
@@ -22,9 +25,10 @@ def heart_negatives(
     r"""Return hard non-links of each link (u, v): half of them keep u, half keep v.
 
     For an end that is kept all nodes are ranked by resource allocation and, apart from that, by personalised PageRank
-    along the training links; a node's rank is the better of the two, then the other one. Taken are the highest that
-    are no link and of the same kind as the end whose place they take. Equal scores, and nodes that neither reaches, are
-    in an order that is drawn. Each end is served once, however many links it has.
+    (to within 1e-5 times a node's degree) along the training links; a node's rank is the better of the two, then the
+    other one. Taken are the highest that are no link and of the same kind as the end whose place they take. Scores that
+    differ by less than a millionth, and nodes that neither reaches, are in an order that is drawn. Each end is served
+    once, however many links it has.
 
     Args:
         links: Links that are held out ``[2, P]``.
@@ -77,19 +81,21 @@ class _Hard:
         """Return the hardest partners ``[n, size]`` of some nodes, each of a kind."""
         found = torch.full((nodes.numel(), size), -1, dtype=torch.int64)
         allocation = 1 / np.maximum(self.reach.degree, 1)
+        tol = min(_TOL, _TWO_STEPS / max(float(self.reach.degree.mean()), 1.0) ** 2)
 
         def score(part: Ints) -> Any:
             # Real and imaginary parts: both scores of a pair in one sparse sum.
-            return self.reach.common(part, allocation) + 1j * self.reach.walk(part)
+            return self.reach.common(part, allocation) + 1j * self.reach.walk(part, tol=tol)
 
         for where, rows in in_blocks(nodes.numpy(), score):
             row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
             column = rows.indices.astype(np.int64)
             keep = self.free(nodes[where][row], torch.from_numpy(column), kinds[where][row]).numpy()
             row, column, value = row[keep], column[keep], rows.data[keep]
-            tie = self.tie.numpy()[column]
-            ranks = np.stack([self._rank(row, score, tie) for score in (value.real, value.imag)])
-            order = np.lexsort((tie, ranks.max(0), ranks.min(0), row))
+            ranks = np.stack([self._rank(row, column, score, size) for score in (value.real, value.imag)])
+            near = np.flatnonzero(ranks.min(0) < size)  # no other can be among the first
+            row, column, ranks = row[near], column[near], ranks[:, near]
+            order = np.lexsort((self.tie.numpy()[column], ranks.max(0), ranks.min(0), row))
             place = _place_in_row(row[order])
             few = place < size
             found[where][row[order][few], place[few]] = torch.from_numpy(column[order][few])
@@ -105,12 +111,18 @@ class _Hard:
         fits[fits.clone()] = ~is_among(pair_keys((nodes[fits], others[fits]), self.num_nodes), self.known)
         return fits
 
-    def _rank(self, row: NDArray[Any], score: NDArray[Any], tie: NDArray[Any]) -> Ints:
-        """Return the rank of each entry in its row, highest first; the last of all where the score is 0."""
-        order = np.lexsort((tie, -score, row))
-        rank = np.empty(len(row), dtype=np.int64)
-        rank[order] = _place_in_row(row[order])
-        rank[score <= 0] = self.num_nodes
+    def _rank(self, row: NDArray[Any], column: NDArray[Any], score: NDArray[Any], size: int) -> Ints:
+        """Return the rank of each entry in its row, highest first; ``size`` for all from there on and those with 0."""
+        rank = np.full(len(row), size, dtype=np.int64)
+        there = np.flatnonzero(score > 0)
+        # Sums in another order differ by less than a millionth, so that equal scores are in a drawn order.
+        drawn = score[there] * (1 + 1e-6 * self.tie.numpy()[column[there]] / (1 << 32))
+        # Of positive floats the bits are in the order of the values: one number for row and score sorts fast.
+        keys = row[there] << 32 | (0x7FFFFFFF - drawn.astype(np.float32).view(np.int32).astype(np.int64))
+        order = np.argsort(keys)
+        place = _place_in_row(row[there][order])
+        first = place < size
+        rank[there[order[first]]] = place[first]
         return rank
 
     def _fill(self, found: Tensor, nodes: Tensor, kinds: Tensor, lack: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class Reach:
         rows.data = rows.data * self._per_degree[rows.indices]
         return rows
 
-    def walk(self, nodes: Ints, damping: float = 0.85, tol: float = 1e-6) -> Any:
+    def walk(self, nodes: Ints, damping: float = 0.85, tol: float = 1e-5) -> Any:
         r"""Return lower bounds of personalised PageRank of some nodes as rows, by pushing what is left of the walks.
 
         A walk that is at node v with a probability above :math:`\mathrm{tol}\, d_v` is taken one step further. So the

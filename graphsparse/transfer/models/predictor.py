@@ -118,7 +118,7 @@ class LinkPredictor:
             pairs = torch.cartesian_prod(rows, torch.arange(part.start, part.stop)).t()
             loops = pairs[0] == pairs[1]  # which have no score
             pairs[1, loops] = torch.where(pairs[0, loops] == 0, 1, 0)
-            return self.rate(pairs).view(rows.numel(), -1)
+            return self.rate(pairs).view(rows.numel(), part.stop - part.start)
 
         return best_of_blocks(nodes, k, barred, score)
 

@@ -26,9 +26,10 @@ def hardness(train, links, num_nodes, u):
     allocation = {x: value for _, x, value in nx.resource_allocation_index(train, [(u, x) for x in free])}
     walk = nx.pagerank(train, alpha=0.85, personalization={u: 1}, tol=1e-12, max_iter=1000)
     ranks = []
-    for score in (allocation, walk):
-        higher = {x: sum(score[y] > score[x] + 1e-9 for y in free) for x in free}
-        level = {x: sum(abs(score[y] - score[x]) <= 1e-9 for y in free) - 1 for x in free}
+    most = max(degree for _, degree in train.degree)
+    for score, error in ((allocation, 1e-9), (walk, 1e-5 * most)):
+        higher = {x: sum(score[y] > score[x] + error for y in free) for x in free}
+        level = {x: sum(abs(score[y] - score[x]) <= error for y in free) - 1 for x in free}
         out = num_nodes
         ranks.append({x: (higher[x], higher[x] + level[x]) if score[x] > 1e-12 else (out, out) for x in free})
     return {x: [min(rank[x][end] for rank in ranks) for end in (0, 1)] for x in free}

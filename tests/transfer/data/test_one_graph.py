@@ -85,7 +85,7 @@ def test_report_is_that_of_the_scores():
     pooled = given_split(data, {"val": (split.val, split.val_neg), "test": (split.test, split.test_neg)})
     assert "mrr" not in pooled.report(scorer)  # not known to be each link's
     own = split.test.repeat_interleave(2, 1)  # one end in each, as in ogbl-citation2
-    free = [next(v for v in range(60) if v != u and not {u, v} in map(set, split.train.t().tolist())) for u in own[0]]
+    free = [next(v for v in range(60) if v != u and {u, v} not in map(set, split.train.t().tolist())) for u in own[0]]
     given = LinkSplit(
         split.train, split.val, split.test, split.val_neg, torch.stack([own[0], torch.tensor(free)]), 0, ""
     )
