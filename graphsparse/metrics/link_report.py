@@ -38,7 +38,8 @@ def link_report(
     * ``hits@50`` is the fraction of the links that score higher than the 50th highest non-link; with fewer non-links
       every link is one, as in the evaluator of OGB;
     * ``mrr`` is the mean of :math:`1 / r_i`, where a link of score :math:`p_i` has the rank :math:`r_i = 1 +
-      |\{j : n_{ij} > p_i\}| + \tfrac12 |\{j : n_{ij} = p_i\}|` among non-links of its own, as in the evaluator of OGB.
+      |\{j : n_{ij} > p_i\}| + \tfrac12 |\{j : n_{ij} = p_i\}|` among non-links of its own, as in the evaluator of OGB;
+    * ``own hits@50`` is the fraction of the links with :math:`r_i \leq 50`.
 
     With the degrees of the training graph each is also given for the links and the non-links of three bins by
     themselves: pairs with an end of degree 0, with degrees that add up to at most 3, and to more. So the classes of a
@@ -47,7 +48,8 @@ def link_report(
 
     Args:
         pos: Scores of links ``[P]``, higher = more likely a link; infinities are allowed.
-        neg: Scores of non-links of the same type, ``[N]``; or ``[P, k]``, those of each link, which gives the MRR too.
+        neg: Scores of non-links of the same type, ``[N]``; or ``[P, k]``, those of each link, which gives the MRR and
+            the Hits@K among these, too.
         pos_pairs: Ends of the links ``[2, P]``, for the bins.
         neg_pairs: Ends of the non-links ``[2, N]``, of ``neg.flatten()`` if it has two dimensions; for the bins.
         degree: Degree of each node in the training graph ``[N]``, or out- and in-degrees, for the bins.
@@ -55,8 +57,8 @@ def link_report(
 
     Returns:
         Numbers under the names ``"links"``, ``"non-links"``, ``"auroc"``, ``"average precision"``, ``"recall@1.25"``,
-        ``"hits@50"``, ``"mrr"``, and the same with the name of a bin after a comma: ``"an end of degree 0"``,
-        ``"degrees 1 to 3"``, ``"degrees above 3"``.
+        ``"hits@50"``, ``"mrr"``, ``"own hits@50"``, and the same with the name of a bin after a comma:
+        ``"an end of degree 0"``, ``"degrees 1 to 3"``, ``"degrees above 3"``.
 
     Raises:
         TypeError: If a tensor has the wrong type, or scores of links and of non-links have different ones.
@@ -83,7 +85,7 @@ def link_report(
         raise ValueError(
             f"'pos' must be [P] with P > 0, 'neg' [N] or [P, k] (got {list(pos.shape)} and {list(neg.shape)})"
         )
-    ranks = _reciprocal_ranks(pos, neg) if own else None
+    ranks = _ranks(pos, neg) if own else None
     flat = neg.reshape(-1)
 
     def figures(pos: Tensor, neg: Tensor, ranks: Tensor | None) -> dict[str, float]:
@@ -96,7 +98,9 @@ def link_report(
         for k in ks:
             found[f"hits@{k}"] = ranked.hits_at_k(k) if ranked else math.nan
         if ranks is not None:
-            found["mrr"] = float(ranks.mean()) if ranks.numel() else math.nan
+            found["mrr"] = float(ranks.reciprocal().mean()) if ranks.numel() else math.nan
+            for k in ks:
+                found[f"own hits@{k}"] = float((ranks <= k).double().mean()) if ranks.numel() else math.nan
         return found
 
     report = figures(pos, flat, ranks)
@@ -114,13 +118,13 @@ def link_report(
     return report
 
 
-def _reciprocal_ranks(pos: Tensor, neg: Tensor) -> Tensor:
-    """Return one over the rank of every link among its own non-links, float64 ``[P]``."""
+def _ranks(pos: Tensor, neg: Tensor) -> Tensor:
+    """Return the rank of every link among its own non-links, float64 ``[P]``."""
     ranks = torch.empty(pos.numel(), dtype=torch.float64, device=pos.device)
     for where in row_blocks(pos.numel(), neg.size(1)):
         own, others = pos[where, None], neg[where]
         ranks[where] = ((others > own).sum(1) + (others >= own).sum(1)) / 2 + 1
-    return ranks.reciprocal_()
+    return ranks
 
 
 def _cold_bins(pairs: Tensor, degree: Tensor | tuple[Tensor, Tensor], size: int, name: str) -> Tensor:

@@ -7,6 +7,7 @@ from graphsparse.transfer.data.negatives import degree_matched_negatives
 from graphsparse.transfer.data.pair import SharedNodePair
 from graphsparse.transfer.data.prepare import prepare_pair
 from graphsparse.transfer.data.split import LinkSplit, split_links
+from graphsparse.transfer.data.split_transform import SplitLinks
 from graphsparse.transfer.gitl import GITL
 from graphsparse.transfer.models.link_model import sage_encoder
 from graphsparse.transfer.models.predictor import LinkPredictor
@@ -25,6 +26,7 @@ __all__ = [
     "LinkTeacher",
     "MLPStudent",
     "SharedNodePair",
+    "SplitLinks",
     "XMCPropagation",
     "assert_no_leak",
     "degree_matched_negatives",

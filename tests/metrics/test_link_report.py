@@ -42,9 +42,11 @@ def figures(pos, neg, ks=(20, 50, 100)):
     return found
 
 
-def mrr(pos, neg):
-    ranks = MRR.eval({"y_pred_pos": pos, "y_pred_neg": neg})["mrr_list"]
-    return pytest.approx(float(ranks.double().mean()), rel=1e-6)
+def own(pos, neg, ks=(20, 50, 100)):
+    """Figures of links among non-links of their own."""
+    ranks = MRR.eval({"y_pred_pos": pos, "y_pred_neg": neg})["mrr_list"].double()
+    hits = {f"own hits@{k}": float((1 / ranks < k + 0.1).double().mean()) for k in ks}
+    return {"mrr": pytest.approx(float(ranks.mean()), rel=1e-6), **hits}
 
 
 def scored(num_pos=60, k=4, seed=0):
@@ -66,11 +68,14 @@ def test_equals_scikit_learn_ogb_and_a_sorted_list(pos, neg, k):
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 9), st.integers(0, 999))
-def test_mrr_equals_the_evaluator_of_ogb(num, k, seed):
+def test_ranks_among_own_non_links_equal_the_evaluator_of_ogb(num, k, seed):
     generator = torch.Generator().manual_seed(seed)
     pos = torch.randint(4, (num,), generator=generator).float()
     neg = torch.randint(4, (num, k), generator=generator).float()
-    assert link_report(pos, neg)["mrr"] == mrr(pos, neg)
+    report, theirs = link_report(pos, neg, ks=[1, 3, 10]), MRR.eval({"y_pred_pos": pos, "y_pred_neg": neg})
+    assert report["mrr"] == pytest.approx(float(theirs["mrr_list"].mean()), rel=1e-6)
+    for rank in (1, 3, 10):
+        assert report[f"own hits@{rank}"] == pytest.approx(float(theirs[f"hits@{rank}_list"].mean()), rel=1e-6)
 
 
 def test_many_scores():
@@ -97,13 +102,13 @@ def test_hand_values():
 def test_every_bin_by_itself():
     pos, neg, pairs, degree = scored()
     flat = neg.flatten()
-    expected = figures(pos, flat) | {"mrr": mrr(pos, neg)}
+    expected = figures(pos, flat) | own(pos, neg)
     assert link_report(pos, neg) == expected
     ends = [degree[part] for part in pairs]
     pos_bin, neg_bin = (torch.where((u * v) == 0, 0, torch.where(u + v <= 3, 1, 2)) for u, v in ends)
     for number, name in enumerate(BINS):
         inside = pos_bin == number
-        part = figures(pos[inside], flat[neg_bin == number]) | {"mrr": mrr(pos[inside], neg[inside])}
+        part = figures(pos[inside], flat[neg_bin == number]) | own(pos[inside], neg[inside])
         assert min(part["links"], part["non-links"]) > 3
         expected |= {f"{key}, {name}": value for key, value in part.items()}
     assert link_report(pos, neg, *pairs, degree) == expected

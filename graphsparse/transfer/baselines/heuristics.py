@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,8 +14,10 @@ from graphsparse.ops import Adjacency, spmm
 from graphsparse.ops.blocks import blocks_by_size
 from graphsparse.ops.pairs import is_among, pair_keys, unique_keys
 from graphsparse.transfer.baselines.registry import BaselineOptions, register_baseline
+from graphsparse.transfer.data.partners import Barred, Best, best_of_blocks, best_of_rows, nothing, scored_again
+from graphsparse.transfer.data.reach import Ints, Reach, in_blocks
 from graphsparse.transfer.data.split import Scorer, check_dense_x
-from graphsparse.transfer.models.predictor import LinkPredictor, VectorPredictor
+from graphsparse.transfer.models.predictor import LinkPredictor, VectorPredictor, check_new_x
 from graphsparse.transfer.propagation.xmc import XMCPropagation
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ _BLOCK = 1 << 22
 #: Numbers held for a block of starting nodes, and the fewest of these: fewer would waste the reading of the edges.
 _NUMBERS, _LEAST_COLUMNS = 1 << 18, 16
 _MOST_ITERATIONS = 1000
+#: Partners that are scored again beyond those asked for: products are in single precision.
+_MORE = 8
 
 
 def neighbor_weight(name: str, degree: Tensor) -> Tensor:
@@ -158,6 +163,23 @@ class PersonalizedPageRank:
             found[mine] = self.walk(block)[pairs[1, mine], which[mine] - begin]
         return found
 
+    def best(self, nodes: Tensor, k: int, barred: Barred) -> Best:
+        r"""Return the partners ``[n, k]`` of some nodes whose scores are highest, and these scores.
+
+        One walk for each node: without directions :math:`d_u \pi_u[v] = d_v \pi_v[u]`, and a node without links is
+        within no other's reach.
+        """
+        parts, degree = [nothing(0, k)], torch.where(self._share > 0, 1 / self._share, 1.0)[:, 0]
+        for block in torch.split(nodes, max(_LEAST_COLUMNS, _NUMBERS // max(self.num_nodes, 1))):
+            rows = self.walk(block).t()
+            if self.symmetric:
+                rows = rows * (1 + degree[block, None] / degree) / 2
+            rows = rows.float()
+            rows[rows == 0] = -torch.inf
+            parts.append(best_of_blocks(block, k, barred, lambda _, part, rows=rows: rows[:, part]))  # type: ignore[misc]
+        partners, scores = (torch.cat(one) for one in zip(*parts, strict=True))
+        return partners, scores
+
     def walk(self, starts: Tensor) -> Tensor:
         """Return how often walks from some nodes are where, float64 ``[N, len(starts)]``; columns add up to 1."""
         column = torch.arange(starts.numel())
@@ -225,6 +247,14 @@ class GraphHeuristic(LinkPredictor):
     kind: str
     graph: str = "target"
 
+    def __post_init__(self) -> None:
+        self._reach: Reach | None = None
+
+    def forget(self) -> None:
+        """Be as before the first call of ``fit``."""
+        super().forget()
+        self._reach = None
+
     def learn(self, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Mapping[str, Any]:
         """Return the links."""
         graph = pair.graph(self.graph, without=split, features=False)
@@ -248,6 +278,25 @@ class GraphHeuristic(LinkPredictor):
         """Return the scores."""
         return self._scorer.score(pairs.cpu()).to(pairs.device)
 
+    def best(self, nodes: Tensor, k: int, barred: Barred) -> Best:
+        """Return the partners of some nodes from walks or sparse products; known links by xmc from all pairs."""
+        if isinstance(self._scorer, PersonalizedPageRank):
+            return self._scorer.best(nodes, k, barred)
+        if isinstance(self._scorer, XMCPropagation) and barred.links is None:
+            return super().best(nodes, k, barred)  # a link is scored without itself, unlike in a product
+        reach = self._reach = self._reach or Reach(self.state["edge_index"], self.state["num_nodes"])
+        back = reach.matrix.T.tocsr() if self.state["directed"] else reach.matrix
+        if isinstance(self._scorer, XMCPropagation):
+            product = partial(_xmc_rows, self._scorer, reach)
+        else:
+            weight = neighbor_weight(self.kind, torch.from_numpy(reach.degree)).numpy()
+            product = partial(reach.common, weight=weight, back=back)
+        partners, scores = nothing(nodes.numel(), k)
+        for where, rows in in_blocks(nodes.numpy(), product):
+            few = best_of_rows(nodes[where], rows, k + _MORE, barred)
+            partners[where], scores[where] = scored_again(nodes[where], few, k, self.rate)
+        return partners, scores
+
 
 @register_baseline("cosine")
 class FeatureCosine(VectorPredictor):
@@ -261,6 +310,27 @@ class FeatureCosine(VectorPredictor):
         """Return the features, divided by their length."""
         check_dense_x(pair)
         return {"vectors": F.normalize(pair.target.x), "directed": False}
+
+    def from_features(self, x: Tensor) -> Tensor:
+        """Return the features, divided by their length."""
+        check_new_x(x, self.state["vectors"].size(1))
+        return F.normalize(x)
+
+
+def _xmc_rows(xmc: XMCPropagation, reach: Reach, nodes: Ints) -> Any:
+    """Return the scores of ``XMCPropagation`` of some nodes with those they have no link with, as rows."""
+    forth = reach.start(nodes)
+    back = forth @ reach.matrix
+    found = 0 * back
+    for k in range(xmc.K + 1):
+        share = np.float32((1 - xmc.alpha) * xmc.alpha**k if k < xmc.K else xmc.alpha**xmc.K)
+        along = forth @ reach.matrix
+        if share:
+            found = found + share * (along if xmc.directed else (along + back) / np.float32(2))
+        if k < xmc.K:
+            forth = reach.shared_out(forth) @ reach.matrix
+            back = back if xmc.directed else reach.shared_out(back @ reach.matrix)
+    return found
 
 
 def _heuristic(kind: str, graph: str, options: BaselineOptions) -> GraphHeuristic:

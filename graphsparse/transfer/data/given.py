@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
 from graphsparse.transfer.data.leak import assert_no_leak
-from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.pair import SharedNodePair, as_pair
 from graphsparse.transfer.data.relation import read_pairs
 from graphsparse.transfer.data.split import LinkSplit, sides_of_target
 
@@ -18,7 +19,7 @@ _NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 
 
 def given_split(
-    pair: SharedNodePair,
+    pair: SharedNodePair | Data,
     parts: Mapping[str, Any],
     *,
     between: str | Tensor | tuple[Tensor, Tensor] | None = None,
@@ -30,7 +31,7 @@ def given_split(
     are checked.
 
     Args:
-        pair: The graphs.
+        pair: The graphs, or one graph.
         parts: Links and non-links ``([2, P], [2, N])`` under ``"val"`` and ``"test"``, in the target's numbers, and
             perhaps links ``[2, P]`` under ``"train"``: the target's other links, which they are if it is missing. Or
             the ``split_edge`` of :func:`graphsparse.datasets.load_ogb`, which has its pairs under ``"edge"`` and
@@ -43,7 +44,6 @@ def given_split(
             non-link is a link, links for training are no links of the target, or a rule against leaks is broken.
 
     Example:
-        >>> from torch_geometric.data import Data
         >>> ring = torch.stack([torch.arange(41), (torch.arange(41) + 1) % 41])
         >>> target = Data(edge_index=ring, key=torch.arange(41), num_nodes=41)
         >>> pair = SharedNodePair(target, target)
@@ -53,8 +53,7 @@ def given_split(
 
     Source: Hu et al., *Open Graph Benchmark*, NeurIPS 2020, for the splits that it is made for.
     """
-    if not isinstance(pair, SharedNodePair):
-        raise TypeError(f"'pair' must be a SharedNodePair (got {type(pair).__name__})")
+    pair = as_pair(pair)
     if not isinstance(parts, Mapping):
         raise TypeError(f"'parts' must be a dictionary with 'val' and 'test' (got {type(parts).__name__})")
     found: dict[str, Tensor] = {}

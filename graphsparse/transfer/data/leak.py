@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from graphsparse.ops.blocks import blocks
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, sort_keys, unique_keys
 from graphsparse.transfer.data.edge_lists import edge_lists, feature_pairs
 from graphsparse.transfer.data.negatives import marked_first
 from graphsparse.transfer.data.node_features import equal_rows, take_rows
-from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.pair import SharedNodePair, as_pair
 from graphsparse.transfer.data.relation import read_pairs
 from graphsparse.transfer.data.sides import across
 from graphsparse.transfer.data.split import PARTS, LinkSplit
@@ -23,7 +24,7 @@ _FEW, _SHARE = 3, 0.1
 
 def assert_no_leak(
     split: LinkSplit,
-    pair: SharedNodePair,
+    pair: SharedNodePair | Data,
     *,
     graph: Any = None,
     positives: Tensor | None = None,
@@ -52,11 +53,11 @@ def assert_no_leak(
     is no leak**: the method lives on it. Training links of the target, and links of a source that are not held out, may
     be anywhere. A leak is a pair that is held out, in a graph that is trained on or sends messages; so
     ``pair.graph(name, without=split)`` leaves those pairs out of all graphs, the source's own included. Non-links that
-    were given (:func:`given_split`) may be as many as they are, come twice and be in both parts.
+    were given (:func:`given_split`) may be as many as they are; they and hard ones may come twice and be in both parts.
 
     Args:
         split: The split.
-        pair: The graphs.
+        pair: The graphs, or one graph.
         graph: A graph whose edges are messages or are learned from: a ``Data`` or ``HeteroData``, with ``n_id`` where
             its nodes are not the target's (nodes of several types are numbered type by type otherwise, as PyG's
             ``to_homogeneous`` does), an ``Adjacency``, a ``SparseTensor`` or a sparse tensor. All types of edges are
@@ -74,7 +75,6 @@ def assert_no_leak(
         ValueError: If a rule is broken; the message begins with it.
 
     Example:
-        >>> from torch_geometric.data import Data
         >>> ring = torch.stack([torch.arange(41), (torch.arange(41) + 1) % 41])
         >>> target = Data(edge_index=ring, key=torch.arange(41), num_nodes=41)
         >>> pair = SharedNodePair(target, target)
@@ -86,9 +86,9 @@ def assert_no_leak(
         ...
         ValueError: rule L1: 'graph' has 33 of the held-out links as edges, such as ...
     """
-    for name, value, kind in (("split", split, LinkSplit), ("pair", pair, SharedNodePair)):
-        if not isinstance(value, kind):
-            raise TypeError(f"'{name}' must be a {kind.__name__} (got {type(value).__name__})")
+    if not isinstance(split, LinkSplit):
+        raise TypeError(f"'split' must be a LinkSplit (got {type(split).__name__})")
+    pair = as_pair(pair)
     if split.fingerprint != pair.fingerprint:
         _broken("L2", f"the split was made from the target {split.fingerprint}, not from {pair.fingerprint}")
     check = _Check(split, pair)
@@ -123,6 +123,7 @@ class _Check:
         self.split, self.pair = split, pair
         self.num_nodes, self.sizes = pair.num_nodes, (pair.num_nodes, pair.num_union_nodes)
         self.given = split.options.get("non_links") == "given"
+        self.repeated = split.options.get("non_links") in ("given", "heart")
         self.pairs = {name: read_pairs(getattr(split, name), self.num_nodes, f"split.{name}") for name in PARTS}
         self.keys = {name: self.sorted(pairs) for name, pairs in self.pairs.items()}
 
@@ -159,10 +160,10 @@ class _Check:
             if not directed and bool((pairs[0] > pairs[1]).any()):
                 _broken("L3", f"'split.{name}' has pairs with the larger end first")
             twice = exact[name][1:][exact[name][1:] == exact[name][:-1]]
-            if twice.numel() and not (self.given and "neg" in name):
+            if twice.numel() and not (self.repeated and "neg" in name):
                 _broken("L3", f"'split.{name}' has pairs more than once, such as {self.example(twice)}")
         together = [("train", "val"), ("train", "test"), ("val", "test"), ("val_neg", "test_neg")]
-        for one, other in together[: 3 if self.given else 4]:
+        for one, other in together[: 3 if self.repeated else 4]:
             what = f"'{one}' and '{other}' have {{}} pairs in common"
             self.refuse("L4" if "neg" in one else "L3", what, self.keys[one], self.keys[other])
         links = pair_keys(self.pair.target_links(), self.num_nodes, directed=directed)

@@ -36,6 +36,8 @@ class HeldOut(Protocol):
         ...
 
 
+#: Derived graphs that a graph by itself does not have.
+NEEDS_SOURCE = ("intersection", "enriched_intersection", "source")
 #: Pairs of nodes whose links are left out of a derived graph.
 Without = HeldOut | Tensor | None
 
@@ -65,8 +67,12 @@ class SharedNodePair:
     Edge weights and all other attributes of the inputs are left aside: a link is there or not. The inputs are not
     changed and their features not copied. Sets of links are kept as one sorted int64 per link.
 
+    **One graph.** ``SharedNodePair([], data)`` is a graph by itself, whose nodes need no keys: no node is shared, and
+    its enriched target is the target. Whatever takes a pair takes ``data`` in its place, whose links have no direction
+    then; a pair that is made once saves reading them again.
+
     Args:
-        source: The source graph, or a list of source graphs.
+        source: The source graph, or a list of source graphs, which is empty for a graph by itself.
         target: The target graph.
         source_key: Keys of the source's nodes: the name of an attribute, or ``N`` integers or strings as a tensor, an
             array, a list, or a column of pandas or Arrow; one entry per source where there is a list of sources.
@@ -115,7 +121,8 @@ class SharedNodePair:
             raise TypeError(f"'directed' must be True or False (got {directed!r})")
         self.source, self.target, self.directed = _read_sources(source), _read_graph(target, "target"), directed
         names = _keys_per_source(source, source_key, len(self.source))
-        own = read_keys(target_key, target, int(target.num_nodes), "target_key")
+        keys = target_key if self.source else torch.arange(int(target.num_nodes))
+        own = read_keys(keys, target, int(target.num_nodes), "target_key")
         others = [
             read_keys(name, graph, int(graph.num_nodes), "source_key")
             for name, graph in zip(names, self.source, strict=True)
@@ -123,12 +130,13 @@ class SharedNodePair:
         self._match = match_nodes(own, others)
         check_features(self._xs(), [len(keys) for keys in (own, *others)])
         shared, total = int(self.shared.count_nonzero()), self.num_nodes
-        if shared < check_count(min_shared, "min_shared", 0):
+        least = check_count(min_shared, "min_shared", 0)
+        if self.source and shared < least:
             raise ValueError(
-                f"'source' and 'target' share {shared} of the target's {total} nodes, and at least {min_shared} are "
+                f"'source' and 'target' share {shared} of the target's {total} nodes, and at least {least} are "
                 "needed: are the keys of one kind and written alike?"
             )
-        if shared < 0.01 * total:
+        if self.source and shared < 0.01 * total:
             warnings.warn(f"only {shared} of the target's {total} nodes are shared", UserWarning, stacklevel=2)
         edges = [graph.edge_index for graph in self.source]
         self._relation = read_relation(target.edge_index, edges, self._match, directed)
@@ -186,10 +194,15 @@ class SharedNodePair:
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If there is no such graph, a pair is out of range, or the split belongs to another pair.
+            ValueError: If there is no such graph, for lack of a source perhaps, a pair is out of range, or the split
+                belongs to another pair.
         """
         if name not in GRAPHS:
             raise ValueError(f"'name' must be one of {', '.join(GRAPHS)} (got {name!r})")
+        if not self.source and name in NEEDS_SOURCE:
+            raise ValueError(
+                f"one graph has no source, and so no {name!r}: a method that learns there needs two graphs"
+            )
         edge_index, origin = self._relation.edges(name, self._hidden(without))
         n_id = self._match.nodes(name)
         graph = Data(edge_index=edge_index, num_nodes=n_id.numel())
@@ -292,10 +305,22 @@ def _read_graph(graph: Any, name: str) -> Data:
     return graph
 
 
+def as_pair(pair: SharedNodePair | Data) -> SharedNodePair:
+    """Return a pair as it is, and a graph by itself as a pair without a source.
+
+    Example:
+        >>> as_pair(Data(edge_index=torch.tensor([[0, 1], [1, 2]]), num_nodes=3))
+        SharedNodePair(0 of 3 nodes shared, sources=0)
+    """
+    if isinstance(pair, SharedNodePair):
+        return pair
+    if not isinstance(pair, (Data, HeteroData)):
+        raise TypeError(f"'pair' must be a SharedNodePair, or a Data for one graph (got {type(pair).__name__})")
+    return SharedNodePair([], _read_graph(pair, "pair"))
+
+
 def _read_sources(source: Any) -> list[Data]:
-    sources = list(source) if isinstance(source, (list, tuple)) else [source]
-    if not sources:
-        raise ValueError("'source' must be a graph, or some graphs (got none)")
+    sources = source if isinstance(source, (list, tuple)) else [source]
     return [_read_graph(graph, "source") for graph in sources]
 
 

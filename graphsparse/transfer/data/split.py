@@ -8,13 +8,16 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
+from graphsparse.metrics import link_report
 from graphsparse.ops.check import check_count, check_edge_index
 from graphsparse.ops.digest import digest
 from graphsparse.ops.pairs import is_among, key_pairs, pair_keys, unique_keys
 from graphsparse.ops.sort import index_dtype, stable_order
+from graphsparse.transfer.data.heart import heart_negatives
 from graphsparse.transfer.data.negatives import PairsBetween, PairSpace, draw_non_links, turn_non_links
-from graphsparse.transfer.data.pair import SharedNodePair
+from graphsparse.transfer.data.pair import SharedNodePair, as_pair
 from graphsparse.transfer.data.relation import read_pairs
 from graphsparse.transfer.data.sides import across, find_sides, read_sides
 from graphsparse.utils.counter_random import CounterRandom, check_seed
@@ -24,6 +27,7 @@ _KIND, VERSION = "link split", "4"
 #: Names of the tensors, in the order in which they are digested.
 PARTS = ("train", "val", "test", "val_neg", "test_neg")
 HOLD_OUT = ("target_only_end", "all")
+NEGATIVES = ("uniform", "heart")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,7 @@ class LinkSplit:
         seed: What the split was drawn with.
         fingerprint: Of the pair, see :attr:`SharedNodePair.fingerprint`.
         options: How it was drawn: ``ratios``, ``hold_out``, ``num_neg``, ``directed``; ``between``, ``"found"``,
-            ``"given"`` or ``"any"``; ``non_links`` is ``"given"`` where they were.
+            ``"given"`` or ``"any"``; ``non_links`` is ``"given"`` where they were, ``"heart"`` where they are hard.
         side: Where links are between two sides alone, users and items, say: the side 0 or 1 of each target node, int8
             ``[N_t]``, -1 on neither. Then non-links are too, those that methods draw for themselves included, in
             graphs whose links are all between the sides; a derived graph says so in its own ``side``.
@@ -98,6 +102,45 @@ class LinkSplit:
                 "but in this pair some are between shared nodes"
             )
 
+    def report(self, scorer: "Scorer", part: str = "test", *, ks: Sequence[int] = (20, 50, 100)) -> dict[str, float]:
+        """Return how well a scorer ranks the links of a part, as :func:`~graphsparse.metrics.link_report` does.
+
+        Where each link has non-links of its own, that is its rank among these, too: ``mrr`` and ``own hits@20``. All
+        have if they were drawn; given ones have where there are as many for each link, one end of it in each, as in
+        ogbl-citation2.
+
+        Args:
+            scorer: What scores pairs of nodes.
+            part: ``"val"`` or ``"test"``.
+            ks: Numbers of Hits@K.
+
+        Raises:
+            ValueError: If there is no such part, or it is empty.
+
+        Example:
+            >>> from graphsparse.testing import random_graph
+            >>> from graphsparse.transfer import BASELINES
+            >>> data = random_graph()
+            >>> split = split_links(data, (0.8, 0.1, 0.1), num_neg=10, negatives="heart")
+            >>> report = split.report(BASELINES["resource_allocation"](data, split), ks=[5])
+            >>> sorted(report)[-4:]
+            ['own hits@5', 'recall@0.8', 'recall@1', 'recall@1.25']
+
+        Source: Hu et al., *Open Graph Benchmark*, NeurIPS 2020, section 5.
+        """
+        if part not in ("val", "test"):
+            raise ValueError(f"'part' must be 'val' or 'test' (got {part!r})")
+        links, others = getattr(self, part), getattr(self, f"{part}_neg")
+        if links.size(1) == 0:
+            raise ValueError(f"'part' must hold links ({part!r} has none)")
+        scores, rest = scorer.score(links), scorer.score(others)
+        each, left = divmod(others.size(1), links.size(1))
+        if each and not left:
+            ends = others.view(2, -1, each)
+            kept = (ends == links[:, :, None]) | (ends == links.flip(0)[:, :, None])
+            rest = rest.view(-1, each) if self.num_neg or bool(kept.any(0).all()) else rest
+        return link_report(scores, rest, ks=ks)
+
     def save(self, path: str | Path) -> None:
         """Write the split to a file, whole or not at all.
 
@@ -112,17 +155,18 @@ class LinkSplit:
         write_tensors(path, _KIND, tensors, self._header(), VERSION)
 
     @classmethod
-    def load(cls, path: str | Path, pair: SharedNodePair | None = None) -> "LinkSplit":
+    def load(cls, path: str | Path, pair: SharedNodePair | Data | None = None) -> "LinkSplit":
         """Read a split that :meth:`save` wrote.
 
         Args:
             path: The file.
-            pair: The pair that it must belong to; not checked when ``None``.
+            pair: The pair, or the graph, that it must belong to; not checked when ``None``.
 
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If it is no split, or one of another version, or damaged, or of another pair.
         """
+        pair = None if pair is None else as_pair(pair)
         remedy = "'split_links' with the same arguments draws the same pairs again"
         tensors, header = read_tensors(path, _KIND, VERSION, remedy)
         with reading(path):
@@ -148,15 +192,16 @@ class LinkSplit:
 
 
 def split_links(
-    pair: SharedNodePair,
+    pair: SharedNodePair | Data,
     ratios: Sequence[float] = (0.2, 0.4, 0.4),
     seed: int = 0,
     *,
     hold_out: str | Tensor = "target_only_end",
     num_neg: int = 5,
+    negatives: str = "uniform",
     between: str | Tensor | tuple[Tensor, Tensor] | None = None,
 ) -> LinkSplit:
-    r"""Split the links of a pair's target once, for every method and every derived graph.
+    r"""Split the links of a pair's target, or of one graph, once, for every method and every derived graph.
 
     Links that may be held out are shuffled and divided: :math:`\lfloor r_1 n \rfloor` for training,
     :math:`\lfloor (r_1 + r_2) n \rfloor - \lfloor r_1 n \rfloor` for validation, the rest for the test. All others are
@@ -177,14 +222,22 @@ def split_links(
     there is a warning, and non-links are drawn from all pairs. ``between`` says it in place of all this. Where links
     have a direction non-links begin on side 0 as often as held-out links do.
 
+    **Hard non-links.** Most pairs that are drawn are told from a link by any heuristic. With ``negatives="heart"`` each
+    link :math:`(u, v)` has non-links of its own: half of them keep :math:`u` and half keep :math:`v`, and the node in
+    the place of the other end, of the same kind as that, is one of those that rank highest by the better of resource
+    allocation, :math:`\sum_{w \in N(u) \cap N(x)} 1 / d_w`, and personalised PageRank, :math:`\pi_u[x]`, along the
+    training links. What neither reaches is drawn. Links that share an end may then share non-links.
+
     Args:
-        pair: The graphs.
+        pair: The graphs; or one graph, whose links have no direction (``SharedNodePair([], data, directed=True)`` for
+            one whose links do).
         ratios: Shares of training, validation and test in the links that may be held out; their sum is 1.
         seed: Equal seeds give equal splits on every device and in every release.
         hold_out: Which links may be held out: ``"target_only_end"`` for those with an end that no source has, ``"all"``
             for all, or the pairs themselves, ``[2, P]``, such as those after a certain year. Non-links are drawn from
-            all pairs of the target's nodes in the latter two cases.
+            all pairs of the target's nodes in the latter two cases. Without a source the first is the second.
         num_neg: Non-links per held-out link.
+        negatives: ``"uniform"``, or ``"heart"`` for hard ones.
         between: Between which nodes links can be: a bool tensor ``[N_t]``, True on one side, such as
             ``data.node_type == 0``; two tensors with the nodes of each side; ``"any"`` for all nodes; found out when
             ``None``.
@@ -206,9 +259,14 @@ def split_links(
         >>> target = Data(edge_index=bought, key=torch.arange(16), num_nodes=16)
         >>> split_links(SharedNodePair(target, target), hold_out="all", num_neg=1)
         LinkSplit(train=6, val=13, test=13, val_neg=13, test_neg=13, between=8 and 8 nodes (found), seed=0, hash='...')
+        >>> split_links(target, (0.5, 0.25, 0.25), between="any", num_neg=4, negatives="heart")
+        LinkSplit(train=16, val=8, test=8, val_neg=32, test_neg=32, seed=0, hash='...')
+
+    Source: Li et al., NeurIPS 2023, arXiv 2306.10453 (HeaRT), for hard non-links.
     """
-    if not isinstance(pair, SharedNodePair):
-        raise TypeError(f"'pair' must be a SharedNodePair (got {type(pair).__name__})")
+    pair = as_pair(pair)
+    if negatives not in NEGATIVES:
+        raise ValueError(f"'negatives' must be one of {NEGATIVES} (got {negatives!r})")
     shares = _check_ratios(ratios)
     seed = check_seed(seed)
     num_neg = check_count(num_neg, "num_neg", least=0)
@@ -216,6 +274,8 @@ def split_links(
     # Both directions of a pair have one key here and so fall into one part.
     keys = pair_keys(links, num_nodes)
     rule = hold_out if isinstance(hold_out, str) else "given"
+    if rule == "target_only_end" and not pair.source:
+        hold_out = rule = "all"
     side, told = sides_of_target(pair, links, between)
     may = _may_be_held_out(pair, links, keys, hold_out)
     if side is not None:
@@ -225,20 +285,29 @@ def split_links(
     held = torch.cat([links[:, val], links[:, test]], 1)
     only = ~pair.shared
     marked = only if rule == "target_only_end" else torch.ones_like(only)
-    space = PairSpace(marked) if side is None else PairsBetween(marked, side)
-    negatives = draw_non_links(space, num_neg * held.size(1), unique_keys(keys), seed=seed)
-    if pair.directed:
-        negatives = turn_non_links(negatives, held, only if side is None else side == 0, seed=seed)
+    every = unique_keys(keys)
+    options = {"ratios": list(shares), "hold_out": rule, "num_neg": num_neg, "directed": pair.directed, "between": told}
+    if negatives == "heart":
+        kind = marked.long() if side is None else 3 * marked + side.long() + 1
+        non_links = heart_negatives(held, links[:, ~(val | test)], every, kind, num_neg, seed=seed)
+        if not pair.directed:
+            non_links = non_links.sort(0).values
+        options["non_links"] = "heart"
+    else:
+        space = PairSpace(marked) if side is None else PairsBetween(marked, side)
+        non_links = draw_non_links(space, num_neg * held.size(1), every, seed=seed)
+        if pair.directed:
+            non_links = turn_non_links(non_links, held, only if side is None else side == 0, seed=seed)
     num_val = int(val.count_nonzero())
     return LinkSplit(
         links[:, ~(val | test)],
         held[:, :num_val],
         held[:, num_val:],
-        negatives[:, : num_neg * num_val],
-        negatives[:, num_neg * num_val :],
+        non_links[:, : num_neg * num_val],
+        non_links[:, num_neg * num_val :],
         seed,
         pair.fingerprint,
-        {"ratios": list(shares), "hold_out": rule, "num_neg": num_neg, "directed": pair.directed, "between": told},
+        options,
         side,
     )
 

@@ -9,12 +9,18 @@ from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 
-from graphsparse.nn.link_decoders import make_decoder, score_in_chunks
+from graphsparse.nn.link_decoders import BilinearDecoder, make_decoder, score_in_chunks
+from graphsparse.ops.check import check_count
 from graphsparse.ops.digest import digest
+from graphsparse.ops.sort import index_dtype
 from graphsparse.training import FitResult, Training, fit, link_training
 from graphsparse.transfer.data.leak import assert_no_leak
+from graphsparse.transfer.data.pair import as_pair
+from graphsparse.transfer.data.partners import Barred, Best, best_of_blocks, scored_again
 from graphsparse.transfer.data.split import check_queries, check_split
 from graphsparse.utils.files import read_tensors, reading, write_tensors
 
@@ -23,11 +29,16 @@ if TYPE_CHECKING:
     from graphsparse.transfer.data.split import LinkSplit
 
 P = TypeVar("P", bound="LinkPredictor")
+V = TypeVar("V", bound="VectorPredictor")
 
 #: What an option may be to be held by a file.
 _PLAIN = (bool, int, float, str, list, tuple, NoneType)
 #: What the files say that they hold.
-_KIND = "link predictor of graphsparse, version 1"
+_KIND = "link predictor of graphsparse, version 2"
+#: Names under which they hold what was known when it was fitted: links, and sides if there are any.
+_KNOWN = "known."
+#: Partners that are scored again beyond those asked for, as sums in another order round otherwise.
+_MORE = 8
 
 
 class LinkPredictor:
@@ -67,6 +78,7 @@ class LinkPredictor:
     results: Sequence[FitResult] = ()
     _state: dict[str, Any] | None = None
     _origin: Mapping[str, Any] = MappingProxyType({})
+    _known: Mapping[str, Tensor] = MappingProxyType({})
 
     def forget(self) -> None:
         """Be as before the first call of :meth:`fit`."""
@@ -96,11 +108,25 @@ class LinkPredictor:
         """Build an object, not fitted, from what :meth:`options` returned."""
         return cls(**options)
 
-    def fit(self: P, pair: "SharedNodePair", split: "LinkSplit", *, seed: int | None = None) -> P:
+    def best(self, nodes: Tensor, k: int, barred: Barred) -> Best:
+        """Return the partners of some nodes for :meth:`recommend`: here from the scores of all pairs, block by block.
+
+        A predictor that need not score all pairs overrides it.
+        """
+
+        def score(rows: Tensor, part: slice) -> Tensor:
+            pairs = torch.cartesian_prod(rows, torch.arange(part.start, part.stop)).t()
+            loops = pairs[0] == pairs[1]  # which have no score
+            pairs[1, loops] = torch.where(pairs[0, loops] == 0, 1, 0)
+            return self.rate(pairs).view(rows.numel(), part.stop - part.start)
+
+        return best_of_blocks(nodes, k, barred, score)
+
+    def fit(self: P, pair: "SharedNodePair | Data", split: "LinkSplit", *, seed: int | None = None) -> P:
         """Learn what the split leaves; test pairs are never read, and those of validation only to choose.
 
         Args:
-            pair: Source and target.
+            pair: Source and target; or one graph, whose links have no direction.
             split: Links of the target that are held out.
             seed: Seed of all that is drawn; that of ``training`` when ``None``.
 
@@ -114,11 +140,13 @@ class LinkPredictor:
         """
         return self._fit(pair, split, seed)
 
-    def _fit(self: P, pair: "SharedNodePair", split: "LinkSplit", seed: int | None, *given: Any) -> P:
+    def _fit(self: P, pair: "SharedNodePair | Data", split: "LinkSplit", seed: int | None, *given: Any) -> P:
+        pair = as_pair(pair)
         check_split(pair, split)
         assert_no_leak(split, pair)
         self.forget()
         state = dict(self.learn(pair, split, self.training.seed if seed is None else seed, *given))
+        self._known = {"train": split.train} | ({} if split.side is None else {"side": split.side})
         return self.restore(state, origin_of(pair, split))
 
     def score(self, pairs: Tensor) -> Tensor:
@@ -129,6 +157,54 @@ class LinkPredictor:
             ValueError: If a node is not in the target, or a pair is a self-loop.
         """
         return self.rate(check_queries(pairs, self.origin["num_nodes"]))
+
+    def recommend(self, nodes: Tensor, k: int, *, exclude_known: bool = True) -> tuple[Tensor, Tensor]:
+        """Return the ``k`` partners of each of some nodes that score highest, and their scores, best first.
+
+        Of all pairs only a block is scored at a time, so that memory does not grow with the square of the nodes:
+        predictors with a vector per node multiply blocks of them, and heuristics take sparse products, in which only
+        nodes within their reach have an entry. Scores are those of :meth:`score`. Where links are between two sides,
+        partners are on the other side.
+
+        Args:
+            nodes: Target nodes ``[n]``.
+            k: Number of partners.
+            exclude_known: Leave out the links that were known when it was fitted. Held-out ones are never left out.
+
+        Returns:
+            Partners ``[n, k]``, int64, and scores ``[n, k]`` on CPU; -1 and -infinity where there are fewer than ``k``.
+            Heuristics recommend nobody with a score of 0.
+
+        Raises:
+            RuntimeError: If nothing has been fitted.
+            TypeError: If ``nodes`` are no integers, or ``exclude_known`` is no bool.
+            ValueError: If a node is not in the target, or ``k`` is below 1.
+
+        Example:
+            >>> from graphsparse.testing import random_graph
+            >>> from graphsparse.transfer import BASELINES, split_links
+            >>> data = random_graph()
+            >>> scorer = BASELINES["resource_allocation"](data, split_links(data))
+            >>> partners, scores = scorer.recommend(torch.tensor([3, 7]), 5)
+            >>> partners.shape, bool((scores[:, 1:] <= scores[:, :-1]).all())
+            (torch.Size([2, 5]), True)
+        """
+        origin, k = self.origin, check_count(k, "k")
+        if not isinstance(nodes, Tensor) or nodes.dim() != 1 or nodes.dtype not in (torch.int32, torch.int64):
+            got = f"{nodes.dtype} {list(nodes.shape)}" if isinstance(nodes, Tensor) else type(nodes).__name__
+            raise TypeError(f"'nodes' must be integers [n] (got {got})")
+        if nodes.numel() and not 0 <= int(nodes.min()) <= int(nodes.max()) < origin["num_nodes"]:
+            raise ValueError(
+                f"'nodes' must be from 0 to {origin['num_nodes'] - 1} (got {int(nodes.min())} to {int(nodes.max())})"
+            )
+        if not isinstance(exclude_known, bool):
+            raise TypeError(f"'exclude_known' must be True or False (got {exclude_known!r})")
+        if exclude_known and not self._known:
+            raise RuntimeError("this is part of a predictor that was read from a file, which knows the links: ask that")
+        links, directed = self._known["train"] if exclude_known else None, origin["directed"]
+        barred = Barred(origin["num_nodes"], links, directed=directed, side=self._known.get("side"))
+        with torch.no_grad():
+            return self.best(nodes.cpu().long(), k, barred)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -162,6 +238,10 @@ class LinkPredictor:
         tensors = {name: value for name, value in self.state.items() if isinstance(value, Tensor)}
         plain = {name: value for name, value in self.state.items() if name not in tensors}
         header["state"] = plain
+        largest = index_dtype(self.origin["num_nodes"])
+        tensors |= {
+            _KNOWN + name: value.to(largest) if name == "train" else value for name, value in self._known.items()
+        }
         for name, value in plain.items():
             try:
                 json.dumps(value)
@@ -172,17 +252,18 @@ class LinkPredictor:
         write_tensors(path, _KIND, tensors, header)
 
     @classmethod
-    def load(cls: type[P], path: str | Path, pair: "SharedNodePair") -> P:
+    def load(cls: type[P], path: str | Path, pair: "SharedNodePair | Data") -> P:
         """Read what :meth:`save` wrote; scores are the same, bit for bit.
 
         Args:
             path: The file. Its class is this one, or one that is derived from it: ``LinkPredictor.load`` reads all.
-            pair: The pair that it was fitted on; sources may be others.
+            pair: The pair, or the graph, that it was fitted on; sources may be others.
 
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If it holds something else, is damaged, or was fitted on another target.
         """
+        pair = as_pair(pair)
         tensors, header = read_tensors(path, _KIND)
         with reading(path):
             name, options, origin, state = (header[key] for key in ("class", "options", "origin", "state"))
@@ -195,7 +276,10 @@ class LinkPredictor:
         device = pair.target.edge_index.device
         with reading(path):
             found: P = kind.from_options(options)
-            return found.restore(state | {name: value.to(device) for name, value in tensors.items()}, origin)
+            known = part_of(tensors, _KNOWN)
+            found._known = known | ({"train": known["train"].long()} if known else {})
+            learned = {name: value.to(device) for name, value in tensors.items() if not name.startswith(_KNOWN)}
+            return found.restore(state | learned, origin)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle holds, and name what it cannot hold."""
@@ -254,10 +338,19 @@ def check_training(training: object) -> None:
         raise TypeError(f"'training' must be a Training (got {type(training).__name__})")
 
 
+def check_new_x(x: Any, width: int) -> None:
+    """Refuse what are no features of new nodes."""
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.layout != torch.strided:
+        raise TypeError(f"'x' must be dense floating point numbers (got {getattr(x, 'dtype', type(x).__name__)})")
+    if x.dim() != 2 or x.size(1) != width:
+        raise ValueError(f"'x' must be [n, {width}], features as those that were learned from (got {list(x.shape)})")
+
+
 def origin_of(pair: "SharedNodePair", split: "LinkSplit") -> dict[str, Any]:
     """Return what tells one pair and split from others."""
     source = digest([pair.shared, pair.relation().source])
-    return {"num_nodes": pair.num_nodes, "target": pair.fingerprint, "split": split.hash, "source": source}
+    target = {"num_nodes": pair.num_nodes, "directed": pair.directed, "target": pair.fingerprint}
+    return {**target, "split": split.hash, "source": source}
 
 
 def kinds_of(cls: type[LinkPredictor]) -> dict[str, Any]:
@@ -288,6 +381,51 @@ class VectorPredictor(LinkPredictor):
     def rate(self, pairs: Tensor) -> Tensor:
         """Return the logits ``[Q]``."""
         return score_in_chunks(self.scorer, self.state["vectors"], pairs)
+
+    def from_features(self, x: Tensor) -> Tensor:
+        """Return vectors of any nodes from their features ``[n, F]``, checked by :func:`check_new_x`."""
+        raise TypeError(f"{type(self).__name__} scores nodes by their place in the target, not by features alone")
+
+    def extend(self: V, x: Tensor) -> V:
+        """Return a predictor that scores new nodes, too, from their features alone.
+
+        They have the numbers after the target's, in all that takes or returns nodes. This one is not changed.
+
+        Args:
+            x: Their features ``[n, F]``, of the kind that it was fitted on.
+
+        Raises:
+            RuntimeError: If nothing has been fitted.
+            TypeError: If ``x`` is no floating point tensor, or vectors do not follow from features alone.
+            ValueError: If ``x`` has another width than the features that it was fitted on.
+
+        Example:
+            >>> from graphsparse.testing import random_graph
+            >>> from graphsparse.transfer import BASELINES, split_links
+            >>> data = random_graph()
+            >>> cosine = BASELINES["cosine"](data, split_links(data)).extend(data.x[:1])
+            >>> partners, scores = cosine.recommend(torch.tensor([60]), 1)
+            >>> partners, round(float(scores), 4)
+            (tensor([[0]]), 1.0)
+        """
+        num, new = self.origin["num_nodes"], self.from_features(x)
+        other = copy.copy(self)
+        if "side" in self._known:
+            unknown = torch.full((new.size(0),), -1, dtype=torch.int8)
+            other._known = {**self._known, "side": torch.cat([self._known["side"].cpu(), unknown])}
+        vectors = torch.cat([self.state["vectors"], new.to(self.state["vectors"])])
+        return other.restore({**self.state, "vectors": vectors}, {**self.origin, "num_nodes": num + new.size(0)})
+
+    def best(self, nodes: Tensor, k: int, barred: Barred) -> Best:
+        """Return the partners of some nodes from products of blocks of vectors."""
+        right: Tensor = self.state["vectors"]
+        weight = self.scorer.weight if isinstance(self.scorer, BilinearDecoder) else None
+
+        def score(rows: Tensor, part: slice) -> Tensor:
+            left = right[rows.to(right.device)]
+            return (left if weight is None else left @ weight) @ right[part].t()
+
+        return scored_again(nodes, best_of_blocks(nodes, k + _MORE, barred, score), k, self.rate)
 
 
 def part_of(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:

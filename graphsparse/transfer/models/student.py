@@ -18,7 +18,7 @@ from graphsparse.training import LinkTask, Training, build_model, link_training,
 from graphsparse.training.link_task import LinkBatch, LinkMetric
 from graphsparse.transfer.data.split import check_dense_x
 from graphsparse.transfer.models.link_model import LinkModel, message_graph
-from graphsparse.transfer.models.predictor import VectorPredictor, check_training, part_of
+from graphsparse.transfer.models.predictor import VectorPredictor, check_new_x, check_training, part_of
 from graphsparse.transfer.models.teacher import LinkTeacher
 
 if TYPE_CHECKING:
@@ -266,5 +266,10 @@ class MLPStudent(VectorPredictor):
         vectors: Tensor = self.state["vectors"]
         if x is None:
             return vectors
+        return self.from_features(x)
+
+    def from_features(self, x: Tensor) -> Tensor:
+        """Return vectors ``[n, d]`` of any nodes from their features."""
+        check_new_x(x, self.state["widths"][0])
         assert self.model is not None
-        return encode_rows(self.model, Data(x=x))
+        return encode_rows(self.model, Data(x=x.to(self.state["vectors"].device)))

@@ -58,7 +58,7 @@ class LinkTeacher(VectorPredictor):
             in place; or what builds one for a number of features. GraphSAGE of two layers of 256 by default.
         scope: Where it learns: ``"intersection"``, the shared nodes with the links of both graphs among them;
             ``"enriched_target"``, all target nodes with these links; or ``"target"``, without the source. When
-            ``None``, the first, or the second where the pair has no features.
+            ``None``, the first, or the second where there are no features or no source.
         source_edge_weight: Weight of what only a source has, in messages and in the loss, from 0 to 1. Other values
             than 1 need an encoder that takes ``edge_weight``.
         id_channels: Where the pair has no features, a vector of this width is trained for each node in their place;
@@ -172,12 +172,13 @@ class LinkTeacher(VectorPredictor):
         self.model = model
         vectors = encoded(model, target)[: pair.num_nodes]
         state = self.vectors_state(vectors, model.decoder, directed=pair.directed)
-        return state | {f"vectors.{place}": encoded(model, graph(name)) for place, name in self.places.items()}
+        places = self.places if pair.source else {}
+        return state | {f"vectors.{place}": encoded(model, graph(name)) for place, name in places.items()}
 
     def graphs(self, pair: "SharedNodePair") -> tuple[str, str]:
         """Return the names of the graph that is learned on and of that whose vectors score the target."""
         bare = pair.target.get("x") is None
-        scope = self.scope or ("enriched_target" if bare else "intersection")
+        scope = self.scope or ("enriched_target" if bare or not pair.source else "intersection")
         if bare and scope == "intersection":
             raise ValueError(
                 "the pair has no features 'x', and no vectors of target nodes outside the intersection can be learned "

@@ -420,7 +420,7 @@ def test_bad_arguments(pair_and_split):
     pair, split = pair_and_split
     for wrong, match in (
         ((pair, pair), "'split' must be a LinkSplit .got SharedNodePair"),
-        ((split, split), "'pair' must be a SharedNodePair .got LinkSplit"),
+        ((split, split), "'pair' must be a SharedNodePair, or a Data .*got LinkSplit"),
     ):
         with pytest.raises(TypeError, match=match):
             assert_no_leak(*wrong)

@@ -270,5 +270,3 @@ def test_wrong_graphs():
         SharedNodePair({}, graph)
     with pytest.raises(ValueError, match="'source' must hold its edges in 'edge_index'"):
         SharedNodePair(Data(num_nodes=2), graph)
-    with pytest.raises(ValueError, match="'source' must be a graph, or some graphs .got none"):
-        SharedNodePair([], graph)
