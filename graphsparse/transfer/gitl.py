@@ -57,8 +57,8 @@ class GITL(LinkPredictor):
         candidates: Names: ``"teacher"``, ``"student"``, those of :data:`~graphsparse.transfer.BASELINES`, and any of
             these with ``"+edge_labels"`` or ``"+edge_labels_enriched"`` behind it, the same with the propagation along
             the target's links or those of both graphs. :attr:`CANDIDATES` when ``None``. Where the pair has no
-            features, ``"teacher"`` takes the place of ``"student"``, and rules that read features are left out, with a
-            warning where they were asked for.
+            features, or is one graph without a source, ``"teacher"`` takes the place of ``"student"``, and what reads
+            features or the source is left out, with a warning where it was asked for.
         combine: Add up candidates where that is better; otherwise the best one scores.
         teacher: The teacher, which is fitted in place; one of default options when ``None``.
         student: The student, likewise.
@@ -243,21 +243,25 @@ class GITL(LinkPredictor):
         return state | {"same": same, "parts": parts, "kept": kept, "validation": validation, "summary": summary}
 
     def _names(self, pair: "SharedNodePair", split: "LinkSplit") -> list[str]:
-        """Return the candidates for a pair, which may be large or have no features."""
+        """Return the candidates for a pair, which may be large, or have no features or no source."""
         names = list(self.candidates or self.CANDIDATES)
         starts = torch.unique(torch.cat([split.val, split.val_neg], 1)).numel()
         links = pair.target.num_edges + sum(source.num_edges for source in pair.source)
         if self.candidates is None and starts * links > _MOST_STEPS:
             names = [name for name in names if not name.startswith("pagerank")]
             warnings.warn("PageRank would take long here and is left out; 'candidates' may name it", stacklevel=5)
-        if pair.target.get("x") is not None:
+        has_features = pair.target.get("x") is not None
+        if has_features and pair.source:
             return names
-        bare = [name.replace("student", "teacher") for name in names if name.split("+")[0] not in _NEED_FEATURES]
+        able = [name for name in names if has_features or name.split("+")[0] not in _NEED_FEATURES]
+        able = [name for name in able if pair.source or not name.endswith("_enriched")]
+        bare = [name.replace("student", "teacher") for name in able]
+        lacking = "no features 'x'" if pair.source else "no source" if has_features else "no source and no features 'x'"
         if self.candidates is not None and bare != names:
             gone = ", ".join(name for name in names if name not in bare)
-            warnings.warn(f"the pair has no features 'x', which these need: {gone}", UserWarning, stacklevel=5)
+            warnings.warn(f"the pair has {lacking}, which these need: {gone}", UserWarning, stacklevel=5)
         if not bare:
-            raise ValueError("the pair has no features 'x', which all of the candidates need")
+            raise ValueError(f"the pair has {lacking}, which all of the candidates need")
         return [*dict.fromkeys(bare)]
 
     def _fit_one(self, name: str, pair: "SharedNodePair", split: "LinkSplit", seed: int) -> Any:

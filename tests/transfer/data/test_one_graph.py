@@ -10,6 +10,7 @@ from graphsparse.testing import random_graph
 from graphsparse.training import link_training
 from graphsparse.transfer import (
     BASELINES,
+    GITL,
     BaselineOptions,
     LinkPredictor,
     LinkSplit,
@@ -181,3 +182,19 @@ def test_what_the_transform_refuses():
         with pytest.raises(error, match=match):
             transform(graph)
     assert repr(SplitLinks(num_neg=3)).startswith("SplitLinks(ratios=(0.8, 0.1, 0.1), seed=0, num_neg=3")
+
+
+def test_gitl_chooses_among_what_needs_no_source():
+    data = random_graph(200)
+    split = split_links(data, seed=0)
+    fitted = GITL.small(epochs=3, student_epochs=3).fit(data, split)
+    tried = set(fitted.validation) - {"GITL", "combination", "combination, cross-fitted"}
+    assert tried == {"teacher", "teacher+edge_labels", "xmc", "pagerank", "resource_allocation"} | {
+        "preferential_attachment",
+        "cosine",
+    }
+    assert fitted.validation["GITL"] >= max(fitted.validation[name] for name in tried)
+    with pytest.warns(UserWarning, match="the pair has no source, which these need: xmc_enriched"):
+        GITL.small(3, 3, candidates=("xmc", "xmc_enriched")).fit(data, split)
+    with pytest.raises(ValueError, match="the pair has no source, which all of the candidates need"):
+        GITL.small(3, 3, candidates=("xmc_enriched",)).fit(data, split)

@@ -19,7 +19,6 @@ from graphsparse.transfer import (
     LinkTeacher,
     MLPStudent,
     SharedNodePair,
-    XMCPropagation,
     sage_encoder,
     split_links,
 )
@@ -35,7 +34,7 @@ NODES = torch.tensor([70, 0, 5, 0])
 def fitted(name, pair, split):
     if name == "chain":
         teacher = LinkTeacher(sage_encoder(8), training=SHORT)
-        return GITL(teacher=teacher, student=False, propagation=XMCPropagation()).fit(pair, split)
+        return GITL(("teacher", "xmc"), teacher=teacher).fit(pair, split)
     return BASELINES[name](pair, split, 0, OPTIONS)
 
 
@@ -186,7 +185,8 @@ def test_a_fresh_process_gives_the_same_bit_for_bit(tmp_path):
 
     pair, split = small_pair()
     teacher, student = LinkTeacher(sage_encoder(8), training=SHORT), MLPStudent(8, training=SHORT)
-    scorer = GITL(teacher=teacher, student=student, propagation=XMCPropagation()).fit(pair, split)
+    names = ("teacher", "student+edge_labels", "xmc")
+    scorer = GITL(names, teacher=teacher, student=student).fit(pair, split)
     scorer.save(tmp_path / "fitted")
     best, scores = scorer.recommend(NODES[1:], 3)
     graph = {
