@@ -2,6 +2,7 @@
 
 python benchmarks/merging.py --data cora citeseer pubmed dblp --net GCN SAGE --case parts-8 --workers 2
 python benchmarks/merging.py --data cora citeseer pubmed dblp --net GCN SAGE --case parts-2 parts-64 classes same
+python benchmarks/merging.py --start shared --row mean ties dare model_stock fisher gnnmerge condense --out shared.jsonl
 python benchmarks/merging.py --data cora citeseer dblp pubmed --net GCN SAGE --case skewed skewed-1 skewed-2
 python benchmarks/merging.py --data ogbn-arxiv-structure flickr-structure --net GCN SAGE --case parts-8 --hidden 128
 
