@@ -81,8 +81,9 @@ def test_the_backend_is_chosen_by_device_and_reduction(request):
     assert kernels.choose_backend(None, "max", cuda) == next(
         name for name in BACKENDS if name not in ("numba", "torch")
     )
-    with pytest.raises(ValueError, match="'numba' has no reduction 'sum' on 'cuda'"):
-        kernels.choose_backend("numba", "sum", cuda)
+    if "numba" in BACKENDS:
+        with pytest.raises(ValueError, match="'numba' has no reduction 'sum' on 'cuda'"):
+            kernels.choose_backend("numba", "sum", cuda)
     with pytest.raises(ValueError, match="has no reduction 'max'"):
         kernels.choose_backend("torch", "max", cuda)
     request.getfixturevalue("without_extensions")
