@@ -55,6 +55,7 @@ def test_a_second_run_trains_nothing(small_run, monkeypatch, capsys):
     assert "2 of them done before" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # test_cells.py has the law
 def test_a_repeat_that_was_stopped_trains_nothing_twice(small_run, tmp_path, monkeypatch):
     """Stopped while soups are made: their ingredients are found in the store, which goes when the row is there."""
     options = small_run[-1]

@@ -266,6 +266,7 @@ def test_what_is_refused(data):
         GITL(propagation=XMCPropagation())
 
 
+@pytest.mark.slow  # benchmarks/gitl.py measures it
 @pytest.mark.bands
 def test_on_cora_the_shared_nodes_help(data_root):
     """Cora with random windows, average precision in percent; margins are about half of the gains.
