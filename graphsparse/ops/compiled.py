@@ -164,6 +164,21 @@ def _dots(rows: Any, rowptr: Any, col: Any, left: Any, right: Any, out: Any) -> 
                 e += 1
 
 
+def _score(source: Any, target: Any, edge: Any, c: Any, i: Any, p: Any, h: Any) -> Any:
+    """Add up the parts of the score of an edge, of which all but the first may not be there."""
+    score = source[c, h]
+    if target is not None:
+        score += target[i, h]
+    if edge is not None:
+        score += edge[p, h]
+    return score
+
+
+# Sums may be regrouped, but infinities and what is no number keep their meaning.
+_options = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
+_compiled_score = _numba.njit(_score, **_options)
+
+
 def _scores(
     rows: Any,
     rowptr: Any,
@@ -186,11 +201,7 @@ def _scores(
         for e in range(rowptr[i], rowptr[i + 1]):
             p, c = e if perm is None else perm[e], col[e]
             for h in range(heads):
-                score = source[c, h]
-                if target is not None:
-                    score += target[i, h]
-                if edge is not None:
-                    score += edge[p, h]
+                score = _compiled_score(source, target, edge, c, i, p, h)
                 score = score if score > 0 else score * slope
                 out[p, h] = score
                 if score > largest[h] and (weight is None or weight[p] != 0):
@@ -253,19 +264,13 @@ def _score_gradients(
         for e in range(rowptr[i], rowptr[i + 1]):
             p, c = e if perm is None else perm[e], col[e]
             for h in range(heads):
-                score = source[c, h]
-                if target is not None:
-                    score += target[i, h]
-                if edge is not None:
-                    score += edge[p, h]
+                score = _compiled_score(source, target, edge, c, i, p, h)
                 gradient = alpha[p, h] * (grad[p, h] - dot[h])
                 gradient = gradient if score > 0 else gradient * slope
                 out[p, h] = gradient
                 total[i, h] += gradient
 
 
-# Sums may be regrouped, but infinities and what is no number keep their meaning.
-_options = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
 _LOOPS = {
     loop: _numba.njit(loop, **_options)
     for loop in (_tiles, _rest, _extremum, _dots, _scores, _shares, _score_gradients)
@@ -280,7 +285,7 @@ def total(pattern: Pattern, value: Tensor | None, x: Tensor) -> Tensor:
     arrays = (given, _by_head(x, heads), _by_head(out, heads))
     width = x.size(1) // heads
     for loop in [_tiles] * (width >= _TILE) + [_rest] * (width % _TILE > 0):
-        _by_rows(loop, pattern, x.numel(), *arrays)
+        _by_rows(loop, pattern, x.size(1), *arrays)
     return out
 
 
@@ -289,14 +294,14 @@ def extremum(pattern: Pattern, value: Tensor | None, x: Tensor, reduce: str) -> 
     out = x.new_empty(pattern.num_rows, x.size(1))
     entry = pattern.col.new_empty(out.shape)
     sign = out.numpy().dtype.type(1 if reduce == "max" else -1)
-    _by_rows(_extremum, pattern, x.numel(), _array(value), x.numpy(), sign, out.numpy(), entry.numpy())
+    _by_rows(_extremum, pattern, x.size(1), _array(value), x.numpy(), sign, out.numpy(), entry.numpy())
     return out, entry
 
 
 def dots(pattern: Pattern, left: Tensor, right: Tensor, heads: int) -> Tensor:
     """Return ``left[row] . right[col]`` of each entry and head, ``[E, H]``."""
     out = left.new_empty(pattern.num_entries, heads)
-    _by_rows(_dots, pattern, left.numel(), _by_head(left, heads), _by_head(right, heads), out.numpy())
+    _by_rows(_dots, pattern, left.size(1), _by_head(left, heads), _by_head(right, heads), out.numpy())
     return out
 
 
@@ -307,10 +312,10 @@ def attention(
     out = source.new_empty(pattern.num_entries, source.size(1))
     perm, parts, kind = _array(pattern.perm), [_array(part) for part in (source, target, edge)], out.numpy().dtype.type
     bound = kind(math.log(torch.finfo(out.dtype).max) / 2)
-    _by_rows(_scores, pattern, source.numel(), perm, *parts, _array(weight), kind(slope), bound, out.numpy())
+    _by_rows(_scores, pattern, source.size(1), perm, *parts, _array(weight), kind(slope), bound, out.numpy())
     out.exp_()
     least = kind(1e-16 if weight is None else 0)  # as PyG has it
-    _by_rows(_shares, pattern, source.numel(), perm, _array(weight), least, out.numpy())
+    _by_rows(_shares, pattern, source.size(1), perm, _array(weight), least, out.numpy())
     return out
 
 
@@ -327,7 +332,7 @@ def attention_gradients(
     out, of_target = torch.empty_like(alpha), source.new_empty(pattern.num_rows, source.size(1))
     perm, parts, kind = _array(pattern.perm), [_array(part) for part in (source, target, edge)], out.numpy().dtype.type
     arrays = [kind(slope), *(_array(part) for part in (alpha, grad, out, of_target))]
-    _by_rows(_score_gradients, pattern, source.numel(), perm, *parts, *arrays)
+    _by_rows(_score_gradients, pattern, source.size(1), perm, *parts, *arrays)
     turned, order = pattern.transposed()
     edges = order if turned.perm is None else turned.perm
     of_source = total(Pattern(turned.rowptr, edges, pattern.num_entries), None, out)
@@ -344,12 +349,11 @@ def _by_head(x: Tensor, heads: int) -> Any:
     return x.detach().contiguous().numpy().reshape(x.size(0), heads, x.size(1) // heads)
 
 
-def _by_rows(loop: Callable[..., None], pattern: Pattern, size: int, *arrays: Any) -> None:
+def _by_rows(loop: Callable[..., None], pattern: Pattern, width: int, *arrays: Any) -> None:
     """Run a loop over all rows, in as many threads as torch has; each gets as many entries as the others."""
     loop = _LOOPS[loop]
     rowptr, col = pattern.rowptr.numpy(), _unsigned(pattern.col)
-    work = pattern.num_entries * (size // max(pattern.num_rows, 1))
-    num_threads = max(min(torch.get_num_threads(), work // _GRAIN), 1)
+    num_threads = max(min(torch.get_num_threads(), pattern.num_entries * width // _GRAIN), 1)
     shares = np.linspace(0, pattern.num_entries, num_threads + 1)[1:-1]
     bounds = [0, *np.searchsorted(rowptr, shares).tolist(), pattern.num_rows]
     others = [threading.Thread(target=loop, args=(rows, rowptr, col, *arrays)) for rows in pairwise(bounds[1:])]

@@ -361,3 +361,11 @@ def test_what_does_not_fit_is_refused():
             merge([nn.GCN(8, 6, 2, 1).state_dict()] * 2, nn.GCN(8, 6, 2, 1), DATA, method)
     with pytest.raises(ValueError, match="does not fit"):
         merge(given, nn.GCN(8, 7, 2, 3), DATA, "gnnmerge")
+
+
+def test_condense_is_the_same_however_many_networks_are_multiplied_at_once(monkeypatch):
+    given = [gcn().state_dict() for _ in range(3)]
+    expected = outputs(merge(given, gcn(), DATA, "condense", responsibility=OWNER))
+    monkeypatch.setattr("graphsparse.soups.merging.methods.condense._NUMBERS", 1)
+    found = outputs(merge(given, gcn(), DATA, "condense", responsibility=OWNER))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -16,6 +16,9 @@ from graphsparse.soups.merging.linear_maps import LinearMap, maps_on
 from graphsparse.soups.merging.merge import MergeRun, merge_method
 from graphsparse.soups.states import State
 
+#: Numbers that the units of several networks may have on the largest graph at once: half a gigabyte.
+_NUMBERS = 1 << 27
+
 
 @merge_method("condense", needs=("graph",), heads=True, source="graphsparse")
 def condense(
@@ -127,23 +130,27 @@ class _Parents:
         self, m: LinearMap, candidates: Sequence[Tensor], kept: Sequence[Tensor], number: int
     ) -> list[Tensor]:
         """Return for each domain the inputs of the next map that the units of all networks give, ``[n, columns]``."""
-        graphs, outs = {id(model): model for model in self.models}, {}
+        graphs, given, outs = {id(model): model for model in self.models}, {}, {}
         for key, model in graphs.items():
             z = model.inputs(self.merged, torch.arange(len(model.layers.x)))[number]
-            z, matrix = m.inputs(z).to(z), torch.cat([candidate.to(z) for candidate in candidates], 1)
-            sparse = sparse_if_worth_it(z)
-            out = z @ matrix if sparse is None else spmm(sparse, matrix)
-            outs[key] = out.view(len(z), len(candidates), -1)
+            z = m.inputs(z).to(z)
+            given[key] = z, sparse_if_worth_it(z)
+        rows, width = max(len(z) for z, _ in given.values()), candidates[0].size(1)
+        at_once = max(_NUMBERS // (rows * width), 1)
         parts: list[list[Tensor]] = [[] for _ in self.domains]
         for j, state in enumerate(self.run):
             for key, model in graphs.items():
+                z, sparse = given[key]
+                if j % at_once == 0:  # so many networks in one product, which is cheaper than one after the other
+                    matrix = torch.cat([candidate.to(z) for candidate in candidates[j : j + at_once]], 1)
+                    outs[key] = z @ matrix if sparse is None else spmm(sparse, matrix)
+                own = outs[key][:, j % at_once * width :][:, :width]
                 shown: dict[int, Tensor] = {}
-                out = outs[key][:, j].contiguous().to(model.layers.device)
-                model.run(state, shown.__setitem__, {number: out})
+                model.run(state, shown.__setitem__, {number: own.contiguous().to(model.layers.device)})
                 for i, domain in enumerate(self.domains):
                     if self.models[i] is model:
                         near = shown[number + 1].cpu()[domain.nodes]
-                        parts[i].append(near.view(len(near), -1, out.size(1))[:, :, kept[j]])
+                        parts[i].append(near.view(len(near), -1, width)[:, :, kept[j]])
         return [torch.cat(part, 2).flatten(1) for part in parts]
 
     def _renew_statistics(self, number: int) -> None:
